@@ -1,0 +1,416 @@
+"""The settings: what may stand in ``KUE``, read, checked and kept.
+
+The fields of :class:`Settings` and :class:`QueueSettings` are the one table of all settings. The
+system checks, the errors at use and ``docs/reference/settings.md`` come from it.
+
+>>> from django_kue.conf import settings
+>>> settings.LEASE
+10
+>>> settings.queue("default").attempts
+1
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any, cast
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from django_kue import kinds
+from django_kue.backoff import Backoff
+from django_kue.ids import QUEUE_NAME
+from django_kue.kinds import Advice, Kind, Problem, Rate, hide_password
+from django_kue.priorities import PRIORITIES
+
+EMBEDDED = "embedded"
+DEFAULT_QUEUE = "default"
+_DJANGO_REDIS = "django_redis.cache.RedisCache"
+
+
+# ── The table ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def setting(default: Any, kind: Kind, doc: str) -> Any:
+    """A row of the table: the name and the type stand before it, in capitals in ``KUE``."""
+    return dataclasses.field(
+        default_factory=lambda: default, metadata={"kind": kind, "default": default, "doc": doc}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSettings:
+    """What may be set for one queue: ``KUE["QUEUES"]["email"]``. Times are seconds."""
+
+    priority: int = setting(
+        0,
+        kinds.PRIORITY,
+        "The priority of jobs that name none. Higher runs sooner; first in, first out within one. "
+        f"Names: {', '.join(f'{name} {number}' for name, number in PRIORITIES.items())}.",
+    )
+    attempts: int = setting(
+        1,
+        kinds.whole("whole number", 1, 1_000_000, 5),
+        "How often a job may run in all. One means no retry: only you know whether a job may run twice.",
+    )
+    backoff: Backoff | None = setting(  # noqa: RUF009 - it returns a field
+        None, kinds.BACKOFF, "The wait before the next attempt. `None` retries at once."
+    )
+    timeout: float | None = setting(
+        None,
+        kinds.optional(kinds.seconds(0.001, 365 * kinds.DAY, 60)),
+        "How long a run may take. After it the code is stopped and the attempt fails with `JobTimeout`. "
+        "`None` sets no limit.",
+    )
+    concurrency: int | None = setting(
+        None,
+        kinds.optional(kinds.whole("whole number", 1, 1_000_000, 20)),
+        "How many of the queue's jobs run at once, over all workers together. `None` sets no limit.",
+    )
+    rate: Rate | None = setting(  # noqa: RUF009
+        None, kinds.RATE, "How many jobs start per second, minute or hour, over all workers together."
+    )
+    keep_completed: int = setting(
+        1000,
+        kinds.KEPT,
+        "How many completed jobs are kept; the oldest go first. Small, because most jobs complete and "
+        "nobody reads them again, while each takes memory in Redis.",
+    )
+    keep_completed_for: float = setting(7 * kinds.DAY, kinds.AGE, "How long a completed job is kept at most.")
+    keep_failed: int = setting(
+        10_000,
+        kinds.KEPT,
+        "How many failed jobs are kept. Larger, because somebody has to look at them; bounded, because a "
+        "broken deployment can fail every job and must not fill Redis.",
+    )
+    keep_failed_for: float = setting(90 * kinds.DAY, kinds.AGE, "How long a failed job is kept at most.")
+    keep_cancelled: int = setting(1000, kinds.KEPT, "How many cancelled and expired jobs are kept.")
+    keep_cancelled_for: float = setting(7 * kinds.DAY, kinds.AGE, "How long a cancelled job is kept at most.")
+    max_crashes: int = setting(
+        3,
+        kinds.whole("whole number", 1, 1000, 3),
+        "A job whose run killed its process this often is failed, so that it can't go on killing workers. "
+        "Crashes don't use up attempts.",
+    )
+
+
+def _read_queues(value: Any) -> Mapping[str, QueueSettings]:
+    declared = {DEFAULT_QUEUE: {}, **value}
+    return MappingProxyType({name: _build(QueueSettings, options) for name, options in declared.items()})
+
+
+QUEUES = Kind(
+    "dict of dicts",
+    "a dict from queue names to dicts of options",
+    'Write for example {"default": {}, "email": {"ATTEMPTS": 5}}.',
+    _read_queues,
+    lambda queues: repr({name: {} for name in queues}),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What may be set for the whole project. Sizes are bytes, times are seconds."""
+
+    REDIS: str = setting(
+        "default",
+        kinds.REDIS,
+        "Where the jobs are: an alias in `CACHES` whose backend is django-redis (Sentinel included), a URL "
+        f'({", ".join(f"`{scheme}://`" for scheme in kinds.SCHEMES)}), or `"embedded"`: a private server for '
+        "development and tests.",
+    )
+    PREFIX: str = setting(
+        "kue", kinds.PREFIX, "The beginning of every key, so that several projects can share one Redis."
+    )
+    QUEUES: Mapping[str, QueueSettings] = setting(
+        MappingProxyType({DEFAULT_QUEUE: QueueSettings()}),
+        QUEUES,
+        "The queues and their options (below). A job can only be enqueued on a queue that's declared, so "
+        'that a misspelt name is an error. `"default"` always is.',
+    )
+    LEASE: float = setting(
+        10,
+        kinds.seconds(1, kinds.HOUR, 10),
+        "How long a worker may be silent before its jobs are given to others. Shorter finds a dead machine "
+        "sooner; longer forgives a slow network.",
+    )
+    ENQUEUE_TIMEOUT: float = setting(
+        5,
+        kinds.seconds(0.01, kinds.HOUR, 5),
+        "How long `.enqueue()` may wait for Redis before it raises `EnqueueError`. Web requests wait for it.",
+    )
+    REDACT: tuple[str, ...] = setting(
+        (
+            "api_key",
+            "authorization",
+            "card_number",
+            "cookie",
+            "cvv",
+            "passphrase",
+            "passwd",
+            "password",
+            "private_key",
+            "secret",
+            "token",
+        ),
+        kinds.NAMES,
+        "Arguments whose name contains one of these, in any case, are not shown to people. Your list "
+        "replaces this one.",
+    )
+    MAX_ARGUMENTS: int = setting(
+        256 * kinds.KIB,
+        kinds.SIZE,
+        "The largest arguments of a job, as JSON. Larger ones are refused at enqueue: store the thing in the "
+        "database or a file, and pass its id.",
+    )
+    MAX_RESULT: int = setting(
+        256 * kinds.KIB, kinds.SIZE, "The largest result, as JSON. A job that returns more fails."
+    )
+    MAX_LOG_LINES: int = setting(
+        1000,
+        kinds.whole("whole number", 0, 1_000_000, 1000),
+        "How many log lines of a job are kept; the oldest go first.",
+    )
+    MAX_LOG_LINE: int = setting(
+        4 * kinds.KIB, kinds.SIZE, "The longest log line; the rest is cut off and marked so."
+    )
+    MAX_PROGRESS_DATA: int = setting(
+        16 * kinds.KIB,
+        kinds.SIZE,
+        "The largest `data` of `progress()`, as JSON. Larger data raise `ValueError`.",
+    )
+    MAX_ERROR: int = setting(
+        64 * kinds.KIB, kinds.SIZE, "The longest traceback that's kept; its middle is cut out and marked so."
+    )
+    MAX_RUNS: int = setting(
+        20,
+        kinds.whole("whole number", 0, 1000, 20),
+        "How many runs of a job are remembered, of those that didn't complete; the oldest go first.",
+    )
+
+    @property
+    def queues(self) -> Mapping[str, QueueSettings]:
+        """The declared queues by name, ``"default"`` included."""
+        return self.QUEUES
+
+    def queue(self, name: str) -> QueueSettings:
+        """The settings of a declared queue.
+
+        Raises:
+            LookupError: the queue isn't declared; the message names those that are.
+        """
+        try:
+            return self.QUEUES[name]
+        except KeyError:
+            declared = f'Declared are {", ".join(self.QUEUES)}; a new one goes into KUE["QUEUES"].'
+            raise LookupError(
+                f"No queue {name!r} is declared.{_did_you_mean(name, self.QUEUES)} {declared}"
+            ) from None
+
+
+# ── Checking and reading ──────────────────────────────────────────────────────────────────────────
+
+
+def _rows(table: type) -> dict[str, dataclasses.Field[Any]]:
+    """The table's rows by the name that people write."""
+    return {row.name.upper(): row for row in dataclasses.fields(table)}
+
+
+def _build(table: type, options: Mapping[str, Any]) -> Any:
+    """A table's object from options that were found good."""
+    values = {row.name: _kind(row).read(options[key]) for key, row in _rows(table).items() if key in options}
+    return table(**values)
+
+
+def _kind(row: dataclasses.Field[Any]) -> Kind:
+    return cast(Kind, row.metadata["kind"])
+
+
+def _did_you_mean(name: object, known: Iterable[str]) -> str:
+    by_upper = {key.upper(): key for key in known}
+    close = get_close_matches(str(name).upper(), by_upper, 1, 0.6)
+    return f" Did you mean {by_upper[close[0]]!r}?" if close else ""
+
+
+def _shown(value: object) -> str:
+    text = hide_password(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def problems(raw: object) -> list[Problem]:
+    """Everything that's wrong with a value of ``KUE``, in the order in which it's written.
+
+    >>> [problem.path for problem in problems({"LEASE": 0, "PREFIX": "shop"})]
+    ['KUE["LEASE"]']
+    """
+    if not isinstance(raw, Mapping):
+        return [Problem("KUE", "a dict", _shown(raw), 'Write for example KUE = {"REDIS": "default"}.')]
+    found = _problems_in(raw, Settings, "KUE")
+    queues = raw.get("QUEUES", {})
+    if isinstance(queues, Mapping):
+        for name, options in queues.items():
+            found += _problems_of_queue(name, options)
+    return found
+
+
+def _problems_of_queue(name: object, options: object) -> list[Problem]:
+    path = f'KUE["QUEUES"]["{name}"]' if isinstance(name, str) else f'KUE["QUEUES"][{name!r}]'
+    if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
+        expected = "named with 1 to 40 letters, digits, _ and -"
+        return [Problem(path, expected, _shown(name), 'Write for example "email".')]
+    if not isinstance(options, Mapping):
+        hint = f'Write for example "{name}": {{"ATTEMPTS": 5}}, or "{name}": {{}}.'
+        return [Problem(path, "a dict of options", _shown(options), hint)]
+    return _problems_in(options, QueueSettings, path)
+
+
+def _problems_in(options: Mapping[Any, Any], table: type, path: str) -> list[Problem]:
+    rows = _rows(table)
+    found = []
+    for key, value in options.items():
+        if key in rows:
+            problem = _problem_of(f'{path}["{key}"]', _kind(rows[key]), value)
+        else:
+            problem = _problem_of_key(key, table, path)
+        if problem:
+            found.append(problem)
+    return found
+
+
+def _problem_of(path: str, kind: Kind, value: Any) -> Problem | None:
+    if kind is QUEUES:  # what stands inside has problems of its own
+        return (
+            None if isinstance(value, Mapping) else Problem(path, kind.expected, _shown(value), kind.advice)
+        )
+    try:
+        kind.read(value)
+    except Advice as advice:
+        return Problem(path, kind.expected, _shown(value), str(advice))
+    except (ValueError, TypeError):
+        return Problem(path, kind.expected, _shown(value), kind.advice)
+    return None
+
+
+def _problem_of_key(key: object, table: type, path: str) -> Problem:
+    hint = _did_you_mean(key, _rows(table)).strip()
+    if not hint and table is Settings and key in _rows(QueueSettings):
+        hint = 'It is an option of a queue: write it into KUE["QUEUES"]["default"], for example.'
+    if not hint and table is QueueSettings and key in _rows(Settings):
+        hint = f'It holds for all queues: write KUE["{key}"].'
+    return Problem(
+        f"{path}[{key!r}]".replace("'", '"'),
+        f"one of {', '.join(_rows(table))}",
+        f"the unknown name {_shown(key)}",
+        hint or "Remove it.",
+    )
+
+
+def alias_problem(alias: str) -> Problem | None:
+    """What's wrong with the cache alias in ``KUE["REDIS"]``: there's none, or it isn't django-redis."""
+    caches = django_settings.CACHES
+    entry = f'"{alias}": {{"BACKEND": "{_DJANGO_REDIS}", "LOCATION": "redis://127.0.0.1:6379/0"}}'
+    advice = f'Write CACHES = {{{entry}}}, or for development KUE["REDIS"] = "{EMBEDDED}".'
+    if alias not in caches:
+        hint = f"{_did_you_mean(alias, caches)} {advice}".strip()
+        return Problem('KUE["REDIS"]', "an alias in CACHES", _shown(alias), hint)
+    backend = caches[alias].get("BACKEND", "")
+    try:
+        ancestors = import_string(backend).__mro__
+    except ImportError as error:
+        hint = f"It can't be imported ({error}). Is it installed (pip install django-redis), and spelt so?"
+        return Problem(f'CACHES["{alias}"]["BACKEND"]', repr(_DJANGO_REDIS), repr(backend), hint)
+    if any(f"{cls.__module__}.{cls.__qualname__}" == _DJANGO_REDIS for cls in ancestors):
+        return None
+    expected = f"an alias in CACHES whose BACKEND is {_DJANGO_REDIS!r} or a subclass of it"
+    return Problem('KUE["REDIS"]', expected, f"{alias!r}, whose BACKEND is {backend!r}", advice)
+
+
+def read() -> Settings:
+    """The project's settings, checked.
+
+    Raises:
+        ImproperlyConfigured: with the text of every problem that ``manage.py check`` would show.
+    """
+    raw = getattr(django_settings, "KUE", {})
+    found = problems(raw)
+    if found:
+        raise ImproperlyConfigured("\n".join(map(str, found)))
+    return cast(Settings, _build(Settings, raw))
+
+
+class _Lazy:
+    """Stands for the project's :class:`Settings`, which are read at the first use.
+
+    Afterwards each is a plain attribute. When a test overrides ``KUE`` or ``CACHES`` they're read again.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        values = read()
+        self.__dict__.update(vars(values), queue=values.queue, queues=values.queues)
+        try:
+            return self.__dict__[name]
+        except KeyError:
+            raise AttributeError(f"no setting {name!r}.{_did_you_mean(name, self.__dict__)}") from None
+
+    def forget(self, *, setting: str, **kwargs: Any) -> None:
+        if setting in ("KUE", "CACHES"):
+            self.__dict__.clear()
+
+
+_lazy = _Lazy()
+setting_changed.connect(_lazy.forget, dispatch_uid="django_kue.conf")
+settings = cast(Settings, _lazy)
+
+
+# ── The reference page ────────────────────────────────────────────────────────────────────────────
+
+_PAGE = """\
+# Settings
+
+All settings stand in one dict, `KUE`, in the project's settings. Every one has a default, so that
+`KUE = {{}}` is enough where the cache alias `"default"` is django-redis. `manage.py check` names each
+mistake, what was expected, and what to write. Where seconds are asked for, a `timedelta` does too.
+
+```python
+KUE = {{
+    "REDIS": "default",
+    "QUEUES": {{
+        "default": {{}},
+        "email": {{"ATTEMPTS": 5, "BACKOFF": 10, "TIMEOUT": 60, "CONCURRENCY": 20, "RATE": "100/m"}},
+    }},
+}}
+```
+
+## For the project
+
+{settings}
+
+## For a queue
+
+These go into the queue's dict in `KUE["QUEUES"]`. What `@job` or `.using()` says wins over them.
+
+{queues}
+"""
+
+
+def reference() -> str:
+    """The text of ``docs/reference/settings.md``, made from the table."""
+    return _PAGE.format(settings=_markdown(Settings), queues=_markdown(QueueSettings))
+
+
+def _markdown(table: type) -> str:
+    lines = ["| setting | type | default | what it does |", "| --- | --- | --- | --- |"]
+    for name, row in _rows(table).items():
+        kind = _kind(row)
+        default = kind.show(row.metadata["default"]).replace("|", "\\|")
+        lines.append(f"| `{name}` | {kind.title} | `{default}` | {row.metadata['doc']} |")
+    return "\n".join(lines)
