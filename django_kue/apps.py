@@ -1,0 +1,16 @@
+"""The app: at start every installed app's ``jobs.py`` and ``tasks.py`` is imported."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
+
+
+class KueConfig(AppConfig):
+    name = "django_kue"
+    verbose_name = "Jobs"
+
+    def ready(self) -> None:
+        from django_kue import checks  # noqa: F401 - registers the checks
+
+        autodiscover_modules("jobs", "tasks")

@@ -1,0 +1,116 @@
+"""What a running job can say and ask: ``current_job()``, or the ``context`` parameter."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from django_kue import codecs
+from django_kue.conf import settings
+from django_kue.errors import JobCancelled
+from django_kue.jobs import Job
+
+logger = logging.getLogger("django_kue.job")
+
+
+class Reporter(Protocol):
+    """Where a context's words go; in a worker they're flushed within 100 ms and before the outcome."""
+
+    @property
+    def is_cancelled(self) -> bool: ...
+    def job(self) -> Job: ...
+    def progressed(self, text: bytes, percent: float, data: Any) -> None: ...
+    def logged(self, text: str) -> None: ...
+
+
+class JobContext:
+    """The run that is going on, seen from inside the job's code.
+
+    Outside a worker (in a plain call, a shell, a test) it works too: progress and logs go to the
+    logger ``django_kue.job`` at DEBUG, ``job`` is ``None`` and nothing is ever cancelled.
+
+    Attributes:
+        attempt: which run this is, from 1.
+    """
+
+    __slots__ = ("_reporter", "attempt")
+
+    def __init__(self, reporter: Reporter | None = None, attempt: int = 1) -> None:
+        self._reporter = reporter
+        self.attempt = attempt
+
+    @property
+    def job(self) -> Job | None:
+        """The running :class:`Job`; ``None`` outside a worker."""
+        return self._reporter.job() if self._reporter else None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """True once somebody cancelled or removed the job, or another worker has it: time to stop."""
+        return self._reporter is not None and self._reporter.is_cancelled
+
+    def raise_if_cancelled(self) -> None:
+        """Raise :class:`~django_kue.errors.JobCancelled` if :attr:`is_cancelled`."""
+        if self.is_cancelled:
+            raise JobCancelled("the job was cancelled")
+
+    def progress(self, done: float, total: float = 100, data: Any = None) -> None:
+        """Tell how far the job is; it never blocks the job's code.
+
+        Args:
+            done: how much is done, 0 to ``total``; more counts as all.
+            total: of how much, > 0.
+            data: anything that JSON can hold, shown with the progress.
+
+        Raises:
+            ValueError: ``total`` isn't above 0, or ``data`` can't be stored or is larger than
+                ``KUE["MAX_PROGRESS_DATA"]``.
+
+        >>> for i, row in enumerate(rows, 1):  # doctest: +SKIP
+        ...     current_job().progress(i, len(rows))
+        """
+        if not total > 0:
+            raise ValueError(f"progress(done, total): total is above 0, not {total!r}")
+        percent = round(min(100.0, max(0.0, 100 * done / total)), 2)
+        encoded = b"null" if data is None else codecs.dumps(data)
+        if len(encoded) > settings.MAX_PROGRESS_DATA:
+            raise ValueError(
+                f"progress data has {len(encoded)} bytes, more than MAX_PROGRESS_DATA allows; "
+                "keep large data elsewhere and pass its id"
+            )
+        if self._reporter is None:
+            logger.debug("progress %g %%", percent)
+        else:
+            self._reporter.progressed(b"[%s,%s]" % (json.dumps(percent).encode(), encoded), percent, data)
+
+    def log(self, message: str, *args: Any) -> None:
+        """Write a line to the job's log; ``%``-style arguments as in ``logging``. Never blocks.
+
+        >>> current_job().log("resized %s to %d px", name, width)  # doctest: +SKIP
+        """
+        text = str(message) % args if args else str(message)
+        if self._reporter is None:
+            logger.debug("%s", text)
+        else:
+            self._reporter.logged(text)
+
+
+_current: ContextVar[JobContext | None] = ContextVar("django_kue_job", default=None)
+_detached = JobContext()
+
+
+def current_job() -> JobContext:
+    """The context of the job that's running here; outside a worker one that only logs."""
+    return _current.get() or _detached
+
+
+def context_for_plain_call(function: Any) -> JobContext:
+    """What a function with ``takes_context`` gets when it's simply called."""
+    return current_job()
+
+
+enter: Callable[[JobContext], Any] = _current.set
+leave: Callable[[Any], None] = _current.reset

@@ -1,0 +1,87 @@
+"""Everything that django-kue raises, and the two exceptions that a job raises to steer itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+
+class KueError(Exception):
+    """The base of every error that django-kue raises."""
+
+
+class EnqueueError(KueError):
+    """A job could not be handed over: nothing was stored, and the message says what to do."""
+
+
+class JobDoesNotExist(KueError):
+    """No job has this id: it never existed, was removed, or its time of keeping is over."""
+
+
+class IllegalTransition(KueError):
+    """The job's state doesn't allow what was asked; nothing was changed."""
+
+
+class JobFailed(KueError):
+    """Raised by :meth:`Job.wait` when the job ended as failed or cancelled.
+
+    ``job`` is the finished :class:`~django_kue.Job`; ``job.error`` says what happened.
+    """
+
+    def __init__(self, message: str, job: object = None) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class JobTimeout(KueError):
+    """A run took longer than the job's ``timeout`` and was stopped."""
+
+
+class JobExpired(KueError):
+    """The job waited longer than its ``expires`` allows and was never started."""
+
+
+class JobCrashed(KueError):
+    """The process that ran the job died: by a signal, an exit, or for want of memory."""
+
+
+class JobCancelled(KueError):
+    """Raised inside a job by :meth:`JobContext.raise_if_cancelled`."""
+
+
+class Retry(KueError):
+    """Raised inside a job: end this attempt and try again.
+
+    It uses an attempt; with none left the job fails.
+
+    Args:
+        delay: seconds (or a ``timedelta``) to wait; ``None`` uses the job's own backoff.
+
+    >>> raise Retry(delay=30)
+    Traceback (most recent call last):
+    django_kue.errors.Retry: retry in 30 s
+    """
+
+    def __init__(self, message: str = "", *, delay: float | timedelta | None = None) -> None:
+        if isinstance(delay, timedelta):
+            delay = delay.total_seconds()
+        if delay is not None and not 0 <= delay < float("inf"):
+            raise ValueError(f"Retry(delay=…) takes seconds ≥ 0, not {delay!r}")
+        self.delay = delay
+        super().__init__(message or ("retry" if delay is None else f"retry in {delay:g} s"))
+
+
+class Discard(KueError):
+    """Raised inside a job: fail it at once, whatever attempts are left.
+
+    >>> raise Discard("the order was deleted")
+    Traceback (most recent call last):
+    django_kue.errors.Discard: the order was deleted
+    """
+
+
+class StoreUnavailable(KueError):
+    """Redis can't be reached, or refuses work for now. Trying again later may succeed."""
+
+
+class StoreError(KueError):
+    """Redis understood a call and refused it for good: foreign data under our keys, or a defect."""

@@ -1,0 +1,62 @@
+"""Every key that django-kue writes, one line each.
+
+All keys of a queue share the hash tag ``{queue}``, so that a queue lives on one Cluster shard and
+each move is one atomic script. Names that end in ``:`` are prefixes of many keys.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+QUEUE_KEYS = {
+    "jobs": "d",  # hash   key → record
+    "waiting": "w:",  # list   one a priority: key or key~seat
+    "levels": "p",  # zset   priorities that have a list, highest first
+    "stale": "st",  # hash   priority → entries of its list that are nobody's seat
+    "leases": "a",  # hash   key → lease of an active job
+    "ghosts": "g",  # hash   key → lease of a job that was removed while active
+    "marks": "cm",  # hash   key → lease of an active job that should stop
+    "owners": "hb",  # zset   owner of leases → deadline, Unix ms
+    "delayed": "z",  # zset   key → due, Unix ms
+    "completed": "c",  # zset   key → finished, Unix ms
+    "failed": "f",
+    "cancelled": "x",
+    "kept_completed": "kc",  # zset   key → when its own keep is over, Unix ms
+    "kept_failed": "kf",
+    "kept_cancelled": "kx",
+    "outcomes": "o",  # hash   key → outcome of a finished job
+    "progress": "pr",  # hash   key → JSON [percent, data]
+    "logs": "l:",  # list   one a job that logged
+    "runs": "r:",  # list   one a job whose runs didn't all complete
+    "side": "sd",  # set    keys that have logs, runs or search keys to clean up
+    "unique": "u",  # hash   hash of a unique key → key of the job that holds it, by its state
+    "locks": "ul:",  # string one a unique key that is held for a time → key
+    "search": "s:",  # set    one a search key's value
+    "forward": "fw:",  # string key of a duplicate → key of the first
+    "senders": "n:",  # string one a sending connection: the number of its last send
+    "flags": "h",  # hash   paused, ev (somebody listens until), pulse (last rescue), trim cursors
+    "wake": "k",  # zset   a marker for a blocked worker
+    "rate": "rl",  # list   count:ms of recent starts, for RATE
+    "totals": "tt",  # hash   sums since ever: completed, failed, …, work_ms
+    "stats": "t:",  # hash   one an hour: c<minute>, f<minute>
+    "events": "ev",  # channel
+}
+
+GLOBAL_KEYS = {
+    "queues": "queues",  # set    every queue that ever had a job
+    "workers": "workers",  # hash   worker → JSON of what people see
+    "pulses": "pulses",  # zset   worker → last heartbeat, Unix ms
+    "orders": "orders",  # hash   worker → order (stop)
+}
+
+
+@cache
+def of_queue(prefix: str, queue: str, name: str) -> str:
+    """The key called ``name`` of a queue: ``kue:{email}:d``."""
+    return f"{prefix}:{{{queue}}}:{QUEUE_KEYS[name]}"
+
+
+@cache
+def of_all(prefix: str, name: str) -> str:
+    """A key that isn't a queue's: ``kue:{}:workers`` would break Cluster, so ``{kue}`` tags them."""
+    return f"{{{prefix}}}:{GLOBAL_KEYS[name]}"

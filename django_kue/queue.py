@@ -1,0 +1,377 @@
+"""Queues as people see them, and the one door through which jobs are handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from django_kue import ids, records, signals
+from django_kue.codecs import search_hash
+from django_kue.conf import settings
+from django_kue.errors import EnqueueError, JobDoesNotExist, StoreError, StoreUnavailable
+from django_kue.jobs import Job
+from django_kue.records import NewJob
+from django_kue.states import FINISHED, State
+from django_kue.store import asend, moves, reads, send, transport, transport_async
+
+BATCH = 500  # jobs a call, where many are worked through
+TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteRate:
+    """How many jobs ended in one minute."""
+
+    minute: datetime
+    completed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue by name. Made by :func:`get_queue`; each method that talks to Redis has an ``a…`` twin.
+
+    >>> get_queue("email").counts()["failed"]  # doctest: +SKIP
+    3
+    """
+
+    name: str
+
+    # ── reading ──
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each of the six states, exactly."""
+        return send(reads.counts(self.name))[0]
+
+    async def acounts(self) -> dict[str, int]:
+        return (await asend(reads.counts(self.name)))[0]
+
+    def jobs(
+        self, state: State | str, *, offset: int = 0, limit: int = 25, newest_first: bool = True
+    ) -> list[Job]:
+        """A page of the jobs in a state.
+
+        Finished jobs are ordered by when they finished, delayed ones by when they're due, active ones by
+        when they were claimed. Waiting jobs come in the order in which they'll be claimed, or its
+        reverse when ``newest_first``.
+
+        Args:
+            state: one of the six states, or Kue's ``inactive`` and ``complete``.
+            offset: jobs to skip, ≥ 0.
+            limit: jobs at most, 0 to 1000.
+
+        Raises:
+            ValueError: no such state, or a number out of range.
+        """
+        return self._made(send(self._page(state, offset, limit, newest_first))[0])
+
+    async def ajobs(
+        self, state: State | str, *, offset: int = 0, limit: int = 25, newest_first: bool = True
+    ) -> list[Job]:
+        return self._made((await asend(self._page(state, offset, limit, newest_first)))[0])
+
+    def get(self, id: str) -> Job:
+        """The job with this id, if it's this queue's. Raises JobDoesNotExist."""
+        return Job.get(self._own(id))
+
+    async def aget(self, id: str) -> Job:
+        return await Job.aget(self._own(id))
+
+    def find(self, **search_keys: Any) -> list[Job]:
+        """The jobs (at most 1000) whose arguments named in ``search_keys`` have these values.
+
+        >>> get_queue("email").find(order_id=17)  # doctest: +SKIP
+        """
+        return self._made(send(self._found(search_keys))[0])
+
+    async def afind(self, **search_keys: Any) -> list[Job]:
+        return self._made((await asend(self._found(search_keys)))[0])
+
+    @property
+    def is_paused(self) -> bool:
+        """True while no worker takes jobs of this queue."""
+        return send(reads.facts(self.name))[0].paused_since_ms is not None
+
+    async def ais_paused(self) -> bool:
+        return (await asend(reads.facts(self.name)))[0].paused_since_ms is not None
+
+    def oldest_waiting(self) -> float | None:
+        """For how many seconds the longest waiting of the jobs that are next in each priority has been
+        ready to run; ``None`` when nothing waits."""
+        return _oldest(send(reads.oldest(self.name))[0])
+
+    async def aoldest_waiting(self) -> float | None:
+        return _oldest((await asend(reads.oldest(self.name)))[0])
+
+    def work_time(self) -> float:
+        """Seconds that jobs of this queue have run, in all, since ever."""
+        return send(reads.facts(self.name))[0].totals.get("work_ms", 0) / 1000
+
+    async def awork_time(self) -> float:
+        return (await asend(reads.facts(self.name)))[0].totals.get("work_ms", 0) / 1000
+
+    def rates(self, minutes: int = 60) -> list[MinuteRate]:
+        """How many jobs completed and failed in each of the last ``minutes`` (1 to 1440), oldest first.
+
+        The last entry is the minute that's running.
+        """
+        return _rates(send(self._minutes(minutes))[0], minutes)
+
+    async def arates(self, minutes: int = 60) -> list[MinuteRate]:
+        return _rates((await asend(self._minutes(minutes)))[0], minutes)
+
+    # ── steering ──
+
+    def pause(self) -> bool:
+        """Let no worker take jobs of this queue; running ones finish. True when that changed it."""
+        return self._switched(send(moves.pause(self.name, paused=True))[0], signals.queue_paused)
+
+    async def apause(self) -> bool:
+        changed = (await asend(moves.pause(self.name, paused=True)))[0]
+        return await sync_to_async(self._switched)(changed, signals.queue_paused)
+
+    def resume(self) -> bool:
+        """Undo :meth:`pause`. True when that changed it."""
+        return self._switched(send(moves.pause(self.name, paused=False))[0], signals.queue_resumed)
+
+    async def aresume(self) -> bool:
+        changed = (await asend(moves.pause(self.name, paused=False)))[0]
+        return await sync_to_async(self._switched)(changed, signals.queue_resumed)
+
+    def empty(self) -> int:
+        """Remove all waiting and delayed jobs, without signals; how many went."""
+        gone = 0
+        while True:
+            removed, passed = send(moves.empty(self.name))[0]
+            gone += removed
+            if not removed and not passed:
+                return gone
+
+    async def aempty(self) -> int:
+        return await sync_to_async(self.empty, thread_sensitive=False)()
+
+    def clean(self, state: State | str, older_than: float | timedelta = 0) -> int:
+        """Remove finished jobs of a state that finished more than ``older_than`` seconds ago.
+
+        Without signals. Returns how many went.
+
+        Raises:
+            ValueError: the state isn't a finished one (waiting and delayed jobs go with :meth:`empty`).
+        """
+        state = _state(state)
+        if state not in FINISHED:
+            raise ValueError(f"clean() takes completed, failed or cancelled, not {state}; empty() removes the rest")
+        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        before = send(reads.facts(self.name))[0].now_ms - int(seconds * 1000) + 1
+        gone = 0
+        while removed := send(moves.clean(self.name, state, before))[0]:
+            gone += removed
+        return gone
+
+    async def aclean(self, state: State | str, older_than: float | timedelta = 0) -> int:
+        return await sync_to_async(self.clean, thread_sensitive=False)(state, older_than)
+
+    def retry_failed(self) -> int:
+        """Run the jobs again that are failed now, in batches; how many."""
+        retried, skipped = 0, 0
+        left = self.counts()["failed"]
+        while left > 0:
+            keys = send(reads.keys_of(self.name, State.FAILED, skipped, min(BATCH, left)))[0]
+            if not keys:
+                break
+            answers = send(moves.verb("requeue", self.name, keys))[0]
+            done = sum(answer.is_done for answer in answers)
+            retried, skipped, left = retried + done, skipped + len(keys) - done, left - len(keys)
+        return retried
+
+    async def aretry_failed(self) -> int:
+        return await sync_to_async(self.retry_failed, thread_sensitive=False)()
+
+    # ── how ──
+
+    def _page(self, state: State | str, offset: int, limit: int, newest_first: bool) -> Any:
+        if not 0 <= limit <= 1000 or offset < 0:
+            raise ValueError(f"offset is ≥ 0 and limit 0 to 1000, not {offset} and {limit}")
+        return reads.page(self.name, _state(state), offset, limit, newest_first=newest_first)
+
+    def _found(self, search_keys: dict[str, Any]) -> Any:
+        if not search_keys:
+            raise ValueError("find() takes at least one search key, for example find(order_id=17)")
+        return reads.find(self.name, [search_hash(*pair) for pair in search_keys.items()], 1000)
+
+    def _minutes(self, minutes: int) -> Any:
+        if not 1 <= minutes <= 1440:
+            raise ValueError(f"rates() takes 1 to 1440 minutes, not {minutes}")
+        return reads.facts(self.name, (minutes + 59) // 60 + 1)
+
+    def _made(self, rows: list[reads.Row]) -> list[Job]:
+        return [Job.from_row(self.name, row) for row in rows]
+
+    def _own(self, id: str) -> str:
+        if ids.split(id)[0] != self.name:
+            raise JobDoesNotExist(f"{id} is not a job of the queue {self.name!r}")
+        return id
+
+    def _switched(self, changed: bool, signal: Any) -> bool:
+        if changed:
+            signals.emit(signal, None, queue=self)
+        return changed
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def get_queue(name: str = "default") -> Queue:
+    """The queue with this name: a declared one, or one that once had jobs.
+
+    Raises:
+        LookupError: it's neither; the message names those that are declared.
+    """
+    if name not in settings.queues and name not in _remembered():
+        settings.queue(name)  # raises, naming the declared ones
+    return Queue(name)
+
+
+def queues() -> list[Queue]:
+    """Every queue that's declared or ever had jobs, by name."""
+    return [Queue(name) for name in sorted({*settings.queues, *_remembered()})]
+
+
+async def aqueues() -> list[Queue]:
+    """The twin of :func:`queues`."""
+    return await sync_to_async(queues, thread_sensitive=False)()
+
+
+def _remembered() -> list[str]:
+    return send(reads.registry())[0].queues
+
+
+# ── handing over ──
+
+
+def submit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
+    """Store new jobs; the keys that hold, in order: a unique duplicate's is the first job's.
+
+    A send whose reply was lost is sent again under its number, which creates nothing twice.
+
+    Raises:
+        EnqueueError: Redis can't take them.
+    """
+    link = transport.borrow()
+    try:
+        if _is_new(queue):
+            _persist(lambda: link.send(reads.registry(queue)), time.sleep)
+        return [key for call in _calls(link, queue, jobs, is_forwarded) for key in _delivered(link, call)]
+    finally:
+        transport.give_back(link)
+
+
+async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
+    """The twin of :func:`submit`."""
+    link = transport_async.borrow()
+    try:
+        if _is_new(queue):
+            await _apersist(lambda: link.send(reads.registry(queue)))
+        keys: list[bytes] = []
+        for call in _calls(link, queue, jobs, is_forwarded):
+            keys += (await _apersist(lambda call=call: link.send(call)))[0]
+        return keys
+    finally:
+        transport_async.give_back(link)
+
+
+def _delivered(link: Any, call: Any) -> list[bytes]:
+    keys: list[bytes] = _persist(lambda: link.send(call), time.sleep)[0]
+    return keys
+
+
+def _calls(link: Any, queue: str, jobs: Sequence[NewJob], is_forwarded: bool) -> Iterator[Any]:
+    for first in range(0, len(jobs), moves.BULK):
+        link.number += 1
+        yield moves.enqueue(
+            queue,
+            jobs[first : first + moves.BULK],
+            sender=link.sender,
+            number=link.number,
+            is_forwarded=is_forwarded,
+        )
+
+
+_known: set[tuple[str, str]] = set()
+
+
+def _is_new(queue: str) -> bool:
+    """True once a process: the queue isn't yet in the registry, as far as we know."""
+    place = (settings.PREFIX, queue)
+    if place in _known:
+        return False
+    _known.add(place)
+    return True
+
+
+def _persist(action: Callable[[], Any], sleep: Callable[[float], None]) -> Any:
+    deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+    for tries in range(1, TRIES + 1):
+        try:
+            return action()
+        except (StoreUnavailable, StoreError) as error:
+            sleep(_pause_after(error, tries, deadline))
+    raise AssertionError("unreachable")
+
+
+async def _apersist(action: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+    for tries in range(1, TRIES + 1):
+        try:
+            return await action()
+        except (StoreUnavailable, StoreError) as error:
+            await asyncio.sleep(_pause_after(error, tries, deadline))
+    raise AssertionError("unreachable")
+
+
+def _pause_after(error: Exception, tries: int, deadline: float) -> float:
+    """Seconds to wait before the next try; raises EnqueueError when there's none."""
+    pause = random.uniform(0.5, 1) * 0.1 * 2**tries  # noqa: S311 - jitter
+    if isinstance(error, StoreError) or tries == TRIES or time.monotonic() + pause >= deadline:
+        raise EnqueueError(f"The job was not enqueued. {error}") from error
+    return pause
+
+
+# ── helpers of the readers ──
+
+
+def _state(state: State | str) -> State:
+    try:
+        return State(state)
+    except ValueError:
+        raise ValueError(f"{state!r} is not a state; the states are {', '.join(State)}") from None
+
+
+def _oldest(found: reads.Oldest) -> float | None:
+    ages = []
+    for key, text in found.waiting:
+        try:
+            since = int(records.decode(text).head.get("d", 0)) or ids.created_ms(key)
+        except ValueError:
+            continue
+        ages.append(max(0, found.now_ms - since) / 1000)
+    return max(ages, default=None)
+
+
+def _rates(facts: reads.Facts, minutes: int) -> list[MinuteRate]:
+    last = facts.now_ms // 60_000
+    return [
+        MinuteRate(
+            datetime.fromtimestamp(minute * 60, UTC),
+            facts.minutes.get(f"co{minute}", 0),
+            facts.minutes.get(f"fa{minute}", 0),
+        )
+        for minute in range(last - minutes + 1, last + 1)
+    ]

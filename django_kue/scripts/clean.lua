@@ -1,0 +1,12 @@
+-- Finished jobs of a state that finished before `before` (ms) -> gone, up to `most` a call.
+-- Returns how many went.
+-- ARGV: state before most
+-- KEYS: completed failed cancelled
+-- @include lib/finish
+local old = redis.call('ZRANGEBYSCORE', shelves[state], '-inf', '(' .. before, 'LIMIT', 0, most)
+if #old > 0 then
+  redis.call('ZREM', shelves[state], unpack(old))
+  redis.call('ZREM', kept[state], unpack(old))
+  erase(old)
+end
+return #old

@@ -1,0 +1,39 @@
+-- Forget jobs: their records and all that hangs on them. Places and leases are the caller's.
+-- KEYS: jobs outcomes progress logs runs side unique search
+-- @include lib/record
+local function release_unique(key, head)
+  local claim = token(head, 'u')
+  if not claim then return end
+  local hash = string.match(claim, '^[^:]*')
+  if redis.call('HGET', unique, hash) == key then redis.call('HDEL', unique, hash) end
+end
+
+local function erase_side(key)
+  local record = redis.call('HGET', jobs, key)
+  if record then
+    for hash in string.gmatch(token(head_of(record), 'k') or '', '[^+]+') do
+      redis.call('SREM', search .. hash, key)
+    end
+  end
+  redis.call('DEL', logs .. key, runs .. key)
+  redis.call('SREM', side, key)
+end
+
+local function erase(keys)
+  if #keys == 0 then return end
+  if redis.call('EXISTS', side) == 1 then
+    local has_side = redis.call('SMISMEMBER', side, unpack(keys))
+    for i = 1, #keys do
+      if has_side[i] == 1 then erase_side(keys[i]) end
+    end
+  end
+  if redis.call('EXISTS', unique) == 1 then
+    local records = redis.call('HMGET', jobs, unpack(keys))
+    for i = 1, #keys do
+      if records[i] then release_unique(keys[i], head_of(records[i])) end
+    end
+  end
+  redis.call('HDEL', outcomes, unpack(keys))
+  redis.call('HDEL', progress, unpack(keys))
+  redis.call('HDEL', jobs, unpack(keys))
+end

@@ -1,0 +1,87 @@
+-- The end of a job: its outcome is stored, its unique key let go, and its state's shelf trimmed.
+-- Retention is `count ms` for completed, failed and cancelled; a job with its own keep has its
+-- own time and doesn't count towards the queue's.
+-- KEYS: jobs outcomes completed failed cancelled kept_completed kept_failed kept_cancelled flags totals stats
+-- @include lib/clock
+-- @include lib/erase
+local shelves = { completed = completed, failed = failed, cancelled = cancelled }
+local kept = { completed = kept_completed, failed = kept_failed, cancelled = kept_cancelled }
+local SLACK = 256 -- trims are done in batches of about so many
+
+-- Remove up to `most` of the oldest that have no keep of their own. A cursor remembers the score
+-- below which only jobs with their own keep are left.
+local function trim_oldest(state, most, before)
+  local cursor = redis.call('HGET', flags, 'trim:' .. state) or '-inf'
+  local oldest = redis.call('ZRANGEBYSCORE', shelves[state], cursor, before, 'LIMIT', 0, most + SLACK)
+  if #oldest == 0 then
+    if cursor ~= '-inf' then redis.call('HDEL', flags, 'trim:' .. state) end
+    return
+  end
+  local own = redis.call('ZMSCORE', kept[state], unpack(oldest))
+  local gone, skipped = {}, false
+  for i = 1, #oldest do
+    if own[i] then skipped = true elseif #gone < most then gone[#gone + 1] = oldest[i] end
+  end
+  if skipped and #gone < most then
+    redis.call('HSET', flags, 'trim:' .. state, redis.call('ZSCORE', shelves[state], oldest[#oldest]))
+  end
+  if #gone > 0 then
+    redis.call('ZREM', shelves[state], unpack(gone))
+    erase(gone)
+  end
+end
+
+local function limits(retention, state)
+  local count, age = string.match(retention, state .. '=(%d+):(%d*)')
+  return tonumber(count), tonumber(age)
+end
+
+local function trim(state, retention)
+  local count = limits(retention, state)
+  if not count then return end
+  local over = redis.call('ZCARD', shelves[state]) - redis.call('ZCARD', kept[state]) - count
+  -- a small shelf is kept exactly, a large one within its slack
+  if over > math.min(SLACK, math.floor(count / 4)) then trim_oldest(state, math.min(over, 1000), '+inf') end
+end
+
+-- By age, and jobs whose own keep is over; bounded, called with the rescue.
+local function trim_old(retention)
+  for state, shelf in pairs(shelves) do
+    local over = redis.call('ZRANGEBYSCORE', kept[state], '-inf', now_text, 'LIMIT', 0, SLACK)
+    if #over > 0 then
+      redis.call('ZREM', kept[state], unpack(over))
+      redis.call('ZREM', shelf, unpack(over))
+      erase(over)
+    end
+    local _, age = limits(retention, state)
+    if age then trim_oldest(state, SLACK, string.format('(%d', now - age)) end
+  end
+end
+
+local function count_up(state, count, work_ms)
+  redis.call('HINCRBY', totals, state, count)
+  if work_ms and work_ms > 0 then redis.call('HINCRBY', totals, 'work_ms', string.format('%d', work_ms)) end
+  local minute = math.floor(now / 60000)
+  local hour = stats .. string.format('%d', math.floor(minute / 60))
+  local field = string.sub(state, 1, 2) .. string.format('%d', minute)
+  if redis.call('HINCRBY', hour, field, count) == count then redis.call('EXPIRE', hour, 90000) end
+end
+
+-- `keep` is '' (the queue's), or ms; '0' forgets the job at once.
+local function finish(state, key, record, outcome, keep, retention)
+  local head = head_of(record)
+  local claim = token(head, 'u')
+  if claim then
+    local mode = string.match(claim, ':(.*)$') or ''
+    local letter = state == 'cancelled' and 'x' or string.sub(state, 1, 1)
+    if mode ~= 't' and not string.find(mode, letter, 1, true) then release_unique(key, head) end
+  end
+  if keep == '0' then
+    erase({ key })
+    return
+  end
+  redis.call('HSET', outcomes, key, outcome)
+  redis.call('ZADD', shelves[state], now, key)
+  if keep ~= '' then redis.call('ZADD', kept[state], now + keep, key) end
+  trim(state, retention)
+end

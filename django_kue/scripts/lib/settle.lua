@@ -1,0 +1,92 @@
+-- Outcomes of runs, each accepted only while the job's lease is the one it was claimed under.
+-- An outcome's first byte says what is asked:
+--   c started|result           complete, nothing else to do
+--   C keep|started|result      complete, with a look at the record (keep is '' or ms)
+--   r delay|started|error      retry after so many ms
+--   f keep|started|error       fail
+--   x started|                 cancelled: the run ended itself because it was asked to
+--   b                          release: it was never started, or its worker stops
+--   z                          release as a suspect: one of several that ran when their process died
+--   k delay                    park: this worker doesn't know its function
+--   d started|error            its run killed the process
+-- KEYS: jobs leases ghosts marks
+-- @include lib/events
+-- @include moves/complete
+-- @include moves/retry
+-- @include moves/fail
+-- @include moves/cancel
+-- @include moves/release
+local function worker_of(lease)
+  return string.match(lease, '^[^|]*|[^|]*|([^| ]*)') or ''
+end
+
+-- The record of a lease's job is gone or foreign: only its lease is dropped.
+local function settle_one(key, outcome, record, worker, retention, max_runs, max_crashes)
+  local kind, text = string.sub(outcome, 1, 1), string.sub(outcome, 2)
+  if kind == 'r' then
+    local delay, rest = string.match(text, '^(%d+)|(.*)$')
+    retry(key, record, worker, delay, rest, max_runs)
+  elseif kind == 'k' then park(key, record, text)
+  elseif kind == 'x' then end_cancelled(key, record, worker, text, retention)
+  elseif kind == 'z' then suspect(key, record)
+  elseif kind == 'd' then crash(key, record, worker, max_crashes, text, retention, max_runs)
+  else
+    local keep, rest = string.match(text, '^(%d*)|(.*)$')
+    if kind == 'C' then complete(key, record, worker, keep, rest, retention)
+    else fail(key, record, worker, keep, rest, retention, max_runs) end
+  end
+end
+
+local function drop_ghosts(keys)
+  if redis.call('EXISTS', ghosts) == 1 then redis.call('HDEL', ghosts, unpack(keys)) end
+end
+
+-- Returns the keys whose outcome was refused, and those that ended as cancelled by their mark.
+local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
+  local held = redis.call('HMGET', leases, unpack(keys))
+  redis.call('HDEL', leases, lease) -- no such field: a first write that is never refused for want of memory
+  local has_marks = redis.call('EXISTS', marks) == 1
+  local marked = has_marks and redis.call('HMGET', marks, unpack(keys)) or {}
+  local accepted, refused, cancelled_ = {}, {}, {}
+  local plain, texts, released, slow = {}, {}, {}, {}
+  for i = 1, #keys do
+    local key, outcome = keys[i], outcomes_[i]
+    if held[i] ~= lease then
+      refused[#refused + 1] = key
+    else
+      accepted[#accepted + 1] = key
+      local kind = string.byte(outcome)
+      if marked[i] then
+        cancelled_[#cancelled_ + 1] = key
+      elseif kind == 99 then -- c
+        plain[#plain + 1], texts[#texts + 1] = key, string.sub(outcome, 2)
+      elseif kind == 98 then -- b
+        released[#released + 1] = key
+      else
+        slow[#slow + 1] = i
+      end
+    end
+  end
+  if #accepted > 0 then redis.call('HDEL', leases, unpack(accepted)) end
+  if #refused > 0 then drop_ghosts(refused) end
+  if has_marks then redis.call('HDEL', marks, unpack(keys)) end
+  local worker = worker_of(lease)
+  if #plain > 0 then complete_plain(plain, texts, worker, retention) end
+  if #released > 0 then
+    local found, records = {}, {}
+    local values = redis.call('HMGET', jobs, unpack(released))
+    for i = 1, #released do
+      if values[i] then found[#found + 1], records[#records + 1] = released[i], values[i] end
+    end
+    if #found > 0 then release(found, records) end
+  end
+  for _, i in ipairs(slow) do
+    local record = redis.call('HGET', jobs, keys[i])
+    if record then settle_one(keys[i], outcomes_[i], record, worker, retention, max_runs, max_crashes) end
+  end
+  for _, key in ipairs(cancelled_) do
+    local record = redis.call('HGET', jobs, key)
+    if record then end_cancelled(key, record, worker, '|', retention) end
+  end
+  return refused, cancelled_
+end

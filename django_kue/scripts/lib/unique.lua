@@ -1,0 +1,30 @@
+-- Unique keys: held by a job's states (a hash), or for a time (a string that Redis expires).
+-- KEYS: jobs unique locks
+-- @include lib/place
+-- The key of the job that holds this claim (`hash:mode`), if it's another one than `key`.
+local function holder_of(claim, key)
+  local hash, mode = string.match(claim, '^([^:]*):(.*)$')
+  local holder
+  if mode == 't' then
+    holder = redis.call('GET', locks .. hash)
+  else
+    holder = redis.call('HGET', unique, hash)
+    if holder and holder ~= key then
+      local state = state_of(holder)
+      local letter = state == 'cancelled' and 'x' or state and string.sub(state, 1, 1)
+      local record = redis.call('HGET', jobs, holder)
+      local held = record and string.match(token(head_of(record), 'u') or '', ':(.*)$')
+      if not state or not held or not string.find(held, letter, 1, true) then return nil end
+    end
+  end
+  if holder and holder ~= key then return holder end
+end
+
+local function hold(claim, key, ms)
+  local hash, mode = string.match(claim, '^([^:]*):(.*)$')
+  if mode == 't' then
+    if ms and ms > 0 then redis.call('SET', locks .. hash, key, 'PX', ms) end
+  else
+    redis.call('HSET', unique, hash, key)
+  end
+end

@@ -1,0 +1,103 @@
+-- The waiting lists, one a priority. An entry is `key`, or `key~seat`; it counts only while the
+-- record's seat is the entry's. A job that leaves from the middle so costs O(1): its entry goes
+-- stale. Lists that are mostly stale are compacted in slices: live entries move from the head
+-- of the list to its *front list*, which is read first and takes its place when all have moved.
+-- `stale` has a field for a priority exactly while it has stale entries or a front list.
+-- KEYS: jobs waiting levels stale
+-- @include lib/record
+local SLICE = 64
+
+local function entry_of(key, head)
+  local seat = token(head, 's')
+  return seat and key .. '~' .. seat or key
+end
+
+local function key_and_seat(entry)
+  local tilde = string.find(entry, '~', 1, true)
+  if tilde then return string.sub(entry, 1, tilde - 1), string.sub(entry, tilde + 1) end
+  return entry, nil
+end
+
+local function push_back(priority, entries)
+  if redis.call('RPUSH', waiting .. priority, unpack(entries)) == #entries then
+    redis.call('ZADD', levels, -priority, priority)
+  end
+end
+
+-- The first of `entries` will be the first to run.
+local function push_front(priority, entries)
+  local list = waiting .. priority
+  if redis.call('HEXISTS', stale, priority) == 1 and redis.call('EXISTS', list .. ':front') == 1 then
+    list = list .. ':front'
+  end
+  local reversed = {}
+  for i = #entries, 1, -1 do reversed[#reversed + 1] = entries[i] end
+  redis.call('LPUSH', list, unpack(reversed))
+  redis.call('ZADD', levels, -priority, priority)
+end
+
+local function drop_level(priority)
+  redis.call('ZREM', levels, priority)
+  redis.call('HDEL', stale, priority)
+end
+
+-- Up to `count` entries from the head; `is_stale` says that the level may have a front list.
+local function pop_front(priority, count, is_stale)
+  local list = waiting .. priority
+  local front = is_stale and redis.call('LPOP', list .. ':front', count) or {}
+  if #front < count then
+    local rest = redis.call('LPOP', list, count - #front) or {}
+    if #front == 0 then return rest end
+    for i = 1, #rest do front[#front + 1] = rest[i] end
+  end
+  return front
+end
+
+local function settle_stale(priority, gone)
+  if redis.call('HINCRBY', stale, priority, -gone) <= 0 then
+    if redis.call('EXISTS', waiting .. priority .. ':front') == 0 then
+      redis.call('HDEL', stale, priority)
+    else
+      redis.call('HSET', stale, priority, 0)
+    end
+  end
+end
+
+local function is_seated(entry, record)
+  if not record then return false end
+  local _, seat = key_and_seat(entry)
+  return token(head_of(record), 's') == seat
+end
+
+local function compact(priority, dead)
+  local list = waiting .. priority
+  local length = redis.call('LLEN', list)
+  local front = redis.call('LLEN', list .. ':front')
+  if dead >= length + front then
+    redis.call('DEL', list, list .. ':front')
+    drop_level(priority)
+    return
+  end
+  if front == 0 and (dead * 2 <= length or length < SLICE) then return end
+  local entries = redis.call('LPOP', list, SLICE) or {}
+  local live, lookups = {}, {}
+  for i = 1, #entries do lookups[i] = (key_and_seat(entries[i])) end
+  local records = #entries > 0 and redis.call('HMGET', jobs, unpack(lookups)) or {}
+  for i = 1, #entries do
+    if is_seated(entries[i], records[i]) then live[#live + 1] = entries[i] end
+  end
+  if #live > 0 then redis.call('RPUSH', list .. ':front', unpack(live)) end
+  if redis.call('EXISTS', list) == 0 and redis.call('EXISTS', list .. ':front') == 1 then
+    redis.call('RENAME', list .. ':front', list)
+  end
+  settle_stale(priority, #entries - #live)
+end
+
+-- The job's entry goes stale; the caller gives its record a new seat, or deletes it, *before*.
+local function leave_waiting(priority)
+  compact(priority, redis.call('HINCRBY', stale, priority, 1))
+end
+
+local function next_seat(head)
+  return string.format('%d', (tonumber(token(head, 's')) or 0) + 1)
+end

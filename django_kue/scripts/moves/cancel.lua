@@ -1,0 +1,27 @@
+-- waiting | delayed -> cancelled. An active job gets a mark; the end of its run moves it.
+-- KEYS: jobs leases marks delayed
+-- @include lib/events
+-- @include lib/finish
+-- @include lib/waiting
+-- @include moves/complete
+local function end_cancelled(key, record, worker, text, retention)
+  finish('cancelled', key, record, outcome_text('x', worker, text), '', retention)
+  count_up('cancelled', 1)
+  emit('cancelled', key, record)
+end
+
+local function cancel(key, state, record, retention)
+  if state == 'active' then
+    redis.call('HSET', marks, key, redis.call('HGET', leases, key))
+    return
+  end
+  if state == 'delayed' then
+    redis.call('ZREM', delayed, key)
+  else
+    local head = head_of(record)
+    record = with_tokens(record, { s = next_seat(head) })
+    redis.call('HSET', jobs, key, record)
+    leave_waiting(token(head, 'p') or '0')
+  end
+  end_cancelled(key, record, '', '|', retention)
+end

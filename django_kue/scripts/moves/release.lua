@@ -1,0 +1,43 @@
+-- active -> waiting, at the front and without using up an attempt: its worker stops or is dead.
+-- KEYS: jobs
+-- @include lib/waiting
+-- @include moves/fail
+local function release(keys, records)
+  local by_priority = {}
+  for i = 1, #keys do
+    local head = head_of(records[i])
+    local priority = token(head, 'p') or '0'
+    if token(head, 'y') then
+      redis.call('HSET', jobs, keys[i], with_tokens(records[i], { y = false }))
+    end
+    by_priority[priority] = by_priority[priority] or {}
+    table.insert(by_priority[priority], entry_of(keys[i], head))
+  end
+  for priority, entries in pairs(by_priority) do push_front(priority, entries) end
+end
+
+-- It may have killed its worker, or was only beside: it runs again, claimed alone.
+local function suspect(key, record)
+  record = with_tokens(record, { z = '1' })
+  redis.call('HSET', jobs, key, record)
+  release({ key }, { record })
+  emit('stalled', key, record)
+end
+
+-- Its run killed the process. Below the cap it runs again, alone; at the cap it's a poison pill.
+-- Returns true when it failed.
+local function crash(key, record, worker, max_crashes, text, retention, max_runs)
+  local head = head_of(record)
+  local crashes = (tonumber(token(head, 'c')) or 0) + 1
+  record = with_tokens(record, { c = string.format('%d', crashes), z = '1', y = false })
+  redis.call('HSET', jobs, key, record)
+  if crashes >= max_crashes then
+    fail(key, record, worker, '', text, retention, max_runs, 'crashed')
+    return true
+  end
+  local started, error_text = string.match(text, '^(%d*)|(.*)$')
+  remember_run(key, 'crashed', started, 0, worker, error_text, max_runs)
+  release({ key }, { record })
+  emit('stalled', key, record, error_text)
+  return false
+end

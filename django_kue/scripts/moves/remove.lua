@@ -1,0 +1,23 @@
+-- any state -> gone. A removed active job vanishes at once but holds its slot, as a ghost, until
+-- its run ends; its worker learns by the mark that it should stop.
+-- KEYS: jobs leases ghosts marks delayed
+-- @include lib/erase
+-- @include lib/events
+-- @include lib/waiting
+-- @include lib/finish
+local function remove(key, state, record)
+  if state == 'active' then
+    local lease = redis.call('HGET', leases, key)
+    redis.call('HDEL', leases, key)
+    redis.call('HSET', ghosts, key, lease)
+    redis.call('HSET', marks, key, lease)
+  elseif state == 'delayed' then
+    redis.call('ZREM', delayed, key)
+  elseif shelves[state] then
+    redis.call('ZREM', shelves[state], key)
+    redis.call('ZREM', kept[state], key)
+  end
+  erase({ key })
+  if state == 'waiting' then leave_waiting(token(head_of(record), 'p') or '0') end
+  emit('removed', key, record)
+end

@@ -1,0 +1,19 @@
+-- failed | completed | cancelled -> waiting, with fresh attempts, at the back of its priority.
+-- KEYS: jobs outcomes progress
+-- @include lib/events
+-- @include lib/finish
+-- @include lib/waiting
+-- @include lib/unique
+local function requeue(key, state, record)
+  redis.call('ZREM', shelves[state], key)
+  redis.call('ZREM', kept[state], key)
+  redis.call('HDEL', outcomes, key)
+  redis.call('HDEL', progress, key)
+  record = with_tokens(record, { m = false, c = false, z = false, y = false, n = false, e = false, d = now_text })
+  redis.call('HSET', jobs, key, record)
+  local head = head_of(record)
+  local claim = token(head, 'u')
+  if claim then hold(claim, key) end
+  push_back(token(head, 'p') or '0', { entry_of(key, head) })
+  emit('enqueued', key, record)
+end

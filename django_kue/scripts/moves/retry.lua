@@ -1,0 +1,39 @@
+-- active -> waiting | delayed: a run ended badly and there are attempts left.
+-- It joins the back of its priority; with a delay it waits for its time first.
+-- KEYS: jobs delayed runs side
+-- @include lib/events
+-- @include lib/waiting
+-- @include lib/wake
+-- A run that didn't complete is remembered: `outcome|started|finished|delay|worker|error`.
+local function remember_run(key, outcome, started, delay, worker, error_text, max_runs)
+  redis.call('RPUSH', runs .. key,
+    outcome .. '|' .. started .. '|' .. now_text .. '|' .. delay .. '|' .. worker .. '|' .. error_text)
+  redis.call('LTRIM', runs .. key, -max_runs, -1)
+  redis.call('SADD', side, key)
+end
+
+local function retry(key, record, worker, delay, text, max_runs)
+  local head = head_of(record)
+  local started, error_text = string.match(text, '^(%d*)|(.*)$')
+  remember_run(key, 'retried', started, delay, worker, error_text, max_runs)
+  local due = now + tonumber(delay)
+  record = with_tokens(record, {
+    m = string.format('%d', (tonumber(token(head, 'm')) or 0) + 1),
+    d = string.format('%d', due),
+    y = false, z = false, n = false,
+  })
+  redis.call('HSET', jobs, key, record)
+  if tonumber(delay) > 0 then
+    redis.call('ZADD', delayed, due, key)
+  else
+    push_back(token(head, 'p') or '0', { entry_of(key, head) })
+  end
+  emit('retrying', key, record, cjson.encode({ delay = tonumber(delay) / 1000, error = error_text }))
+end
+
+-- A worker that doesn't know the function puts the job aside for a while; no attempt is used.
+local function park(key, record, delay)
+  local due = now + tonumber(delay)
+  redis.call('HSET', jobs, key, with_tokens(record, { n = '1', d = string.format('%d', due), y = false }))
+  redis.call('ZADD', delayed, due, key)
+end

@@ -1,0 +1,15 @@
+-- Pause (1) or resume (0) a queue for all workers at once. Returns 1 when that changed it.
+-- ARGV: paused
+-- KEYS: flags
+-- @include lib/events
+-- @include lib/wake
+local changed
+if paused == '1' then
+  changed = redis.call('HSETNX', flags, 'paused', now_text)
+else
+  changed = redis.call('HDEL', flags, 'paused')
+  wake_one()
+end
+if changed == 1 then emit(paused == '1' and 'paused' or 'resumed', '', '||') end
+publish()
+return changed

@@ -1,0 +1,13 @@
+-- What is known of all: queues that ever had a job, and the workers.
+-- `name` (unless '') joins the queues; `worker` (unless '') gets an order.
+-- Returns: 1 queue names, 2 workers as a flat list (worker, JSON), 3 their pulses as a flat list
+-- (worker, ms), 4 Redis's time (ms).
+-- ARGV: name worker order
+-- KEYS: queues workers pulses orders
+-- @include lib/clock
+if name ~= '' then redis.call('SADD', queues, name) end
+if worker ~= '' then redis.call('HSET', orders, worker, order) end
+return {
+  redis.call('SMEMBERS', queues), redis.call('HGETALL', workers),
+  redis.call('ZRANGE', pulses, 0, -1, 'WITHSCORES'), now,
+}

@@ -1,0 +1,70 @@
+-- A worker's turn: settle what has finished, rescue, promote what is due, claim what comes next.
+-- One call a batch: this is where the engine's speed comes from.
+-- Returns: 1 wait (ms till the next delayed job or free rate; -1 paused, -2 at the concurrency
+-- limit; 0 when jobs were claimed), 2 refused keys, 3 keys cancelled by their mark, 4 lease,
+-- 5 claimed keys, 6 their records, 7 expired keys, 8 promoted keys, 9 rescued keys.
+-- ARGV: want owner lease_ms sequence switches retention max_runs max_crashes concurrency rate_limit work_ms batches...
+--   switches: letters; s rescue, w woken by the marker, p tell the promoted keys
+--   batches:  lease count keys×count outcomes×count, again and again
+-- KEYS: jobs leases delayed wake levels totals owners
+-- @include lib/clock
+-- @include lib/settle
+-- @include lib/rescue
+-- @include lib/limits
+-- @include moves/promote
+-- @include moves/claim
+local refused, cancelled_ = {}, {}
+redis.call('HDEL', leases, '') -- a first write that is never refused for want of memory
+
+local i, settled = batches_at, 0
+while ARGV[i] do
+  local lease, count = ARGV[i], tonumber(ARGV[i + 1])
+  local no, ended = settle(lease, { unpack(ARGV, i + 2, i + 1 + count) },
+    { unpack(ARGV, i + 2 + count, i + 1 + 2 * count) }, retention, max_runs, tonumber(max_crashes))
+  for _, key in ipairs(no) do refused[#refused + 1] = key end
+  for _, key in ipairs(ended) do cancelled_[#cancelled_ + 1] = key end
+  i = i + 2 + 2 * count
+  settled = settled + count
+end
+if work_ms ~= '0' then redis.call('HINCRBY', totals, 'work_ms', work_ms) end
+
+local rescued = {}
+if string.find(switches, 's', 1, true) then
+  rescued = rescue(tonumber(lease_ms), retention, max_runs, tonumber(max_crashes))
+  trim_old(retention)
+end
+
+local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, 256)
+if #due > 0 then promote(due) end
+
+local wait, keys, records, expired = 0, {}, {}, {}
+local lease = sequence .. '|' .. now_text .. '|' .. owner
+local is_limited = concurrency ~= '' or rate_limit ~= ''
+local room, free_in = tonumber(want), nil
+if is_paused then
+  wait, room = -1, 0
+elseif room > 0 then
+  room, free_in = room_for(room, concurrency, rate_limit)
+  if room == 0 then
+    wait = free_in or -2
+  else
+    keys, records, expired = claim(room, lease, owner, tonumber(lease_ms), retention)
+    count_starts(#keys, rate_limit)
+  end
+end
+
+-- Whoever takes from a list that isn't empty wakes the next; so does a slot that came free.
+local is_woken = string.find(switches, 'w', 1, true) or #due > 0 or #rescued > 0 or (is_limited and settled > 0)
+local has_more = redis.call('EXISTS', levels) == 1
+if is_woken and has_more and not is_paused then
+  local free = not is_limited or room_for(1, concurrency, rate_limit) > 0
+  if free then redis.call('ZADD', wake, 0, '0') end
+end
+
+if #keys == 0 and wait == 0 then
+  local next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+  wait = next_due and math.max(1, next_due - now) or 60000
+  if has_more and room > 0 then wait = 1 end -- only stale entries were passed: go on
+end
+publish()
+return { wait, refused, cancelled_, lease, keys, records, expired, string.find(switches, 'p', 1, true) and due or {}, rescued }

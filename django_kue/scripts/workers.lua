@@ -1,0 +1,20 @@
+-- A worker says how it is; the answer carries an order (stop), or ''.
+-- Workers that were silent for an hour are forgotten.
+-- ARGV: worker text is_leaving
+-- KEYS: workers pulses orders
+-- @include lib/clock
+for _, gone in ipairs(redis.call('ZRANGEBYSCORE', pulses, '-inf', string.format('%d', now - 3600000))) do
+  redis.call('HDEL', workers, gone)
+  redis.call('HDEL', orders, gone)
+  redis.call('ZREM', pulses, gone)
+end
+local order = redis.call('HGET', orders, worker) or ''
+if is_leaving == '1' then
+  redis.call('HDEL', workers, worker)
+  redis.call('HDEL', orders, worker)
+  redis.call('ZREM', pulses, worker)
+else
+  redis.call('HSET', workers, worker, text)
+  redis.call('ZADD', pulses, now, worker)
+end
+return order

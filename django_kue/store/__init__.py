@@ -1,0 +1,38 @@
+"""The store: the only room that speaks Redis, in the words of the domain.
+
+``moves`` and ``reads`` say what is asked, as :class:`Call` values; :func:`send` and :func:`asend`
+bring them to Redis; ``blocking`` waits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_kue.store import moves, reads, transport
+from django_kue.store.blocking import Doorbell, Subscription
+from django_kue.store.calls import Call
+from django_kue.store.transport import Link, forget_links, new_link, send
+from django_kue.store.transport_async import asend, close_links
+
+__all__ = [
+    "Call", "Doorbell", "Link", "Subscription", "asend", "close_links", "forget_links", "moves", "new_link",
+    "reads", "send", "server_info",
+]  # fmt: skip
+
+
+def server_info() -> dict[str, Any]:
+    """Redis's own ``INFO``, as text by name.
+
+    Raises:
+        StoreUnavailable: Redis is away.
+    """
+    link = transport.borrow()
+    try:
+        reply = link.command(b"INFO")
+    finally:
+        transport.give_back(link)
+    if isinstance(reply, dict):  # redis-py's cluster client has parsed it, node by node
+        reply = next(iter(reply.values())) if all(isinstance(v, dict) for v in reply.values()) else reply
+        return {str(name): value for name, value in reply.items()}
+    lines = reply.decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

@@ -1,0 +1,140 @@
+"""Waiting without polling: a blocking pop of the queues' wake markers, and subscriptions."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from django_kue import keys
+from django_kue.conf import settings
+from django_kue.store import connections
+from django_kue.store.calls import pack
+from django_kue.store.transport import NETWORK_ERRORS, unavailable
+
+BLOCK = 20  # seconds a blocking pop lasts at most; socket timeouts are longer
+
+
+class Doorbell:
+    """Waits until a job may have come to one of the queues.
+
+    A pop stays pending on its own connection while the caller does other things, so that a local
+    timer can be as exact as it likes. One server has all queues in one pop; on a cluster each
+    queue has a connection of its own.
+    """
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        groups = [[queue] for queue in queues] if connections.is_cluster() else [list(queues)]
+        self._bells = [_Bell(group) for group in groups]
+
+    def wait(self, timeout: float, *others: int) -> bool:
+        """Wait up to ``timeout`` s, or until one of the file descriptors ``others`` is readable.
+
+        True when the bell rang: a marker was taken, so that this worker is the one to look.
+
+        Raises:
+            StoreUnavailable: the connection was lost.
+        """
+        try:
+            sockets = [bell.arm() for bell in self._bells]
+            ready, _, _ = select.select([*sockets, *others], [], [], max(0.0, timeout))
+            rang = [bell.take() for bell in self._bells if bell.socket in ready]
+            return any(rang)
+        except (*NETWORK_ERRORS, RedisError, ValueError) as error:
+            self.close()
+            raise unavailable(error) from error
+
+    def close(self) -> None:
+        for bell in self._bells:
+            bell.close()
+
+
+class _Bell:
+    def __init__(self, queues: list[str]) -> None:
+        self._keys = [keys.of_queue(settings.PREFIX, queue, "wake").encode() for queue in queues]
+        self._queue = queues[0]
+        self._connection: Any = None
+        self._cluster: Any = None
+        self.socket: Any = None
+
+    def arm(self) -> Any:
+        """The socket to watch, with a pop pending on it."""
+        if self.socket is None:
+            if self._connection is None:
+                self._connection = self._connect()
+                self._connection.connect()
+            self._connection.send_packed_command(
+                [pack(b"BZPOPMIN", *self._keys, b"%d" % BLOCK)], check_health=False
+            )
+            self.socket = self._connection._sock
+        return self.socket
+
+    def take(self) -> bool:
+        """Read the reply; True for a marker, False when the pop's time was over."""
+        self.socket = None
+        return self._connection.read_response() is not None
+
+    def close(self) -> None:
+        connection, self._connection, self.socket = self._connection, None, None
+        if connection is not None:
+            with suppress(*NETWORK_ERRORS):
+                connection.disconnect()
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None
+
+    def _connect(self) -> Any:
+        if not connections.is_cluster():
+            return connections.new_connection(BLOCK + 10)
+        self._cluster = connections.new_cluster(settings.ENQUEUE_TIMEOUT)
+        node = self._cluster.get_node_from_key(self._keys[0].decode())
+        return connections.connection_to(node, BLOCK + 10)
+
+
+class Subscription:
+    """The event channels of some queues. Subscribed when the constructor returns."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._channels = [keys.of_queue(settings.PREFIX, queue, "events").encode() for queue in queues]
+        self._queues = dict(zip(self._channels, queues, strict=True))
+        self._cluster: Any = None
+        try:
+            self._connection = self._connect()
+            self._connection.connect()
+            self._connection.send_packed_command([pack(b"SUBSCRIBE", *self._channels)], check_health=False)
+            for _ in self._channels:
+                self._connection.read_response()
+        except (*NETWORK_ERRORS, RedisError) as error:
+            raise unavailable(error) from error
+
+    def messages(self, timeout: float) -> Iterator[tuple[str, bytes]]:
+        """``(queue, message)`` as they come, until ``timeout`` s have passed without one."""
+        deadline = time.monotonic() + timeout
+        try:
+            while True:
+                left = deadline - time.monotonic()
+                if left <= 0 and not self._connection.can_read(0):
+                    return
+                if self._connection.can_read(max(0.0, left)):
+                    kind, channel, message = self._connection.read_response()
+                    if kind == b"message":
+                        yield self._queues[channel], message
+                        deadline = time.monotonic() + timeout
+        except (*NETWORK_ERRORS, RedisError) as error:
+            raise unavailable(error) from error
+
+    def close(self) -> None:
+        with suppress(*NETWORK_ERRORS):
+            self._connection.disconnect()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    def _connect(self) -> Any:
+        if not connections.is_cluster():
+            return connections.new_connection(settings.ENQUEUE_TIMEOUT)
+        self._cluster = connections.new_cluster(settings.ENQUEUE_TIMEOUT)
+        return connections.connection_to(self._cluster.get_default_node(), settings.ENQUEUE_TIMEOUT)

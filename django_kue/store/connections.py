@@ -1,0 +1,167 @@
+"""From ``KUE["REDIS"]`` to connections: an alias in ``CACHES``, a URL, Sentinel, Cluster, embedded.
+
+Connections are redis-py's own classes, made from the project's own parameters (TLS, passwords,
+client names). Only what would hurt is replaced: blind retries, which turn one enqueue into two,
+and a socket timeout shorter than a blocking read.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from redis import ConnectionPool
+from redis import asyncio as aredis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+
+from django_kue import embedded
+from django_kue.conf import settings
+
+# redis-py's inner wiring that must not leak from one kind of connection into another
+_INTERNAL = ("maint", "event_", "oss_", "orig_", "retry", "parser_class", "connection_pool", "himport_")
+
+
+def is_cluster() -> bool:
+    """True when ``KUE["REDIS"]`` names a Redis Cluster."""
+    return settings.REDIS.startswith("redis+cluster://") or settings.REDIS.startswith("rediss+cluster://")
+
+
+def new_connection(timeout: float) -> Any:
+    """A redis-py ``Connection``, not yet connected; reads and writes take at most ``timeout`` s."""
+    pool = _pool()
+    overrides: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
+    if isinstance(pool, SentinelConnectionPool):
+        overrides["connection_pool"] = pool.connection_kwargs["connection_pool"]
+    return pool.connection_class(**_parameters(pool, timeout), **overrides)
+
+
+def new_async_connection(timeout: float) -> Any:
+    """The same for asyncio."""
+    pool = _pool()
+    parameters = _parameters(pool, timeout)
+    parameters["retry"] = AsyncRetry(NoBackoff(), 0)
+    if isinstance(pool, SentinelConnectionPool):
+        async_pool = _async_sentinel_pool()
+        parameters["connection_pool"] = async_pool.connection_kwargs["connection_pool"]
+        return async_pool.connection_class(**parameters)
+    return _async_class(pool.connection_class)(**parameters)
+
+
+def new_cluster(timeout: float) -> RedisCluster:
+    """redis-py's cluster client; it follows moved slots but never sends a script twice blindly."""
+    return RedisCluster.from_url(
+        _cluster_url(),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        protocol=2,
+        **_cluster_retries(Retry(NoBackoff(), 0)),
+    )
+
+
+def new_async_cluster(timeout: float) -> aredis.RedisCluster:
+    """The same for asyncio."""
+    return aredis.RedisCluster.from_url(
+        _cluster_url(),
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        protocol=2,
+        **_cluster_retries(AsyncRetry(NoBackoff(), 0)),
+    )
+
+
+def connection_to(node: ClusterNode, timeout: float) -> Any:
+    """A connection of our own to a node of a cluster, for blocking reads."""
+    pool = node.redis_connection.connection_pool
+    return pool.connection_class(**_parameters(pool, timeout), retry=Retry(NoBackoff(), 0))
+
+
+def _cluster_url() -> str:
+    return settings.REDIS.replace("+cluster", "", 1)
+
+
+def _cluster_retries(retry: Any) -> dict[str, Any]:
+    """redis-py 5 counts retries, 6 and newer take a policy."""
+    import redis
+
+    if int(redis.__version__.split(".")[0]) < 6:
+        return {"cluster_error_retry_attempts": 0}
+    return {"retry": retry}
+
+
+def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
+    parameters = {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if not name.startswith(_INTERNAL)
+    }
+    return parameters | {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(timeout, parameters.get("socket_connect_timeout") or 5.0),
+        "health_check_interval": 0,
+        "decode_responses": False,
+        "protocol": 2,
+    }
+
+
+@cache
+def _pool() -> ConnectionPool:
+    """A pool that is never asked for a connection: it holds the class and the parameters."""
+    where = settings.REDIS
+    if where == "embedded":
+        return ConnectionPool.from_url(embedded.url())
+    if "://" in where:
+        return ConnectionPool.from_url(where)
+    from django.core.cache import caches
+
+    try:
+        client = caches[where].client.get_client(write=True)
+    except AttributeError as error:
+        raise ImproperlyConfigured(
+            f'KUE["REDIS"] names the cache {where!r}, which isn\'t a django-redis cache. '
+            'Give it BACKEND "django_redis.cache.RedisCache", or write a redis:// URL.'
+        ) from error
+    pool = client.connection_pool
+    assert isinstance(pool, ConnectionPool)
+    return pool
+
+
+@cache
+def _async_sentinel_pool() -> AsyncSentinelConnectionPool:
+    pool = _pool()
+    assert isinstance(pool, SentinelConnectionPool)
+    manager = pool.sentinel_manager
+    nodes = [
+        (node.connection_pool.connection_kwargs["host"], node.connection_pool.connection_kwargs["port"])
+        for node in manager.sentinels
+    ]
+    sentinel = AsyncSentinel(nodes, sentinel_kwargs=dict(manager.sentinel_kwargs))
+    return AsyncSentinelConnectionPool(pool.service_name, sentinel, is_master=pool.is_master)
+
+
+def _async_class(sync_class: type) -> type:
+    if issubclass(sync_class, SSLConnection):
+        return aredis.SSLConnection
+    if issubclass(sync_class, UnixDomainSocketConnection):
+        return aredis.UnixDomainSocketConnection
+    if issubclass(sync_class, Connection):
+        return aredis.Connection
+    raise ImproperlyConfigured(f"django-kue can't connect asynchronously the way {sync_class.__name__} does.")
+
+
+def forget(**kwargs: Any) -> None:
+    """Read the settings anew; connections made before keep their parameters."""
+    if kwargs.get("setting") in (None, "KUE", "CACHES"):
+        _pool.cache_clear()
+        _async_sentinel_pool.cache_clear()
+
+
+setting_changed.connect(forget, dispatch_uid="django_kue.connections")

@@ -1,0 +1,241 @@
+"""What changes jobs: one function a move or order, each returning a :class:`Call`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from django_kue.conf import QueueSettings, settings
+from django_kue.records import NewJob
+from django_kue.states import MOVES, State
+from django_kue.store.calls import Call, call
+
+BULK = 1000  # jobs a call: a script's arguments must fit on Lua's stack
+
+
+def retention(queue: QueueSettings) -> str:
+    """How much a queue keeps, in the words of ``scripts/lib/finish.lua``: ``state=count:ms``."""
+    parts = []
+    for state in ("completed", "failed", "cancelled"):
+        age = getattr(queue, f"keep_{state}_for")
+        parts.append(f"{state}={getattr(queue, f'keep_{state}')}:{'' if age is None else int(age * 1000)}")
+    return " ".join(parts)
+
+
+@cache
+def _retention(queue: QueueSettings) -> bytes:
+    return retention(queue).encode()
+
+
+def retention_of(queue: str) -> bytes:
+    """The retention of a queue by name; one that's not declared any more has the defaults."""
+    return _retention(settings.queues.get(queue) or QueueSettings())
+
+
+def enqueue(
+    queue: str, jobs: Sequence[NewJob], *, sender: bytes, number: int, is_forwarded: bool = False
+) -> Call[list[bytes]]:
+    """Store new jobs, at most :data:`BULK`. Replies the keys that hold, in order.
+
+    ``sender`` and ``number`` name this send: sent again, it changes nothing. ``is_forwarded``: the
+    key is already in somebody's hands, so that a duplicate's must lead to the first job's.
+    """
+    if all(job.is_plain for job in jobs):
+        arguments: list[bytes | str | int] = [sender, number, 0]
+        for priority, group in _by_priority(jobs):
+            arguments += [priority, len(group)]
+            for job in group:
+                arguments += [job.key, job.encode()]
+        return call("enqueue", queue, *arguments, read=lambda reply: [job.key for job in jobs])
+    arguments = [sender, number, 1]
+    for job in jobs:
+        arguments += [
+            job.key,
+            job.encode(),
+            job.priority,
+            job.delay or 0,
+            "" if job.run_at is None else job.run_at,
+            job.expires or "",
+            job.unique_for,
+            int(is_forwarded),
+        ]
+    return call("enqueue", queue, *arguments)
+
+
+def _by_priority(jobs: Sequence[NewJob]) -> Iterable[tuple[int, list[NewJob]]]:
+    groups: dict[int, list[NewJob]] = {}
+    for job in jobs:
+        groups.setdefault(job.priority, []).append(job)
+    return groups.items()
+
+
+class Owner(NamedTuple):
+    """Who holds leases: a child process of a worker. ``text`` is padded, see :func:`owner`."""
+
+    name: str
+    text: bytes
+
+
+def owner(name: str) -> Owner:
+    """An owner. Its text makes every lease record longer than 64 bytes: shorter ones would be kept
+    by Redis in a packed list, which is slow with many active jobs."""
+    return Owner(name, name.ljust(60).encode())
+
+
+class Turn(NamedTuple):
+    """The reply to :func:`turn`."""
+
+    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL; 0: jobs were claimed
+    refused: list[bytes]
+    cancelled: list[bytes]
+    lease: bytes
+    keys: list[bytes]
+    records: list[bytes]
+    expired: list[bytes]
+    promoted: list[bytes]
+    rescued: list[bytes]
+
+
+PAUSED, FULL = -1, -2
+
+Batches = Mapping[bytes, Sequence[tuple[bytes, bytes]]]  # lease → (key, outcome)
+
+
+def turn(
+    queue: str,
+    owner: Owner,
+    *,
+    want: int,
+    sequence: int,
+    batches: Batches,
+    switches: str = "",
+    work_ms: int = 0,
+) -> Call[Turn]:
+    """A worker's turn: settle ``batches``, rescue, promote what's due, claim up to ``want``."""
+    limits = settings.queues.get(queue) or QueueSettings()
+    rate = limits.rate
+    arguments: list[bytes | str | int] = [
+        want,
+        owner.text,
+        lease_ms(),
+        sequence,
+        switches,
+        _retention(limits),
+        settings.MAX_RUNS,
+        limits.max_crashes,
+        limits.concurrency or "",
+        f"{rate.count}:{rate.period_ms}" if rate else "",
+        work_ms,
+    ]
+    for lease, outcomes in batches.items():
+        arguments += [lease, len(outcomes)]
+        arguments += [key for key, _ in outcomes]
+        arguments += [outcome for _, outcome in outcomes]
+    return call("turn", queue, *arguments, read=_read_turn)
+
+
+def _read_turn(reply: Any) -> Turn:
+    return Turn(*reply)
+
+
+def lease_ms() -> int:
+    return int(settings.LEASE * 1000)
+
+
+class Beat(NamedTuple):
+    is_alive: bool
+    to_stop: list[bytes]  # keys of jobs that were cancelled or removed while they run
+
+
+def beat(queue: str, owner: Owner) -> Call[Beat]:
+    """Renew an owner's lease; one that was declared dead is told so."""
+    return call(
+        "beat", queue, owner.text, lease_ms(), read=lambda reply: Beat(reply[0] == 1, list(reply[1:]))
+    )
+
+
+def sync(queue: str, owner: Owner, leases: Iterable[bytes]) -> Call[list[bytes]]:
+    """Give back what a lost reply claimed: leases of this owner that it doesn't know of."""
+    return call("sync", queue, owner.text, *leases)
+
+
+def bury(queue: str, owner: Owner, culprits: Mapping[bytes, bytes]) -> Call[list[list[bytes]]]:
+    """An owner is dead: settle what it was running (key → outcome), give back the rest."""
+    limits = settings.queues.get(queue) or QueueSettings()
+    pairs = [part for pair in culprits.items() for part in pair]
+    return call(
+        "bury", queue, owner.text, _retention(limits), settings.MAX_RUNS, limits.max_crashes, *pairs
+    )
+
+
+class Report(NamedTuple):
+    """What a running job says of itself: kind p (progress), l (a log line), y (a suspect started)."""
+
+    lease: bytes
+    key: bytes
+    kind: bytes
+    text: bytes
+
+
+def report(queue: str, reports: Sequence[Report]) -> Call[list[bytes]]:
+    """Write reports; replies the keys that were refused, their lease being another's now."""
+    return call("report", queue, settings.MAX_LOG_LINES, *[part for report in reports for part in report])
+
+
+class Answer(NamedTuple):
+    """What became of a verb for one job."""
+
+    before: State | None  # None: there's no such job
+    is_done: bool
+    is_held: bool = False  # another job holds its unique key
+
+
+# verb → the states it's legal in; the verbs that aren't moves change no state
+_LEGAL = {name: MOVES[name].sources for name in ("promote", "cancel", "requeue", "remove")}
+_LEGAL["set_priority"] = frozenset(State)
+
+
+def verb(name: str, queue: str, keys: Sequence[str | bytes], argument: int | str = "") -> Call[list[Answer]]:
+    """What people ask of jobs: promote, cancel, requeue, remove, set_priority."""
+    legal = ",".join(sorted(_LEGAL[name]))
+    return call(
+        "verbs", queue, name, argument, retention_of(queue), legal, *keys,
+        read=lambda reply: [_answer(text.decode()) for text in reply],
+    )  # fmt: skip
+
+
+def _answer(text: str) -> Answer:
+    if text == "":
+        return Answer(None, False)
+    if text == "held":
+        return Answer(None, False, is_held=True)
+    if text.startswith("ok:"):
+        return Answer(State(text[3:]), True)
+    return Answer(State(text), False)
+
+
+def empty(queue: str, most: int = BULK) -> Call[tuple[int, int]]:
+    """Remove up to ``most`` waiting and delayed jobs; replies how many went, and how many entries
+    that were nobody's were passed."""
+    return call("empty", queue, most, read=tuple)
+
+
+def clean(queue: str, state: State, before_ms: int, most: int = BULK) -> Call[int]:
+    """Remove up to ``most`` jobs that finished before; replies how many."""
+    return call("clean", queue, state, before_ms, most)
+
+
+def pause(queue: str, *, paused: bool) -> Call[bool]:
+    """Pause or resume for all workers at once; replies whether that changed it."""
+    return call("pause", queue, int(paused), read=bool)
+
+
+def listen(queue: str, ms: int) -> Call[int]:
+    """Ask for this queue's events for a time."""
+    return call("listen", queue, ms)
+
+
+def announce(worker: str, text: bytes, *, is_leaving: bool = False) -> Call[str]:
+    """A worker says how it is; replies an order ("stop") or ""."""
+    return call("workers", None, worker, text, int(is_leaving), read=bytes.decode)

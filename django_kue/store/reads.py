@@ -1,0 +1,131 @@
+"""What reads: each function returns a :class:`Call` whose reply is plain Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from django_kue.states import State
+from django_kue.store.calls import Call, call
+
+STATES = (State.DELAYED, State.WAITING, State.ACTIVE, State.COMPLETED, State.FAILED, State.CANCELLED)
+
+
+class Row(NamedTuple):
+    """A job as stored; texts are still what the scripts wrote."""
+
+    key: str
+    state: State
+    record: bytes
+    lease: bytes  # sequence|claimed ms|owner
+    score: int | None  # due or finished, ms
+    outcome: bytes  # letter|finished|started|worker|result or error
+    progress: bytes  # JSON [percent, data]
+    last_run: bytes  # as in the list of runs
+    is_marked: bool  # asked to stop
+
+
+def _row(reply: list[Any]) -> Row:
+    key, state, record, lease, score, outcome, progress, last_run, marked = reply
+    return Row(
+        key.decode(), State(state.decode()), record, lease, int(float(score)) if score else None,
+        outcome, progress, last_run, marked == 1,
+    )  # fmt: skip
+
+
+def _rows(reply: list[Any]) -> list[Row]:
+    return [_row(row) for row in reply]
+
+
+def rows(queue: str, keys: Sequence[str | bytes]) -> Call[list[Row]]:
+    """The jobs with these keys; those that don't exist are left out."""
+    return call("read", queue, *keys, read=_rows)
+
+
+def page(queue: str, state: State, offset: int, limit: int, *, newest_first: bool) -> Call[list[Row]]:
+    """A page of a state's jobs, as :meth:`django_kue.Queue.jobs` orders them."""
+    return call("page", queue, state, offset, limit, int(newest_first), read=_rows)
+
+
+def find(queue: str, hashes: Sequence[str], most: int) -> Call[list[Row]]:
+    """The jobs that have all these search keys."""
+    return call("find", queue, most, *hashes, read=_rows)
+
+
+def keys_of(queue: str, state: State, first: int, most: int) -> Call[list[bytes]]:
+    """Keys of a finished or delayed state from a rank on."""
+    return call("keys_of", queue, state, first, most)
+
+
+def counts(queue: str) -> Call[dict[str, int]]:
+    """How many jobs are in each state."""
+    return call("counts", queue, read=lambda reply: dict(zip(map(str, STATES), reply, strict=True)))
+
+
+class Oldest(NamedTuple):
+    now_ms: int
+    waiting: list[tuple[str, bytes]]  # key and record of the first of each priority
+
+
+def oldest(queue: str) -> Call[Oldest]:
+    """The job of each priority that's next to run."""
+
+    def read(reply: list[Any]) -> Oldest:
+        pairs = zip(reply[1::2], reply[2::2], strict=True)
+        return Oldest(reply[0], [(key.decode(), record) for key, record in pairs])
+
+    return call("oldest", queue, read=read)
+
+
+class Lists(NamedTuple):
+    logs: list[bytes]  # ms|text
+    runs: list[bytes]  # outcome|started|finished|delay|worker|error
+
+
+def lists(queue: str, key: str, most: int = 1000) -> Call[Lists]:
+    """A job's log lines and its runs that didn't complete."""
+    return call("lists", queue, key, most, read=lambda reply: Lists(*reply))
+
+
+class Facts(NamedTuple):
+    paused_since_ms: int | None
+    totals: dict[str, int]
+    minutes: dict[str, int]  # two letters of the state, then the minute since 1970
+    now_ms: int
+
+
+def facts(queue: str, hours: int = 0) -> Call[Facts]:
+    """What is known of a queue besides its jobs; minute counters of the last ``hours``."""
+
+    def read(reply: list[Any]) -> Facts:
+        paused, totals, buckets, now = reply
+        minutes: dict[str, int] = {}
+        for bucket in buckets:
+            minutes |= _numbers(bucket)
+        return Facts(int(paused) if paused else None, _numbers(totals), minutes, now)
+
+    return call("facts", queue, hours, read=read)
+
+
+class Registry(NamedTuple):
+    queues: list[str]
+    workers: dict[str, bytes]  # worker → JSON
+    pulses: dict[str, int]  # worker → last heartbeat, ms
+    now_ms: int
+
+
+def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Registry]:
+    """Queues that ever had a job, and the workers; ``queue`` joins the first, a worker gets an order."""
+
+    def read(reply: list[Any]) -> Registry:
+        names, workers, pulses, now = reply
+        texts = {worker.decode(): text for worker, text in zip(workers[::2], workers[1::2], strict=True)}
+        return Registry([name.decode() for name in names], texts, _numbers(pulses), now)
+
+    return call("registry", None, queue, order_to, order, read=read)
+
+
+def _numbers(flat: list[bytes]) -> dict[str, int]:
+    return {
+        name.decode(): int(float(number)) for name, number in zip(flat[::2], flat[1::2], strict=True)
+    }

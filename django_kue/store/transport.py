@@ -1,0 +1,207 @@
+"""How calls get to Redis and back, synchronously. ``transport_async`` is its twin.
+
+A link is one connection. It isn't shared between threads while in use; a process keeps idle ones
+for the next caller. A fork drops them, so that no reply crosses processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from django.core.signals import setting_changed
+from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError, TimeoutError
+
+from django_kue.conf import settings
+from django_kue.errors import StoreError, StoreUnavailable
+from django_kue.store import connections
+from django_kue.store.calls import Call, pack
+
+T = TypeVar("T")
+
+NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError)
+# Redis answers, but not yet, not here or not now: the same call may succeed later.
+TRANSIENT = (
+    "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN",
+    "MOVED", "ASK", "max number of clients",
+)  # fmt: skip
+
+
+class Link(Protocol):
+    """One way to Redis."""
+
+    sender: bytes
+    number: int
+
+    def send(self, *calls: Call[Any]) -> list[Any]: ...
+    def command(self, *words: bytes) -> Any: ...
+    def close(self) -> None: ...
+
+
+class ServerLink:
+    """A connection to one server (or Sentinel's master of the moment)."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.sender = os.urandom(9).hex().encode()  # names this connection in numbered sends
+        self.number = 0
+        self._connection: Any = None
+
+    def send(self, *calls: Call[Any]) -> list[Any]:
+        """Send all at once, read all; the results in order.
+
+        Raises:
+            StoreUnavailable: Redis is away or refuses for now; what was sent may have been applied.
+            StoreError: Redis says that the call itself is wrong.
+        """
+        replies = self._exchange([call.packed() for call in calls])
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = self._exchange([calls[i].packed_source() for i in unknown])
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return [_read(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def command(self, *words: bytes) -> Any:
+        """A plain Redis command."""
+        (reply,) = self._exchange([pack(*words)])
+        return _checked(reply)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*NETWORK_ERRORS):
+                connection.disconnect()
+
+    def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
+        try:
+            if self._connection is None:
+                connection = connections.new_connection(self.timeout)
+                connection.connect()
+                self._connection = connection
+            connection = self._connection
+            connection.send_packed_command([b"".join(commands)], check_health=False)
+            return [self._reply(connection) for _ in commands]
+        except (*NETWORK_ERRORS, RedisError) as error:
+            self.close()
+            raise unavailable(error) from error
+        except BaseException:  # half a reply may be left: this connection is of no more use
+            self.close()
+            raise
+
+    @staticmethod
+    def _reply(connection: Any) -> Any:
+        try:
+            return connection.read_response()
+        except ResponseError as error:
+            return error
+
+
+class ClusterLink:
+    """redis-py's cluster client; each call goes to the node that has its queue."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.sender = os.urandom(9).hex().encode()
+        self.number = 0
+        self._client: Any = None
+
+    def send(self, *calls: Call[Any]) -> list[Any]:
+        return [_read(call, self._run(call)) for call in calls]
+
+    def command(self, *words: bytes) -> Any:
+        return self._try(lambda client: client.execute_command(*words))
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _run(self, call: Call[Any]) -> Any:
+        keys = call.keys
+        tail = (len(keys), *keys, *call.arguments)
+        try:
+            return self._try(lambda client: client.execute_command("EVALSHA", call.script.digest, *tail))
+        except NoScriptError:
+            return self._try(lambda client: client.execute_command("EVAL", call.script.source, *tail))
+
+    def _try(self, action: Any) -> Any:
+        try:
+            if self._client is None:
+                self._client = connections.new_cluster(self.timeout)
+            return action(self._client)
+        except NoScriptError:
+            raise
+        except ResponseError as error:
+            return error
+        except (*NETWORK_ERRORS, RedisError) as error:
+            self.close()
+            raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> StoreUnavailable:
+    """What to tell people when Redis can't be used."""
+    return StoreUnavailable(f"Redis is unavailable: {error or type(error).__name__}")
+
+
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        text = str(reply)
+        if any(word in text for word in TRANSIENT):
+            raise unavailable(reply) from reply
+        raise StoreError(f"Redis refused a call: {text}") from reply
+    return reply
+
+
+def _read(call: Call[T], reply: Any) -> T:
+    return call.read(_checked(reply))
+
+
+def new_link(timeout: float) -> Link:
+    """A link of one's own, for a worker."""
+    return ClusterLink(timeout) if connections.is_cluster() else ServerLink(timeout)
+
+
+_idle: deque[Link] = deque(maxlen=64)
+
+
+def send(*calls: Call[Any]) -> list[Any]:
+    """Send calls over an idle link of this process."""
+    link = borrow()
+    try:
+        return link.send(*calls)
+    finally:
+        give_back(link)
+
+
+def borrow() -> Link:
+    """An idle link, or a new one."""
+    try:
+        return _idle.pop()
+    except IndexError:
+        return new_link(settings.ENQUEUE_TIMEOUT)
+
+
+def give_back(link: Link) -> None:
+    _idle.append(link)
+
+
+def forget_links(**kwargs: Any) -> None:
+    """Close idle links, for example because the settings changed."""
+    if kwargs.get("setting") in (None, "KUE", "CACHES"):
+        while _idle:
+            _idle.pop().close()
+
+
+def _drop_links() -> None:
+    global _idle
+    _kept.append(_idle)  # not closed: the sockets are the parent's
+    _idle = deque(maxlen=64)
+
+
+_kept: list[deque[Link]] = []
+os.register_at_fork(after_in_child=_drop_links)
+setting_changed.connect(forget_links, dispatch_uid="django_kue.transport")

@@ -1,0 +1,143 @@
+"""How calls get to Redis and back, under asyncio. One pool of idle links an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from django_kue.conf import settings
+from django_kue.store import connections
+from django_kue.store.calls import Call
+from django_kue.store.transport import NETWORK_ERRORS, _read, unavailable
+
+
+class AsyncLink(Protocol):
+    """One way to Redis, for one coroutine at a time."""
+
+    sender: bytes
+    number: int
+
+    async def send(self, *calls: Call[Any]) -> list[Any]: ...
+    async def close(self) -> None: ...
+
+
+class AsyncServerLink:
+    """A connection to one server."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.sender = os.urandom(9).hex().encode()
+        self.number = 0
+        self._connection: Any = None
+
+    async def send(self, *calls: Call[Any]) -> list[Any]:
+        """As :meth:`ServerLink.send`."""
+        replies = await self._exchange([call.packed() for call in calls])
+        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = await self._exchange([calls[i].packed_source() for i in unknown])
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return [_read(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*NETWORK_ERRORS):
+                await connection.disconnect(nowait=True)
+
+    async def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
+        try:
+            async with asyncio.timeout(self.timeout):
+                if self._connection is None:
+                    connection = connections.new_async_connection(self.timeout)
+                    await connection.connect()
+                    self._connection = connection
+                connection = self._connection
+                await connection.send_packed_command([b"".join(commands)], check_health=False)
+                return [await self._reply(connection) for _ in commands]
+        except (*NETWORK_ERRORS, RedisError, TimeoutError) as error:
+            await self.close()
+            raise unavailable(error) from error
+        except BaseException:  # cancelled in the middle: half a reply may be left
+            await self.close()
+            raise
+
+    @staticmethod
+    async def _reply(connection: Any) -> Any:
+        try:
+            return await connection.read_response()
+        except ResponseError as error:
+            return error
+
+
+class AsyncClusterLink:
+    """redis-py's asyncio cluster client."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.sender = os.urandom(9).hex().encode()
+        self.number = 0
+        self._client: Any = None
+
+    async def send(self, *calls: Call[Any]) -> list[Any]:
+        return [_read(call, await self._run(call)) for call in calls]
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _run(self, call: Call[Any]) -> Any:
+        keys = call.keys
+        tail = (len(keys), *keys, *call.arguments)
+        try:
+            if self._client is None:
+                self._client = connections.new_async_cluster(self.timeout)
+            try:
+                return await self._client.execute_command("EVALSHA", call.script.digest, *tail)
+            except NoScriptError:
+                return await self._client.execute_command("EVAL", call.script.source, *tail)
+        except ResponseError as error:
+            return error
+        except (*NETWORK_ERRORS, RedisError) as error:
+            await self.close()
+            raise unavailable(error) from error
+
+
+_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[AsyncLink]] = WeakKeyDictionary()
+
+
+def borrow() -> AsyncLink:
+    """An idle link of this event loop, or a new one."""
+    links = _idle.get(asyncio.get_running_loop())
+    if links:
+        return links.pop()
+    timeout = settings.ENQUEUE_TIMEOUT
+    return AsyncClusterLink(timeout) if connections.is_cluster() else AsyncServerLink(timeout)
+
+
+def give_back(link: AsyncLink) -> None:
+    _idle.setdefault(asyncio.get_running_loop(), deque(maxlen=64)).append(link)
+
+
+async def asend(*calls: Call[Any]) -> list[Any]:
+    """Send calls over an idle link of the running event loop."""
+    link = borrow()
+    try:
+        return await link.send(*calls)
+    finally:
+        give_back(link)
+
+
+async def close_links() -> None:
+    """Close this event loop's idle links; call it before the loop ends."""
+    for link in _idle.pop(asyncio.get_running_loop(), ()):
+        await link.close()
