@@ -1,0 +1,57 @@
+"""Money: a job that may run twice, and must count once.
+
+The rule for every job that changes something outside: choose the name of the change *before* the first try
+(here ``reference``), send it with every try, and let the other side, and the database, refuse doubles.
+"""
+
+from __future__ import annotations
+
+import httpx
+from django.db import transaction
+from django_kue import Backoff, Discard, Job, job
+
+from payments.bank import CardDeclined, charge
+from payments.models import Payment
+from storefront.models import Order
+
+SMALLEST_CENTS = 100
+
+
+def place_order(customer: str, total_cents: int, card: str) -> tuple[Order, Job]:
+    """A checkout: the order's row and its payment's job come into being together, or not at all.
+
+    Inside ``atomic()`` a job is sent after the commit. Were the transaction rolled back, there would be
+    neither the order nor a job that looks for it; and no worker can be quicker than the commit.
+    """
+    with transaction.atomic():
+        order = Order.objects.create(customer=customer, total_cents=total_cents)
+        return order, record_payment.enqueue(order.pk, f"order-{order.pk}", card)
+
+
+# retry_on: what the network does to us is worth another try. All other exceptions are bugs of ours, or final;
+# they fail at once, and someone looks.
+@job(
+    queue="payments",
+    attempts=5,
+    backoff=Backoff.exponential(0.5, max=60),
+    timeout=15,
+    retry_on=(httpx.HTTPError,),
+    discard_on=(CardDeclined,),
+    title="Payment of order {order_id}",
+    search_keys=("order_id",),
+)
+def record_payment(order_id: int, reference: str, card: str) -> str:
+    """Charge the customer's card and write the payment down. Returns the bank's name for the charge."""
+    order = Order.objects.get(pk=order_id)
+    if order.total_cents < SMALLEST_CENTS:
+        raise Discard(f"{order.total_cents} cents: the bank takes no less than {SMALLEST_CENTS}")
+    known = Payment.objects.filter(reference=reference).first()
+    if known:
+        return known.charge  # an earlier run did it all, and died before it could say so
+    charged = charge(reference, order.total_cents, card)
+    # get_or_create and the unique columns: should two runs come this far, the second finds the first's row.
+    payment, _ = Payment.objects.get_or_create(
+        reference=reference,
+        defaults={"order": order, "charge": charged, "amount_cents": order.total_cents},
+    )
+    return payment.charge

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ShopConfig(AppConfig):
+    """The project's own app: it brings ``manage.py demo``."""
+
+    name = "shop"

@@ -1,0 +1,47 @@
+"""One worker process is killed with -9 in the middle of its work."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+from django_kue import Job
+
+from shop.demo.plan import Planned
+from shop.demo.processes import DemoError
+
+ENOUGH = 20  # percent of the clip
+
+
+@dataclass
+class Crash:
+    """The kill, and what came after it."""
+
+    clip: Planned
+    worker: int  # the process id of the worker's supervisor, which must survive
+    killed: int | None = None  # a process id
+
+    def happens_now(self) -> bool:
+        """Kill the process that transcodes the clip, once that's under way. True when it's just done so."""
+        process = process_of(self.clip.job)
+        if self.killed is not None or process is None or self.clip.job.progress < ENOUGH:
+            return False
+        if process == self.worker:
+            raise DemoError("The clip is transcoded in the supervisor itself: there is no child to kill.")
+        os.kill(process, signal.SIGKILL)
+        self.killed = process
+        return True
+
+    @property
+    def is_healed(self) -> bool:
+        """Another process has the job, or finished it."""
+        if self.killed is None:
+            return False
+        return self.clip.job.is_finished or process_of(self.clip.job) not in {None, self.killed}
+
+
+def process_of(job: Job) -> int | None:
+    """The id of the process that runs it, as the job itself reports it."""
+    data = job.progress_data
+    return data.get("process") if job.state == "active" and isinstance(data, dict) else None

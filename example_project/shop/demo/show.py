@@ -1,0 +1,219 @@
+"""The demo from its first line to its last."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+from django.conf import settings
+from django_kue import queues
+from django_kue.priorities import PRIORITIES
+
+from shop.demo import data
+from shop.demo.crash import Crash
+from shop.demo.customer import Customer
+from shop.demo.plan import Plan
+from shop.demo.processes import ManagePy, wait_for
+from shop.demo.screen import FAINT, GREEN, RED, Screen
+from shop.demo.servers import HOST, MailServer, PartnerServer, free_port
+from shop.demo.verify import Scene, Verdict, verdicts
+
+LONGEST = 45  # seconds that the work may take
+TICK = 0.2  # seconds between two looks
+CUSTOMERS = 6
+USUAL_PORT = 8000
+
+
+def run(screen: Screen, *, once: bool, port: int | None) -> bool:
+    """Run the demo. True when everything was as it had to be.
+
+    All that's started here is stopped again when this function is left, however it's left.
+    """
+    with ExitStack() as stack:
+        screen.heading("The scene")
+        stack.enter_context(data.own_folder())
+        data.make_database()
+        empty_queues()
+        mail = stack.enter_context(MailServer())
+        partners = stack.enter_context(PartnerServer())
+        port = port or usual_or_free_port()
+        url = f"http://{HOST}:{port}"
+        environment = {
+            "SHOP_SMTP_PORT": str(mail.port),
+            "SHOP_PARTNER_URL": partners.url,
+            "SHOP_SITE_URL": url,
+            "PYTHONUNBUFFERED": "1",
+        }
+        site = stack.enter_context(
+            ManagePy("runserver", "--noreload", f"{HOST}:{port}", environment=environment)
+        )
+        worker = stack.enter_context(
+            ManagePy("runworker", "--processes", "2", "--threads", "4", environment=environment)
+        )
+        screen.step(
+            f"site {url}, worker {worker.process.pid} with two processes, SMTP server on port {mail.port},"
+        )
+        screen.step(f"bank and partners on {partners.url}; Redis: {settings.KUE['REDIS']}")
+
+        customer = Customer(url)
+        stack.callback(customer.close)
+        scene = work(screen, mail, partners, customer, site, worker)
+        results = list(verdicts(scene))
+        if once:
+            worker.stop()
+            results.append(stopped_in_order(worker))
+        summarize(screen, scene.plan, results)
+        if not once:
+            stay(screen, url, site, worker)
+        return all(result.is_good for result in results)
+
+
+def work(
+    screen: Screen,
+    mail: MailServer,
+    partners: PartnerServer,
+    customer: Customer,
+    site: ManagePy,
+    worker: ManagePy,
+) -> Scene:
+    """Make the data, enqueue the jobs, and watch until all have ended."""
+    sales, photos, broken, clip = (
+        data.make_sales(),
+        data.make_photos(),
+        data.make_broken_photo(),
+        data.make_clip(),
+    )
+    people = data.make_customers(CUSTOMERS)
+    screen.step(
+        f"{sales:,} sales, {len(photos)} photos of {data.PHOTO_SIZE[0]} × {data.PHOTO_SIZE[1]} pixels, a clip"
+    )
+    wait_for("the site", lambda: is_up(customer), timeout=20, alive=site)
+
+    plan = Plan()
+    screen.heading("Heavy work: photos, reports, video")
+    scene = Scene(
+        plan,
+        mail,
+        partners,
+        customer,
+        Crash(plan.heavy_work(photos, broken, clip, data.SALES), worker.process.pid),
+    )
+    watch(screen, scene, worker, until=lambda: scene.crash.is_healed or scene.crash.clip.job.is_finished)
+
+    screen.heading("Many small jobs: mail, orders, webhooks, and a customer on the page")
+    plan.mail(people)
+    plan.orders()
+    plan.webhooks()
+    plan.later()
+    for job in customer.ask(data.photograph(99)[0], min(data.SALES)):
+        plan.add(job)
+    watch(screen, scene, worker, until=lambda: plan.is_over)
+    customer.fetch()
+    return scene
+
+
+def watch(screen: Screen, scene: Scene, worker: ManagePy, *, until: Callable[[], bool]) -> None:
+    """Show what happens, and kill a process in between, until the condition holds or the time is over.
+
+    What hasn't ended by then is for the checks to report.
+    """
+    deadline = time.monotonic() + LONGEST
+    while time.monotonic() < deadline:
+        for planned, before in scene.plan.refresh():
+            screen.tell(planned, before)
+        worker.check()
+        if scene.crash.happens_now():
+            screen.step(screen.paint(f"☠ process {scene.crash.killed} of the worker is killed with -9", RED))
+        screen.draw(scene.plan.jobs)
+        if until():
+            break
+        time.sleep(TICK)
+    screen.clear()
+
+
+def summarize(screen: Screen, plan: Plan, results: list[Verdict]) -> None:
+    """What ran, and whether it's as it had to be."""
+    jobs = [planned.job for planned in plan.jobs]
+    ended = Counter(str(job.state) for job in jobs)
+    retried = [job for job in jobs if job.attempts_made > 1]
+    names = {number: name for name, number in PRIORITIES.items()}
+    by_priority = sorted(Counter(job.priority for job in jobs).items(), reverse=True)
+
+    screen.heading("Summary")
+    screen.say(
+        f"  ran          {len(jobs)} jobs: " + ", ".join(f"{count} {state}" for state, count in ended.items())
+    )
+    screen.say(f"  on purpose   {sum(p.fails_on_purpose for p in plan.jobs)} failed for good")
+    screen.say(
+        f"  retried      {len(retried)} jobs, in {sum(job.attempts_made - 1 for job in retried)} more runs"
+    )
+    screen.say(f"  run again    {sum(job.crashes > 0 for job in jobs)} after the killed process")
+    screen.say(f"  delayed      {sum(p.not_before is not None for p in plan.jobs)}")
+    screen.say("  by priority  " + ", ".join(f"{names.get(p, p)} ({p}): {count}" for p, count in by_priority))
+    screen.say(
+        "  by queue     " + ", ".join(f"{queue}: {n}" for queue, n in Counter(j.queue for j in jobs).items())
+    )
+    screen.say(f"  files        {settings.MEDIA_ROOT}  (photos, reports, clips)")
+    screen.say(f"  logs         {Path(settings.VAR) / 'runworker.log'}")
+
+    screen.heading("Checked")
+    for result in results:
+        sign = screen.paint("✓", GREEN) if result.is_good else screen.paint("✗", RED)
+        screen.say(f"  {sign} {result.text}")
+    bad = sum(not result.is_good for result in results)
+    screen.say()
+    screen.say(f"{bad} of {len(results)} checks failed." if bad else f"All {len(results)} checks passed.")
+
+
+def stay(screen: Screen, url: str, site: ManagePy, worker: ManagePy) -> None:
+    """Leave the site and the worker running until Ctrl-C."""
+    screen.heading("The shop is open")
+    screen.say(f"  page   {url}/")
+    screen.say(f"  admin  {url}/admin/   name {data.LOGIN}, password {data.LOGIN}")
+    screen.say(screen.paint("  Ctrl-C stops everything.", FAINT))
+    try:
+        while True:
+            site.check()
+            worker.check()
+            time.sleep(TICK)
+    except KeyboardInterrupt:
+        screen.say("\nStopping …")
+
+
+def stopped_in_order(worker: ManagePy) -> Verdict:
+    """Whether SIGTERM ended the worker as it should."""
+    if worker.exit_code == 0:
+        return Verdict(True, "the worker stopped in order when it was told to, with exit code 0")
+    return Verdict(
+        False, f"the worker was told to stop, and ended with {worker.exit_code}:\n{worker.last_lines()}"
+    )
+
+
+def empty_queues() -> None:
+    """Forget what an earlier demo that was killed has left in Redis."""
+    for queue in queues():
+        queue.resume()
+        queue.empty()
+        for state in ("completed", "failed", "cancelled"):
+            queue.clean(state, older_than=0)
+        for job in queue.jobs("active", limit=1000):
+            job.remove()
+
+
+def is_up(customer: Customer) -> bool:
+    """Whether the site answers."""
+    try:
+        return customer.http.get("/").is_success
+    except httpx.TransportError:
+        return False
+
+
+def usual_or_free_port() -> int:
+    """8000, or any free port when something listens there."""
+    with socket.socket() as probe:
+        return free_port() if probe.connect_ex((HOST, USUAL_PORT)) == 0 else USUAL_PORT

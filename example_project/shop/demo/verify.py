@@ -1,0 +1,277 @@
+"""Whether all went as it had to. Each check looks at what was really made, sent and stored.
+
+A check returns, in words, what it saw, or raises :class:`Wrong`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from django.conf import settings
+from django.db.models import Count, Sum
+from imageio_ffmpeg import get_ffmpeg_exe
+from PIL import Image
+
+from images.jobs import SIZES
+from images.models import Photo
+from payments.models import Payment
+from reports.models import Report, Sale
+from shop.demo.crash import Crash
+from shop.demo.customer import Customer
+from shop.demo.data import CLIP_SECONDS, PHOTOS
+from shop.demo.plan import Plan, Planned, unfinished_counts
+from shop.demo.screen import reason
+from shop.demo.servers import MailServer, PartnerServer
+from storefront.models import Order
+from video.models import Clip
+from webhooks.models import Delivery
+
+
+@dataclass
+class Scene:
+    """All that took part."""
+
+    plan: Plan
+    mail: MailServer
+    partners: PartnerServer
+    customer: Customer
+    crash: Crash
+
+
+class Wrong(Exception):
+    """Something isn't as it had to be; the message says what."""
+
+
+class Verdict(NamedTuple):
+    """A check's outcome."""
+
+    is_good: bool
+    text: str
+
+
+def expect(found: object, wanted: object, what: str) -> None:
+    """Raises Wrong when the two differ."""
+    if found != wanted:
+        raise Wrong(f"{what}: expected {wanted}, found {found}")
+
+
+def verdicts(scene: Scene) -> Iterator[Verdict]:
+    """Run every check."""
+    for check in CHECKS:
+        try:
+            yield Verdict(True, check(scene))
+        except Wrong as wrong:
+            yield Verdict(False, str(wrong))
+        except Exception as error:  # noqa: BLE001 - what should be there isn't, or can't be read: a finding like the others
+            yield Verdict(False, f"{check.__name__}: {type(error).__name__}: {error}")
+
+
+# ── Jobs ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def every_job_ended_as_planned(scene: Scene) -> str:
+    for planned in scene.plan.jobs:
+        check_job(planned)
+    failed = sum(planned.fails_on_purpose for planned in scene.plan.jobs)
+    return (
+        f"{len(scene.plan.jobs)} jobs ended as planned; {failed} of them failed, each for the expected reason"
+    )
+
+
+def check_job(planned: Planned) -> None:
+    job, title = planned.job, f"{planned.job.queue}: {planned.job.title}"
+    if job.state != planned.ends:
+        raise Wrong(f"{title}: expected {planned.ends}, found {job.state} ({reason(job)})")
+    expect(job.attempts_made, planned.runs, f"{title}: runs")
+    if planned.because:
+        error = f"{job.error.type}: {job.error.message}" if job.error else "none"
+        if planned.because not in error:
+            raise Wrong(f"{title}: expected an error with {planned.because!r}, found {error}")
+
+
+def nothing_is_left(scene: Scene) -> str:
+    expect(unfinished_counts(), {}, "jobs that still wait or run, by queue")
+    return "no job is left waiting or running in any queue"
+
+
+def the_crash_lost_nothing(scene: Scene) -> str:
+    if scene.crash.killed is None:
+        raise Wrong("no process was killed")
+    if not scene.crash.is_healed:
+        raise Wrong(f"nobody took over the clip from the killed process {scene.crash.killed}")
+    crashed = [planned for planned in scene.plan.jobs if planned.job.crashes]
+    if scene.crash.clip not in crashed:
+        raise Wrong("the clip's job doesn't know that a run of it crashed")
+    again = ", ".join(planned.job.title for planned in crashed)
+    return (
+        f"process {scene.crash.killed} was killed with -9 in mid-job, and what it ran was run again: {again}"
+    )
+
+
+def delayed_jobs_waited(scene: Scene) -> str:
+    delayed = [planned for planned in scene.plan.jobs if planned.not_before]
+    for planned in delayed:
+        started = planned.job.started_at
+        # The host's clock said when, Redis's clock says what was: on one machine they agree.
+        if not started or not planned.not_before or started < planned.not_before - timedelta(seconds=0.05):
+            raise Wrong(f"{planned.job.title}: not before {planned.not_before}, started {started}")
+    return f"{len(delayed)} delayed jobs started when they were due, and not before"
+
+
+# ── Mail ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def confirmations_arrived(scene: Scene) -> str:
+    found = Counter(mail["To"] for mail in scene.mail.received if mail["Subject"].startswith("Your order"))
+    expect(found, Counter(order.customer for order in scene.plan.paid_orders), "confirmations by address")
+    for mail in scene.mail.received:
+        if mail["Subject"].startswith("Your order"):
+            number = mail["Subject"].split()[-1]
+            total = Order.objects.get(pk=number).total
+            if f"payment of {total} EUR" not in mail.get_content():
+                raise Wrong(f"the confirmation of order {number} doesn't name its total {total}")
+    return f"{found.total()} order confirmations arrived by SMTP: one for each paid order"
+
+
+def every_mail_job_sent_its_mail(scene: Scene) -> str:
+    wanted = {p.job.id for p in scene.plan.jobs if p.job.queue == "mail" and p.ends == "completed"}
+    found = Counter(
+        mail["Message-ID"].strip("<>").removesuffix("@shop.example") for mail in scene.mail.received
+    )
+    expect(set(found), wanted, "jobs whose mail arrived")
+    expect(found.total(), len(wanted), "mails that arrived")
+    return f"{len(wanted)} mails arrived in all, none twice"
+
+
+def resets_overtook_newsletters(scene: Scene) -> str:
+    order = [mail["Message-ID"].strip("<>").removesuffix("@shop.example") for mail in scene.mail.received]
+    resets = [order.index(planned.job.id) for planned in scene.plan.resets]
+    before = sum(order.index(planned.job.id) < max(resets) for planned in scene.plan.newsletters)
+    at_once = settings.KUE["QUEUES"]["mail"]["CONCURRENCY"]
+    if before > at_once:
+        raise Wrong(
+            f"{before} newsletters went out before the last password reset, though they are less urgent"
+        )
+    return f"{len(resets)} password resets overtook {len(scene.plan.newsletters)} earlier newsletters"
+
+
+# ── Files ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def photos_open(scene: Scene) -> str:
+    photos = Photo.objects.annotate(sizes=Count("renditions")).filter(sizes__gt=0)
+    expect(photos.count(), PHOTOS + 1, "photos with renditions (ours and the customer's)")
+    for photo in photos:
+        expect({r.size for r in photo.renditions.all()}, set(SIZES), f"sizes of {photo}")
+        for rendition in photo.renditions.all():
+            with Image.open(rendition.file.path) as image:
+                image.load()
+                expect(image.size, (rendition.width, rendition.height), f"size of {rendition}")
+                expect(max(image.size), SIZES[rendition.size], f"longer side of {rendition}")
+    return f"{photos.count()} photos in {len(SIZES)} sizes each: every file opens in its right size"
+
+
+def reports_agree_with_the_database(scene: Scene) -> str:
+    rows = 0
+    for report in Report.objects.all():
+        sales = Sale.objects.filter(sold_on__year=report.year).aggregate(
+            rows=Count("pk"), cents=Sum("amount_cents")
+        )
+        with report.table.open("r") as table:
+            in_table = sum(int(line["cents"]) for line in csv.DictReader(table))
+        expect(report.rows, sales["rows"], f"rows of {report}")
+        expect(report.total_cents, sales["cents"], f"total of {report}")
+        expect(in_table, sales["cents"], f"total of {report} in its CSV")
+        with Image.open(report.chart.path) as chart:
+            chart.load()
+        rows += report.rows
+    return f"{Report.objects.count()} sales reports over {rows:,} rows: their totals are the database's sums"
+
+
+def the_clip_plays(scene: Scene) -> str:
+    clip = Clip.objects.get()
+    read = subprocess.run(
+        [get_ffmpeg_exe(), "-v", "error", "-i", clip.playable.path, "-progress", "pipe:1", "-f", "null", "-"],
+        capture_output=True,
+        text=True,
+    )
+    if read.returncode or read.stderr:
+        raise Wrong(f"ffmpeg can't read {clip.playable.name}: {read.stderr}")
+    frames = [line.split("=")[1] for line in read.stdout.splitlines() if line.startswith("frame=")][-1]
+    expect(int(frames), CLIP_SECONDS * 25, "frames of the clip")
+    leftovers = [path.name for path in Path(clip.playable.path).parent.glob("*.part.mp4")]
+    if len(leftovers) > 1:  # the killed process can't have cleaned up; everybody else has
+        raise Wrong(f"half-made clips were left behind: {leftovers}")
+    return f"the clip plays: {frames} frames of H.264, read to the end"
+
+
+# ── Partners and money ────────────────────────────────────────────────────────────────────────────
+
+
+def payments_count_once(scene: Scene) -> str:
+    orders = {order.pk: order.total_cents for order in scene.plan.paid_orders}
+    expect(dict(Payment.objects.values_list("order", "amount_cents")), orders, "payments by order")
+    at_the_bank = {reference: charge["amount_cents"] for reference, charge in scene.partners.charges.items()}
+    expect(at_the_bank, {f"order-{pk}": cents for pk, cents in orders.items()}, "charges at the bank")
+    twice = sum(count > 1 for count in scene.partners.charge_requests.values())
+    if not twice:
+        raise Wrong("the bank never lost a reply, though it had to")
+    return (
+        f"{len(orders)} payments, each recorded once and charged once, though the bank lost {twice} replies"
+    )
+
+
+def receivers_marked_the_orders(scene: Scene) -> str:
+    found = Counter(Order.objects.values_list("status", flat=True))
+    wanted = Counter({"paid": len(scene.plan.paid_orders), "payment failed": 2})
+    expect(found, wanted, "orders by status")
+    return "signal receivers marked the orders: " + ", ".join(
+        f"{count} {status}" for status, count in found.items()
+    )
+
+
+def deliveries_arrived(scene: Scene) -> str:
+    stored = {(d.partner, str(d.key)) for d in Delivery.objects.filter(delivered_at__isnull=False)}
+    expect(stored, scene.partners.accepted, "deliveries that partners accepted")
+    refused = Delivery.objects.filter(delivered_at=None).order_by("partner").values_list("partner", "answer")
+    expect(list(refused), [("down", 503), ("moved", 404), ("strict", 422)], "deliveries that failed")
+    attempts = sum(scene.partners.hooks.values())
+    return f"{len(stored)} webhooks were delivered and 3 refused, in {attempts} requests"
+
+
+def the_customer_got_it(scene: Scene) -> str:
+    got = scene.customer.downloads
+    expect(set(got), {*SIZES, "CSV", "Chart"}, "links on the customer's page")
+    for size, longest in SIZES.items():
+        with Image.open(io.BytesIO(got[size])) as image:
+            expect(max(image.size), longest, f"longer side of the customer's {size} picture")
+    with Image.open(io.BytesIO(got["Chart"])) as chart:
+        chart.verify()
+    expect(got["CSV"].splitlines()[0], b"month,product,cents", "the CSV's first line")
+    return f"a customer uploaded a picture and asked for a report on the page, and fetched {len(got)} files"
+
+
+CHECKS: list[Callable[[Scene], str]] = [
+    every_job_ended_as_planned,
+    nothing_is_left,
+    the_crash_lost_nothing,
+    delayed_jobs_waited,
+    confirmations_arrived,
+    every_mail_job_sent_its_mail,
+    resets_overtook_newsletters,
+    photos_open,
+    reports_agree_with_the_database,
+    the_clip_plays,
+    payments_count_once,
+    receivers_marked_the_orders,
+    deliveries_arrived,
+    the_customer_got_it,
+]

@@ -1,0 +1,124 @@
+"""Settings of the example shop: one folder for all it makes, one Redis, one worker's queues.
+
+Environment:
+    SHOP_VAR: the folder for database, uploads, logs and the embedded Redis (default: ``var/`` here).
+    SHOP_SMTP_PORT: where the mail server listens on this machine (default 8025).
+    SHOP_PARTNER_URL: where the bank and the partners' webhooks answer.
+    KUE_REDIS: ``embedded`` (default), or the URL of a Redis that you run.
+    KUE_PREFIX: what our keys in that Redis begin with (default ``shop``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR = Path(os.environ.get("SHOP_VAR", BASE_DIR / "var")).resolve()
+VAR.mkdir(parents=True, exist_ok=True)
+
+DEBUG = True
+SECRET_KEY = "an example: anybody can read this key, so it protects nothing"
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_kue",
+    "shop",
+    "storefront",
+    "mail",
+    "images",
+    "reports",
+    "video",
+    "webhooks",
+    "payments",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "shop.urls"
+WSGI_APPLICATION = "shop.wsgi.application"
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# SQLite lets many processes read and one write. A write-ahead log keeps readers going meanwhile, and
+# IMMEDIATE makes a writer queue at its transaction's start, instead of failing in the middle of it.
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": VAR / "shop.sqlite3",
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    },
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# A job may run twice (its worker died before it could report), so it writes its files under a name that
+# it always chooses the same, over those of the run before.
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"allow_overwrite": True},
+    },
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+MEDIA_ROOT = VAR / "media"
+MEDIA_URL = "/media/"
+STATIC_URL = "/static/"
+
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+EMAIL_HOST = "127.0.0.1"
+EMAIL_PORT = int(os.environ.get("SHOP_SMTP_PORT", "8025"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = "Kue & Co. <shop@shop.example>"
+
+SITE_URL = os.environ.get("SHOP_SITE_URL", "http://127.0.0.1:8000")
+PARTNER_URL = os.environ.get("SHOP_PARTNER_URL", "http://127.0.0.1:8026")
+
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+USE_I18N = False
+
+KUE: dict[str, Any] = {
+    "REDIS": os.environ.get("KUE_REDIS", "embedded"),
+    "PREFIX": os.environ.get("KUE_PREFIX", "shop"),
+    # A queue is a line of its own with its own limits. They hold over all workers together.
+    "QUEUES": {
+        "default": {},
+        "mail": {"CONCURRENCY": 4, "RATE": "50/s", "KEEP_COMPLETED": 1000},  # what our mail provider allows
+        "images": {"TIMEOUT": 60},
+        "reports": {"CONCURRENCY": 2},  # heavy on the database
+        "video": {"CONCURRENCY": 2},  # heavy on everything
+        "webhooks": {"CONCURRENCY": 50},  # only waits for others: many at once
+        "payments": {"PRIORITY": "critical"},
+    },
+}

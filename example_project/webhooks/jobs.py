@@ -1,0 +1,70 @@
+"""Telling partners over HTTP: coroutines, because all they do is wait.
+
+A coroutine function runs on the worker's event loop, hundreds at a time, beside the threads that run plain
+functions. A sync job and an async job look the same to whoever enqueues them.
+"""
+
+from __future__ import annotations
+
+import httpx
+from django.conf import settings
+from django.utils import timezone
+from django_kue import Backoff, Discard, Job, Retry, job
+
+from storefront.models import Order
+from webhooks.models import Delivery
+
+PARTNERS = ("warehouse", "bookkeeping")
+TOO_MANY_REQUESTS = 429
+
+
+def announce(order: Order, partners: tuple[str, ...] = PARTNERS) -> list[Job]:
+    """Tell all partners about an order. ``enqueue_many`` hands over any number of jobs in few round trips."""
+    deliveries = [Delivery(order=order, partner=partner) for partner in partners]
+    Delivery.objects.bulk_create(deliveries, ignore_conflicts=True)
+    keys = Delivery.objects.filter(order=order, partner__in=partners).values_list("pk", flat=True)
+    return deliver.enqueue_many([(key,) for key in keys])
+
+
+# Backoff.exponential(0.5): after 0.5 s, 1 s, 2 s, … Jitter, a little chance in it, spreads the crowd that a
+# partner's outage gathers. A timeout cancels the coroutine where it waits, and counts as a failed attempt.
+@job(
+    queue="webhooks",
+    attempts=4,
+    backoff=Backoff.exponential(0.5, max=60, jitter=0.2),
+    timeout=2,
+    title="Delivery {delivery_id}",
+)
+async def deliver(delivery_id: int) -> int:
+    """Post one delivery to its partner. Returns the HTTP status.
+
+    Raises:
+        Discard: the partner says that our message is wrong (4xx): sending it again won't make it right.
+        Retry: the partner asks us to come back later (429), and says when.
+        httpx.HTTPError: it's down or can't be reached: try again after the backoff.
+    """
+    delivery = await Delivery.objects.select_related("order").aget(pk=delivery_id)
+    if delivery.delivered_at and delivery.answer:
+        return delivery.answer  # an earlier run got through, and its worker died before it could say so
+    answer = await post(delivery)
+    delivery.answer = answer.status_code
+    if answer.is_success:
+        delivery.delivered_at = timezone.now()
+    await delivery.asave(update_fields=["answer", "delivered_at"])
+
+    if answer.status_code == TOO_MANY_REQUESTS:
+        raise Retry(delay=float(answer.headers.get("Retry-After", 1)))
+    if answer.is_client_error:
+        raise Discard(f"{delivery.partner} refuses it: {answer.status_code} {answer.text}")
+    answer.raise_for_status()
+    return answer.status_code
+
+
+async def post(delivery: Delivery) -> httpx.Response:
+    """Send it. The key lets a partner who gets it twice see that it's the same one."""
+    async with httpx.AsyncClient(base_url=settings.PARTNER_URL) as client:
+        return await client.post(
+            f"/hooks/{delivery.partner}",
+            json={"order": delivery.order_id, "total_cents": delivery.order.total_cents},
+            headers={"Idempotency-Key": str(delivery.key)},
+        )
