@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from django_kue.backoff import Backoff
 from django_kue.priorities import HIGHEST, LOWEST, PRIORITIES, priority_number
@@ -82,12 +83,31 @@ def optional(kind: Kind) -> Kind:
 
 
 def _read_redis(value: Any) -> str:
-    """An alias, "embedded", or a URL. Whether the alias exists is for :func:`~django_kue.conf.alias_problem` to say."""
+    """An alias, "embedded", or a URL; :func:`~django_kue.conf.alias_problem` says whether an alias exists."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError
-    if "://" in value and value.partition("://")[0] not in SCHEMES:
-        raise Advice(f"The URL must begin with {listed(f'{scheme}://' for scheme in SCHEMES)}.")
+    if "://" in value:
+        _check_url(value)
     return value
+
+
+def _check_url(url: str) -> None:
+    """Find what the Redis client would pass over, such as a database's name that isn't a number."""
+    scheme = url.partition("://")[0]
+    if scheme not in SCHEMES:
+        raise Advice(f"The URL must begin with {listed(f'{scheme}://' for scheme in SCHEMES)}.")
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it checks it
+    except ValueError as error:
+        raise Advice(
+            "Its port isn't one; a password's special characters must be quoted (%23 for #)."
+        ) from error
+    if scheme == "unix":
+        if parts.hostname or not parts.path.startswith("/"):
+            raise Advice("Write the socket's whole path: unix:///run/redis/redis.sock.")
+    elif not re.fullmatch(r"/?[0-9]*", parts.path):
+        raise Advice("What follows the port is a database's number, such as /0.")
 
 
 def _read_prefix(value: Any) -> str:

@@ -1,0 +1,151 @@
+"""The system checks: what's wrong in ``KUE``, and with ``--deploy`` in the Redis that it names.
+
+==================  ======================================================================
+django_kue.E001     a setting has a wrong value, or isn't one
+django_kue.E002     the cache alias is missing, or isn't django-redis
+django_kue.E003     "embedded", but no server is installed
+django_kue.E004     Redis is too old (``--deploy``)
+django_kue.E005     Redis may throw jobs away when its memory is full (``--deploy``)
+django_kue.W001     "embedded" while ``DEBUG`` is off
+django_kue.W002     Redis can't be reached (``--deploy``)
+django_kue.W003     Redis forgets everything when it restarts (``--deploy``)
+django_kue.I001     a power cut can cost up to a second of jobs (``--deploy``)
+==================  ======================================================================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Info, Warning, register
+
+from django_kue import conf, embedded
+from django_kue.errors import KueError
+from django_kue.kinds import Problem
+
+OLDEST_REDIS = (6, 2)
+
+
+@register("django_kue")
+def check_settings(**kwargs: Any) -> list[CheckMessage]:
+    """Every mistake in ``KUE``; nothing is connected to."""
+    found = conf.problems(_raw())
+    if found:
+        return [_error(problem, "E001") for problem in found]
+    where = _where()
+    if where == conf.EMBEDDED:
+        return _check_embedded()
+    problem = None if "://" in where else conf.alias_problem(where)
+    return [_error(problem, "E002")] if problem else []
+
+
+@register("django_kue", deploy=True)
+def check_server(**kwargs: Any) -> list[CheckMessage]:
+    """What Redis says about itself. Run by ``manage.py check --deploy`` only, because it connects."""
+    if check_settings() or _where() == conf.EMBEDDED:
+        return []  # the mistake is told already, and the embedded server is set up as it should be
+    from django_kue.store import server_info  # only now: it imports the Redis client
+
+    try:
+        info = server_info()
+    except KueError as error:
+        return [
+            Warning(
+                f"The Redis of KUE[\"REDIS\"] can't be reached, so it isn't checked: {error}",
+                hint="Start it, or run this check where it can be reached.",
+                id="django_kue.W002",
+            )
+        ]
+    return [*_check_version(info), *_check_eviction(info), *_check_persistence(info)]
+
+
+def _raw() -> Any:
+    return getattr(django_settings, "KUE", {})
+
+
+def _where() -> str:
+    """``KUE["REDIS"]``, of settings that were found good."""
+    return conf.read().REDIS
+
+
+def _error(problem: Problem, number: str) -> Error:
+    text = f"{problem.path} must be {problem.expected}; found {problem.found}."
+    return Error(text, hint=problem.hint, id=f"django_kue.{number}")
+
+
+def _check_embedded() -> list[CheckMessage]:
+    found: list[CheckMessage] = []
+    if not django_settings.DEBUG:
+        found.append(
+            Warning(
+                'KUE["REDIS"] is "embedded" while DEBUG is off.',
+                hint="A private server on this machine is for development and tests. Name a Redis that "
+                'somebody runs and watches, such as "redis://10.0.0.5:6379/0".',
+                id="django_kue.W001",
+            )
+        )
+    try:
+        embedded.find_server()
+    except KueError as error:
+        found.append(
+            Error(
+                f'KUE["REDIS"] is "embedded". {error}',
+                hint=embedded.REMEDY,
+                id="django_kue.E003",
+            )
+        )
+    return found
+
+
+def _check_version(info: Mapping[str, Any]) -> list[CheckMessage]:
+    version = str(info.get("redis_version", ""))
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) >= OLDEST_REDIS:
+        return []
+    return [
+        Error(
+            f"django-kue needs Redis 6.2 or newer, or Valkey; found Redis {version}.",
+            hint="Upgrade the server. Older ones lack commands that the scripts use.",
+            id="django_kue.E004",
+        )
+    ]
+
+
+def _check_eviction(info: Mapping[str, Any]) -> list[CheckMessage]:
+    """Measured: under ``allkeys-lru`` a third of the waiting jobs' records was gone, their ids not."""
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    limit = int(info.get("maxmemory", 0))
+    if policy == "noeviction" or not limit:
+        return []
+    return [
+        Error(
+            f"Redis's maxmemory-policy must be noeviction; found {policy} with maxmemory {limit}. When its "
+            "memory is full it throws jobs away, without a word to anybody.",
+            hint="Write `maxmemory-policy noeviction` into redis.conf. A cache that needs another policy "
+            "belongs on a Redis of its own: the policy holds for all databases of a server.",
+            id="django_kue.E005",
+        )
+    ]
+
+
+def _check_persistence(info: Mapping[str, Any]) -> list[CheckMessage]:
+    if int(info.get("aof_enabled", 1)):
+        return [
+            Info(
+                "Redis writes an append-only file. Unless `appendfsync always` is set, a power cut can lose "
+                "the jobs of the last second; the end of a Redis process alone loses none.",
+                hint="Leave it so unless that second matters: `always` makes each enqueue wait for the disk. "
+                'To silence this: SILENCED_SYSTEM_CHECKS = ["django_kue.I001"].',
+                id="django_kue.I001",
+            )
+        ]
+    return [
+        Warning(
+            "Redis's append-only file is off: its restart loses the jobs since the last snapshot, or all.",
+            hint="Write `appendonly yes` into redis.conf (or run: redis-cli CONFIG SET appendonly yes).",
+            id="django_kue.W003",
+        )
+    ]
