@@ -14,9 +14,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-VAR = Path(os.environ.get("SHOP_VAR", BASE_DIR / "var")).resolve()
-VAR.mkdir(parents=True, exist_ok=True)
+PROJECT = Path(__file__).resolve().parent.parent
+# Beside the code in most projects. Here all that's made has a folder of its own; an embedded Redis keeps its
+# files in BASE_DIR, too.
+BASE_DIR = Path(os.environ.get("SHOP_VAR", PROJECT / "var")).resolve()
+BASE_DIR.mkdir(parents=True, exist_ok=True)
 
 DEBUG = True
 SECRET_KEY = "an example: anybody can read this key, so it protects nothing"
@@ -71,7 +73,7 @@ TEMPLATES: list[dict[str, Any]] = [
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": VAR / "shop.sqlite3",
+        "NAME": BASE_DIR / "shop.sqlite3",
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
@@ -90,7 +92,7 @@ STORAGES: dict[str, dict[str, Any]] = {
     },
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
-MEDIA_ROOT = VAR / "media"
+MEDIA_ROOT = BASE_DIR / "media"
 MEDIA_URL = "/media/"
 STATIC_URL = "/static/"
 

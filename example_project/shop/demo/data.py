@@ -38,7 +38,7 @@ def own_folder() -> Iterator[None]:
     Raises:
         DemoError: another demo holds it.
     """
-    folder = Path(settings.VAR)
+    folder = settings.BASE_DIR
     with (folder / "demo.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -57,9 +58,9 @@ class Plan:
     confirmations: dict[int, Planned] = field(default_factory=dict)  # by order
     refused_mail: set[str] = field(default_factory=set)  # job ids
 
-    def add(self, job: Job, **expected: object) -> Planned:
+    def add(self, job: Job, **expected: Any) -> Planned:
         """Put a job on the list, with the fields of :class:`Planned` that aren't as usual."""
-        planned = Planned(job, **expected)  # type: ignore[arg-type]
+        planned = Planned(job, **expected)
         self.jobs.append(planned)
         return planned
 
@@ -128,7 +129,7 @@ class Plan:
     def later(self) -> None:
         """Delayed jobs, in each of the ways to say when."""
         now = timezone.now()
-        delays = [
+        delays: list[dict[str, Any]] = [
             {"delay": PATIENCE},
             {"delay": timedelta(seconds=PATIENCE)},
             {"run_at": now + timedelta(seconds=PATIENCE)},
@@ -142,7 +143,7 @@ class Plan:
         for order in self.paid_orders[:4]:
             for job in announce(order):
                 self.add(job)
-        troubled: dict[str, dict[str, object]] = {
+        troubled: dict[str, dict[str, Any]] = {
             "flaky": {"runs": 3},  # 503, 503, 200
             "busy": {"runs": 2},  # 429 with Retry-After, 200
             "slow": {"runs": 2},  # no answer in time, 200

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -30,14 +29,14 @@ class ManagePy:
 
     def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
         self.arguments = arguments
-        self.log = Path(settings.VAR) / f"{arguments[0]}.log"
+        self.log = settings.BASE_DIR / f"{arguments[0]}.log"
         self.environment = environment
         self.exit_code: int | None = None  # known once it has stopped
 
     def __enter__(self) -> Self:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(settings.BASE_DIR / "manage.py"), *self.arguments],
+                [sys.executable, str(settings.PROJECT / "manage.py"), *self.arguments],
                 env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

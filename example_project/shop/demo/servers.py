@@ -56,7 +56,7 @@ class MailServer:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Take a mail."""
         content = cast(bytes, envelope.content)
-        self.received.append(cast(EmailMessage, message_from_bytes(content, policy=policy.default)))
+        self.received.append(message_from_bytes(content, policy=policy.default))
         return "250 OK"
 
     def __enter__(self) -> Self:

@@ -7,11 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 from django.conf import settings
-from django_kue import queues
+from django_kue import embedded, queues
 from django_kue.priorities import PRIORITIES
 
 from shop.demo import data
@@ -38,6 +37,8 @@ def run(screen: Screen, *, once: bool, port: int | None) -> bool:
         screen.heading("The scene")
         stack.enter_context(data.own_folder())
         data.make_database()
+        if settings.KUE["REDIS"] == "embedded":
+            stack.callback(embedded.stop, embedded.project_folder())
         empty_queues()
         mail = stack.enter_context(MailServer())
         partners = stack.enter_context(PartnerServer())
@@ -159,7 +160,7 @@ def summarize(screen: Screen, plan: Plan, results: list[Verdict]) -> None:
         "  by queue     " + ", ".join(f"{queue}: {n}" for queue, n in Counter(j.queue for j in jobs).items())
     )
     screen.say(f"  files        {settings.MEDIA_ROOT}  (photos, reports, clips)")
-    screen.say(f"  logs         {Path(settings.VAR) / 'runworker.log'}")
+    screen.say(f"  logs         {settings.BASE_DIR / 'runworker.log'}")
 
     screen.heading("Checked")
     for result in results:
