@@ -23,10 +23,12 @@ orjson is used when it's installed. What one library writes the other reads.
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from hashlib import blake2b
 from math import isfinite
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -77,6 +79,9 @@ class ModelReference(NamedTuple):
     label: str
     pk: Any
     db: str
+
+    def __str__(self) -> str:
+        return f"{self.label} {self.pk}"
 
     def fetch(self) -> Model:
         """The instance, read from its database through the base manager.
@@ -133,6 +138,20 @@ def canonical(value: Any) -> bytes:
         CodecError: as :func:`dumps`.
     """
     return _stdlib_dumps(_tagged(value, ()), sort_keys=True)
+
+
+def digest(value: Any) -> str:
+    """22 URL-safe characters, the same for equal values of the same types: what unique keys compare.
+
+    Raises:
+        CodecError: as :func:`dumps`.
+    """
+    return urlsafe_b64encode(blake2b(canonical(value), digest_size=16).digest())[:22].decode()
+
+
+def search_hash(name: str, value: Any) -> str:
+    """The digest by which jobs are found whose argument ``name`` is ``value``."""
+    return digest([name, value])
 
 
 def _stdlib_dumps(value: Any, sort_keys: bool = False) -> bytes:

@@ -1,0 +1,232 @@
+"""``@job`` turns a function into a definition, whose verbs put jobs onto a queue."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import FrozenInstanceError
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+
+from asgiref.sync import iscoroutinefunction
+
+from django_kue import enqueueing, registry
+from django_kue.conf import QueueSettings, settings
+from django_kue.context import JobContext, current_job
+from django_kue.jobs import Job
+from django_kue.options import DECORATOR, USING, JobOptions, Options, UsingOptions, effective, read, to_store
+from django_kue.signatures import Signature, Template
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Item = tuple[Any, ...] | Mapping[str, Any]  # positional or keyword arguments of one job
+
+REDACTED = "•••"
+
+
+class JobFunction(Generic[P, R]):
+    """A function that can be run as a job: what :func:`job` makes of it. It's frozen.
+
+    Attributes:
+        name: the stored name, ``module.function`` unless ``@job(name=…)`` says otherwise.
+        function: the plain function.
+        is_async: whether it's a coroutine function.
+        options: its :class:`~django_kue.options.Options`.
+        original: the object that ``@job`` made, the ``sender`` of signals. It's the object itself,
+            unless that comes from :meth:`using`.
+        signature: what whoever enqueues it must give.
+    """
+
+    name: str
+    function: Callable[..., R]
+    is_async: bool
+    options: Options
+    original: JobFunction[P, R]
+    signature: Signature
+    unique_template: Template | None
+    stored: Mapping[str, Any]  # what a record must say, because .using() changed it
+
+    def __init__(self, function: Callable[..., R], options: Options) -> None:
+        functools.update_wrapper(self, function)
+        signature = Signature(function, takes_context=options.takes_context)
+        _check_search_keys(options, signature)
+        vars(self).update(
+            name=options.name or _default_name(function),
+            function=function,
+            is_async=iscoroutinefunction(function),
+            options=options,
+            original=self,
+            signature=signature,
+            title_template=_template("title", options.title, signature),
+            unique_template=_template("unique", options.unique, signature),
+            stored={},
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, as if it weren't a job. A coroutine function gives its coroutine.
+
+        With ``takes_context`` it gets :func:`~django_kue.current_job`, as a caller of :meth:`enqueue` doesn't
+        pass a context either.
+        """
+        if self.options.takes_context:
+            return self.function(current_job(), *args, **kwargs)
+        return self.function(*args, **kwargs)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Put a job onto its queue, to run in a worker.
+
+        Inside ``atomic()`` it's sent after the commit (see the option ``on_commit``); the job
+        that's returned has its id already. With ``unique``, and another holding the key, that one
+        is returned.
+
+        Raises:
+            EnqueueError: the arguments don't fit the function, can't be stored or are too large; the
+                queue isn't declared; or Redis is away. Nothing was stored.
+
+        >>> send_receipt.enqueue(17, copy_to="me@example.org")  # doctest: +SKIP
+        """
+        [enqueued] = enqueueing.enqueue(self, [(args, kwargs)])
+        return enqueued
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """The twin of :meth:`enqueue` for asyncio."""
+        [enqueued] = await enqueueing.aenqueue(self, [(args, kwargs)])
+        return enqueued
+
+    def enqueue_many(self, items: Iterable[Item]) -> list[Job]:
+        """Put any number of jobs onto the queue in few round trips; in their order.
+
+        Args:
+            items: for each job a tuple of positional, or a dict of keyword arguments.
+
+        Raises:
+            EnqueueError: as :meth:`enqueue`; the message names the item, and nothing was stored.
+
+        >>> send_receipt.enqueue_many([(1,), (2,), {"order_id": 3}])  # doctest: +SKIP
+        """
+        return enqueueing.enqueue(self, enqueueing.calls(self.name, items), is_many=True)
+
+    async def aenqueue_many(self, items: Iterable[Item]) -> list[Job]:
+        """The twin of :meth:`enqueue_many` for asyncio."""
+        return await enqueueing.aenqueue(self, enqueueing.calls(self.name, items), is_many=True)
+
+    def using(self, **given: Unpack[UsingOptions]) -> JobFunction[P, R]:
+        """A copy with other options, which win over ``@job``'s.
+
+        Raises:
+            TypeError, ValueError: a wrong option; the message says what was expected.
+
+        >>> send_receipt.using(delay=60, priority="low").enqueue(17)  # doctest: +SKIP
+        """
+        options = read(given, USING, self.options)
+        _check_search_keys(options, self.signature)
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self), options=options, stored=to_store(options, self.original.options))
+        return copy
+
+    def title_for(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        """The title of a job with these arguments; the name, when ``@job`` gives no title.
+
+        Raises:
+            TypeError: the arguments don't fit the function, as it is now.
+        """
+        template: Template | None = vars(self)["title_template"]
+        if template is None:
+            return self.name
+        values = self.signature.bound(args, kwargs)
+        return template.render(
+            {name: REDACTED if _is_secret(name) else values[name] for name in template.fields}
+        )
+
+    def option(self, name: str, queue: str) -> Any:
+        """What ``@job`` says about an option, or else the queue's setting."""
+        return effective(self.original.options, name, settings.queues.get(queue) or QueueSettings())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "original" in vars(self):
+            raise FrozenInstanceError(f"{self!r} is frozen; .using(…) returns a changed copy")
+        object.__setattr__(self, name, value)  # functools.update_wrapper's
+
+    def __repr__(self) -> str:
+        return f"<job {self.name}{'' if self.original is self else ', with other options'}>"
+
+
+@overload
+def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
+@overload
+def job(
+    *, takes_context: Literal[True], **given: Unpack[JobOptions]
+) -> Callable[[Callable[Concatenate[JobContext, P], R]], JobFunction[P, R]]: ...
+@overload
+def job(
+    *, takes_context: Literal[False] = ..., **given: Unpack[JobOptions]
+) -> Callable[[Callable[P, R]], JobFunction[P, R]]: ...
+def job(function: Any = None, /, **given: Any) -> Any:
+    """Make a function, or coroutine function, a job. ``docs/reference/options.md`` tells the options.
+
+    Raises:
+        TypeError, ValueError: a wrong option, something that isn't a function of a module, or a
+            name that another job has. So a mistake shows when the module is imported.
+
+    >>> @job(queue="email", attempts=5)  # doctest: +SKIP
+    ... def send_receipt(order_id: int) -> str: ...
+    """
+    if function is None:
+        options = read(given, DECORATOR)
+        return lambda function: _define(function, options)
+    return _define(function, read(given, DECORATOR))
+
+
+def _define(function: Any, options: Options) -> JobFunction[Any, Any]:
+    _check_function(function, options)
+    try:
+        definition: JobFunction[Any, Any] = JobFunction(function, options)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"@job on {function.__module__}.{function.__qualname__}: {error}") from error
+    registry.register(definition)
+    return definition
+
+
+def _check_function(function: Any, options: Options) -> None:
+    if isinstance(function, JobFunction):
+        raise TypeError(f"{function!r} is a job already; decorate the function once")
+    if not inspect.isfunction(function):
+        raise TypeError(f"@job decorates functions, not {function!r:.80}; options go by name: @job(queue=…)")
+    where = f"{function.__module__}.{function.__qualname__}"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"@job on {where}: a generator function would never run; return, don't yield")
+    scope, _, name = function.__qualname__.rpartition(".")
+    if scope and not scope.endswith("<locals>"):
+        raise TypeError(f"@job on {where}: a method can't be a job; move it out of its class")
+    if options.name is None and (scope or name == "<lambda>" or function.__module__ == "__main__"):
+        raise TypeError(
+            f"@job on {where}: workers can't know it by this name; define it at the top of an app's "
+            "jobs.py, or give it a @job(name=…)"
+        )
+
+
+def _default_name(function: Callable[..., Any]) -> str:
+    name = f"{function.__module__}.{function.__qualname__}"
+    read({"name": name}, DECORATOR)
+    return name
+
+
+def _template(option: str, text: object, signature: Signature) -> Template | None:
+    if not isinstance(text, str):
+        return None
+    try:
+        return Template(text, signature.names)
+    except ValueError as error:
+        raise ValueError(f"{option}={text!r}: {error}") from error
+
+
+def _check_search_keys(options: Options, signature: Signature) -> None:
+    for name in options.search_keys:
+        if name not in signature.names:
+            known = ", ".join(signature.names) or "none"
+            raise ValueError(f"search_keys: {name!r} isn't an argument; there are {known}")
+
+
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in settings.REDACT)

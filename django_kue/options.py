@@ -1,0 +1,346 @@
+"""The options of ``@job`` and ``.using()``: what may be said, where, and what holds in the end.
+
+The fields of :class:`Options` are the one table; errors and ``docs/reference/options.md`` come from it.
+"""
+
+# ruff: noqa: RUF009 - option() returns a field
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from difflib import get_close_matches
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypedDict
+
+from django_kue import kinds, option_kinds
+from django_kue.backoff import LONGEST, Backoff
+from django_kue.conf import DEFAULT_QUEUE, QueueSettings
+from django_kue.kinds import Advice, Kind
+from django_kue.option_kinds import BackoffFunction
+from django_kue.states import State
+
+
+class Unset(Enum):
+    """The value of an option that nobody gave, where ``None`` means something."""
+
+    UNSET = "unset"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+
+
+def _of_queue(name: str) -> Kind:
+    """An option that a queue has too takes the same values there."""
+    [row] = [row for row in dataclasses.fields(QueueSettings) if row.name == name]
+    kind: Kind = row.metadata["kind"]
+    return kind
+
+
+# ── The table ─────────────────────────────────────────────────────────────────────────────────────
+
+DECORATOR, USING = "@job", ".using()"
+BOTH = (DECORATOR, USING)
+
+
+def option(default: Any, kind: Kind, doc: str, *places: str) -> Any:
+    """A row of the table."""
+    metadata = {"kind": kind, "doc": doc, "places": places or BOTH}
+    return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options as read: names are numbers, times are seconds. ``UNSET`` leaves it to the queue."""
+
+    queue: str = option(
+        DEFAULT_QUEUE,
+        option_kinds.QUEUE,
+        'The queue, one that `KUE["QUEUES"]` declares. The default is `"default"`.',
+    )
+    priority: int | Unset = option(
+        UNSET, _of_queue("priority"), "Higher runs sooner; first in, first out within one priority."
+    )
+    attempts: int | Unset = option(UNSET, _of_queue("attempts"), "How often the job may run in all.")
+    backoff: Backoff | BackoffFunction | Unset | None = option(
+        UNSET,
+        option_kinds.BACKOFF,
+        "The wait before the next attempt; `None` is at once. A function, which gets the number of the run "
+        "that failed, only on the decorator: code is never stored.",
+    )
+    delay: float | None = option(
+        None, option_kinds.SECONDS, "Seconds or a `timedelta` before it may run.", USING
+    )
+    run_at: datetime | None = option(None, option_kinds.RUN_AT, "When it may run.", USING)
+    timeout: float | Unset | None = option(
+        UNSET,
+        _of_queue("timeout"),
+        "Seconds that a run may take; then its code is stopped, and the attempt fails with `JobTimeout`. "
+        "`None` sets no limit.",
+    )
+    expires: float | None = option(
+        None,
+        kinds.optional(option_kinds.SOME_SECONDS),
+        "Seconds after which it isn't worth starting any more, from when it's due.",
+    )
+    title: str | None = option(
+        None,
+        option_kinds.TEXT,
+        "What people see in lists. On the decorator a template of plain argument names, "
+        '`"Receipt {order_id}"`; in `.using()` it\'s taken literally.',
+    )
+    search_keys: tuple[str, ...] = option(
+        (),
+        option_kinds.ARGUMENT_NAMES,
+        "Arguments that jobs can be found by: `get_queue(…).find(order_id=17)`.",
+    )
+    unique: bool | str = option(
+        False,
+        option_kinds.UNIQUE,
+        "One at a time in its queue: `True` for the same function and arguments, or on the decorator a "
+        "template as for `title`. A second enqueue returns the first job.",
+    )
+    unique_for: tuple[State, ...] | float = option(
+        (State.DELAYED, State.WAITING, State.ACTIVE),
+        option_kinds.UNIQUE_FOR,
+        "How long the first job keeps others out: while it's in one of these states (default waiting, "
+        "delayed, active), or for these seconds.",
+    )
+    retry_on: tuple[type[Exception], ...] | None = option(
+        None, option_kinds.EXCEPTIONS, "When given, other exceptions fail the job at once.", DECORATOR
+    )
+    discard_on: tuple[type[Exception], ...] = option(
+        (), option_kinds.EXCEPTIONS, "These fail the job at once; they win over `retry_on`.", DECORATOR
+    )
+    keep: float | Unset = option(
+        UNSET, option_kinds.SECONDS, "Seconds for which the finished job is kept; 0 removes it at once."
+    )
+    takes_context: bool = option(
+        False,
+        option_kinds.BOOL,
+        "The function's first parameter, named `context`, gets the `JobContext`.",
+        DECORATOR,
+    )
+    on_commit: bool | str = option(
+        True,
+        option_kinds.ON_COMMIT,
+        "Inside `atomic()` the job is sent after the commit. `False` sends at once; an alias names the "
+        "database whose transaction is meant.",
+    )
+    name: str | None = option(
+        None, option_kinds.NAME, "The name that's stored, instead of `module.function`.", DECORATOR
+    )
+    aliases: tuple[str, ...] = option(
+        (), option_kinds.NAMES, "Old names, under which stored jobs still run.", DECORATOR
+    )
+
+
+TABLE: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclasses.fields(Options)}
+
+Seconds = float | timedelta
+
+
+class UsingOptions(TypedDict, total=False):
+    """What ``.using()`` takes, for type checkers. A test holds it to the table."""
+
+    queue: str
+    priority: int | str
+    attempts: int
+    backoff: Backoff | Seconds | None
+    delay: Seconds
+    run_at: datetime
+    timeout: Seconds | None
+    expires: Seconds | None
+    title: str
+    search_keys: tuple[str, ...] | list[str]
+    unique: bool
+    unique_for: tuple[str, ...] | Seconds
+    keep: Seconds
+    on_commit: bool | str
+
+
+class JobOptions(TypedDict, total=False):
+    """What ``@job`` takes, without ``takes_context``, which changes the function's type."""
+
+    queue: str
+    priority: int | str
+    attempts: int
+    backoff: Backoff | Seconds | BackoffFunction | None
+    timeout: Seconds | None
+    expires: Seconds | None
+    title: str
+    search_keys: tuple[str, ...] | list[str]
+    unique: bool | str
+    unique_for: tuple[str, ...] | Seconds
+    retry_on: type[Exception] | tuple[type[Exception], ...]
+    discard_on: type[Exception] | tuple[type[Exception], ...]
+    keep: Seconds
+    on_commit: bool | str
+    name: str
+    aliases: tuple[str, ...] | list[str]
+
+
+def read(given: Mapping[str, Any], place: str, base: Options | None = None) -> Options:
+    """Options as people gave them, checked, on top of ``base``.
+
+    Args:
+        place: :data:`DECORATOR` or :data:`USING`: some options belong to one only.
+
+    Raises:
+        TypeError: an unknown option, one that doesn't belong here, or a value of a wrong type.
+        ValueError: a value out of range, or two options that contradict each other.
+    """
+    values = {name: _read_one(name, value, place) for name, value in given.items()}
+    if {"delay", "run_at"} <= values.keys():
+        raise ValueError(f"{place}: delay and run_at exclude each other; give one of them")
+    if "delay" in values or "run_at" in values:  # the later says when, whatever an earlier one said
+        values = {"delay": None, "run_at": None, **values}
+    options = dataclasses.replace(base or Options(), **values)
+    if "unique_for" in values and not options.unique:
+        raise ValueError(f"{place}: unique_for says how long unique holds; give unique, too")
+    return options
+
+
+def _read_one(name: str, value: Any, place: str) -> Any:
+    row = TABLE.get(name)
+    if row is None:
+        raise TypeError(f"{place} has no option {name!r}.{_did_you_mean(name, place)}")
+    if place not in row.metadata["places"]:
+        [other] = row.metadata["places"]
+        raise TypeError(f"{name} is an option of {other}, not of {place}")
+    kind: Kind = row.metadata["kind"]
+    if place == USING:
+        kind = _IN_USING.get(name, kind)
+    try:
+        return kind.read(value)
+    except (TypeError, ValueError) as error:
+        advice = str(error) if isinstance(error, Advice) else kind.advice
+        message = f"{place}: {name} must be {kind.expected}; found {value!r:.80}. {advice}"
+        wrong = TypeError if isinstance(error, TypeError) else ValueError
+        raise wrong(message) from error
+
+
+# What the decorator takes and .using() doesn't: functions and templates belong to the definition.
+_IN_USING: Mapping[str, Kind] = {
+    "backoff": _of_queue("backoff"),
+    "unique": option_kinds.BOOL._replace(advice="A template goes onto the decorator."),
+    "title": option_kinds.TEXT._replace(advice='Write for example "Receipt 17".'),
+}
+
+
+def _did_you_mean(name: str, place: str) -> str:
+    known = [other for other, row in TABLE.items() if place in row.metadata["places"]]
+    close = get_close_matches(name, known, 1)
+    return f" Did you mean {close[0]!r}?" if close else f" It takes {', '.join(known)}."
+
+
+# ── What a record stores, and what holds when it runs ─────────────────────────────────────────────
+
+# The others stand in a record's head, or matter only while it's enqueued.
+STORED = ("title", "attempts", "backoff", "timeout", "keep")
+
+
+def to_store(options: Options, definition: Options) -> dict[str, Any]:
+    """What a job's record must say, because it differs from its function's definition: plain data."""
+    changed = {
+        name: getattr(options, name) for name in STORED if getattr(options, name) != getattr(definition, name)
+    }
+    if isinstance(changed.get("backoff"), Backoff):
+        changed["backoff"] = changed["backoff"].as_json()
+    return changed
+
+
+class RunRules(NamedTuple):
+    """What holds for the runs of one job. Times are seconds."""
+
+    attempts: int
+    backoff: Backoff | BackoffFunction | None
+    timeout: float | None
+    keep: float | None  # None: the queue's retention decides
+    retry_on: tuple[type[Exception], ...] | None
+    discard_on: tuple[type[Exception], ...]
+
+    def delay_after(self, attempt: int) -> float:
+        """Seconds to wait after run number ``attempt`` (from 1) has failed.
+
+        Raises:
+            TypeError, ValueError: the job's own backoff function returned no number of seconds.
+        """
+        if self.backoff is None:
+            return 0.0
+        if isinstance(self.backoff, Backoff):
+            return self.backoff.delay(attempt)
+        found = self.backoff(attempt)
+        seconds = found.total_seconds() if isinstance(found, timedelta) else found
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"the backoff function returned {found!r:.80} for attempt {attempt}, not seconds")
+        if not seconds >= 0 or math.isinf(seconds):
+            raise ValueError(
+                f"the backoff function returned {found!r:.80} for attempt {attempt}; seconds are ≥ 0"
+            )
+        return min(float(seconds), LONGEST)
+
+    def may_retry(self, exception: BaseException) -> bool:
+        """True when ``discard_on`` and ``retry_on`` leave this exception another attempt."""
+        if isinstance(exception, self.discard_on):
+            return False
+        return self.retry_on is None or isinstance(exception, self.retry_on)
+
+
+def rules(definition: Options, stored: Mapping[str, Any], queue: QueueSettings) -> RunRules:
+    """What holds: the record beats the definition, that beats the queue's setting.
+
+    Raises:
+        ValueError: the record says something that can't hold: it's corrupt.
+    """
+    own = {name: _read_stored(name, value) for name, value in stored.items() if name in STORED}
+    held = {
+        name: own[name] if name in own else effective(definition, name, queue)
+        for name in ("attempts", "backoff", "timeout", "keep")
+    }
+    return RunRules(**held, retry_on=definition.retry_on, discard_on=definition.discard_on)
+
+
+def effective(definition: Options, name: str, queue: QueueSettings) -> Any:
+    """An option's value for jobs of a definition: its own, else the queue's. ``keep`` may be ``None``."""
+    value = getattr(definition, name)
+    return getattr(queue, name, None) if value is UNSET else value
+
+
+def _read_stored(name: str, value: Any) -> Any:
+    if name == "backoff" and value is not None:
+        return Backoff.from_json(value)
+    try:
+        return _read_one(name, value, USING)
+    except TypeError as error:
+        raise ValueError(f"not a stored option: {error}") from error
+
+
+# ── The reference page ────────────────────────────────────────────────────────────────────────────
+
+_PAGE = """\
+# Options of `@job` and `.using()`
+
+`.using()` beats `@job`, which beats the queue's setting, which beats the default. A wrong name or value
+raises where it's written: when the module is imported, or at `.using()`.
+
+| option | where | value | what it does |
+| --- | --- | --- | --- |
+{rows}
+"""
+
+
+def reference() -> str:
+    """The text of ``docs/reference/options.md``, made from the table."""
+    rows = [
+        f"| `{name}` | {' '.join(f'`{place}`' for place in row.metadata['places'])} "
+        f"| {row.metadata['kind'].title} | {row.metadata['doc']} |"
+        for name, row in TABLE.items()
+    ]
+    return _PAGE.format(rows="\n".join(rows))
