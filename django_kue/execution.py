@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -22,6 +25,7 @@ from django_kue.states import State
 from django_kue.store.moves import Report
 from django_kue.store.reads import Row
 
+_PACKAGE = str(Path(__file__).parent)
 PARK = 5.0  # seconds till a job whose function isn't known is looked at again; a deploy may be on
 
 
@@ -89,6 +93,16 @@ class Run:
         row = Row(self.key.decode(), State.ACTIVE, self.text, lease, None, b"", b"", b"", self.is_cancelled)
         return Job.from_row(self.queue, row)
 
+    def job_after(self, outcome: Outcome) -> Job:
+        """The job after this run, as its signals show it; nothing is asked of Redis."""
+        finished = datetime.fromtimestamp((self.started_ms + (self.finished - self.started) * 1000) / 1000, UTC)
+        job = replace(self.job(), attempts_made=self.attempt, error=outcome.error)
+        if outcome.kind == "r":
+            state = State.DELAYED if outcome.delay else State.WAITING
+            return replace(job, state=state, run_at=finished + timedelta(seconds=outcome.delay), started_at=None)
+        job = replace(job, state=_STATES[outcome.kind], finished_at=finished)
+        return replace(job, _result=outcome.text, progress=100) if outcome.kind == "c" else job
+
     def progressed(self, text: bytes, percent: float, data: Any) -> None:
         self.reports.progressed(self, text, percent, data)
 
@@ -133,6 +147,7 @@ class Outcome:
         return self.kind.encode()
 
 
+_STATES = {"c": State.COMPLETED, "f": State.FAILED, "x": State.CANCELLED}
 RELEASED = Outcome("b")
 PARKED = Outcome("k", delay=PARK)
 CANCELLED = Outcome("x")
@@ -255,10 +270,18 @@ def describe(exception: BaseException) -> JobError:
     except BaseException as error:  # even SystemExit, from inside a hostile __str__
         message = f"(its text can't be shown: {type(error).__name__})"
     try:
-        trace = "".join(traceback.format_exception(exception))
+        trace = "".join(traceback.format_exception(type(exception), exception, _own_frames(exception)))
     except BaseException as error:
         trace = f"(the traceback can't be shown: {type(error).__name__})"
     return JobError(kind, _cut(message, settings.MAX_ERROR // 4), _cut(trace, settings.MAX_ERROR))
+
+
+def _own_frames(exception: BaseException) -> TracebackType | None:
+    """The traceback from the job's own code on."""
+    trace = exception.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return trace or exception.__traceback__
 
 
 def _cut(text: str, most: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from inspect import Parameter
 from string import Formatter
@@ -20,7 +21,7 @@ class Signature:
     """The parameters that whoever enqueues a job fills in: all but the context."""
 
     def __init__(self, function: Callable[..., Any], *, takes_context: bool) -> None:
-        signature = inspect.signature(function)
+        signature = _signature_of(function)
         if takes_context:
             signature = _without_context(signature)
         self._signature = signature
@@ -71,6 +72,15 @@ class Signature:
             return 1, 0
         least = len([item for item in required if item.kind in _POSITIONAL])
         return least, float("inf") if self._rest else len(self._positional)
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    if sys.version_info >= (3, 14):
+        # Annotations are evaluated when they're asked for, and may name what only type checkers import.
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.STRING)
+    return inspect.signature(function)
 
 
 def _without_context(signature: inspect.Signature) -> inspect.Signature:

@@ -31,19 +31,23 @@ class Doorbell:
         groups = [[queue] for queue in queues] if connections.is_cluster() else [list(queues)]
         self._bells = [_Bell(group) for group in groups]
 
-    def wait(self, timeout: float, *others: int) -> bool:
+    def wait(self, timeout: float, *others: int, is_armed: bool = True) -> list[str]:
         """Wait up to ``timeout`` s, or until one of the file descriptors ``others`` is readable.
 
-        True when the bell rang: a marker was taken, so that this worker is the one to look.
+        Returns the queues whose marker was taken: this worker is the one to look there.
+        ``is_armed=False`` starts no new pop, but still hears one that's pending.
 
         Raises:
             StoreUnavailable: the connection was lost.
         """
         try:
-            sockets = [bell.arm() for bell in self._bells]
+            if is_armed:
+                for bell in self._bells:
+                    bell.arm()
+            sockets = [bell.socket for bell in self._bells if bell.socket is not None]
             ready, _, _ = select.select([*sockets, *others], [], [], max(0.0, timeout))
-            rang = [bell.take() for bell in self._bells if bell.socket in ready]
-            return any(rang)
+            rang = [bell.take() for bell in self._bells if bell.socket is not None and bell.socket in ready]
+            return [queue for queue in rang if queue]
         except (*NETWORK_ERRORS, RedisError, ValueError) as error:
             self.close()
             raise unavailable(error) from error
@@ -56,13 +60,13 @@ class Doorbell:
 class _Bell:
     def __init__(self, queues: list[str]) -> None:
         self._keys = [keys.of_queue(settings.PREFIX, queue, "wake").encode() for queue in queues]
-        self._queue = queues[0]
+        self._queues = dict(zip(self._keys, queues, strict=True))
         self._connection: Any = None
         self._cluster: Any = None
         self.socket: Any = None
 
-    def arm(self) -> Any:
-        """The socket to watch, with a pop pending on it."""
+    def arm(self) -> None:
+        """Have a pop pending; ``socket`` is readable when it's over."""
         if self.socket is None:
             if self._connection is None:
                 self._connection = self._connect()
@@ -71,12 +75,12 @@ class _Bell:
                 [pack(b"BZPOPMIN", *self._keys, b"%d" % BLOCK)], check_health=False
             )
             self.socket = self._connection._sock
-        return self.socket
 
-    def take(self) -> bool:
-        """Read the reply; True for a marker, False when the pop's time was over."""
+    def take(self) -> str | None:
+        """Read the reply: the queue of the marker, or ``None`` when the pop's time was over."""
         self.socket = None
-        return self._connection.read_response() is not None
+        reply = self._connection.read_response()
+        return None if reply is None else self._queues[reply[0]]
 
     def close(self) -> None:
         connection, self._connection, self.socket = self._connection, None, None

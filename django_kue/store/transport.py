@@ -37,6 +37,7 @@ class Link(Protocol):
     number: int
 
     def send(self, *calls: Call[Any]) -> list[Any]: ...
+    def try_send(self, *calls: Call[Any]) -> list[Any]: ...
     def command(self, *words: bytes) -> Any: ...
     def close(self) -> None: ...
 
@@ -57,13 +58,17 @@ class ServerLink:
             StoreUnavailable: Redis is away or refuses for now; what was sent may have been applied.
             StoreError: Redis says that the call itself is wrong.
         """
+        return _all_good(self.try_send(*calls))
+
+    def try_send(self, *calls: Call[Any]) -> list[Any]:
+        """As :meth:`send`, but an error that concerns one call stands in its place."""
         replies = self._exchange([call.packed() for call in calls])
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             again = self._exchange([calls[i].packed_source() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        return [_read(call, reply) for call, reply in zip(calls, replies, strict=True)]
+        return [_tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     def command(self, *words: bytes) -> Any:
         """A plain Redis command."""
@@ -110,7 +115,10 @@ class ClusterLink:
         self._client: Any = None
 
     def send(self, *calls: Call[Any]) -> list[Any]:
-        return [_read(call, self._run(call)) for call in calls]
+        return _all_good(self.try_send(*calls))
+
+    def try_send(self, *calls: Call[Any]) -> list[Any]:
+        return [_tried(call, self._run(call)) for call in calls]
 
     def command(self, *words: bytes) -> Any:
         return self._try(lambda client: client.execute_command(*words))
@@ -158,6 +166,20 @@ def _checked(reply: Any) -> Any:
 
 def _read(call: Call[T], reply: Any) -> T:
     return call.read(_checked(reply))
+
+
+def _tried(call: Call[T], reply: Any) -> T | StoreUnavailable | StoreError:
+    try:
+        return _read(call, reply)
+    except (StoreUnavailable, StoreError) as error:
+        return error
+
+
+def _all_good(results: list[Any]) -> list[Any]:
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+    return results
 
 
 def new_link(timeout: float) -> Link:

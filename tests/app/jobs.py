@@ -1,0 +1,138 @@
+"""Jobs of the test project, for workers that run in processes of their own.
+
+They leave marks in Redis lists, so that tests see what really ran.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import redis
+
+from django_kue import Backoff, Discard, Retry, current_job, job
+
+
+def mark(name: str, value: Any) -> None:
+    """Leave a mark that outlives this process."""
+    client = redis.Redis.from_url(os.environ["KUE_TEST_REDIS"])
+    client.rpush(f"mark:{name}", str(value))
+    client.close()
+
+
+@job
+def noop(*args: Any) -> None:
+    """Nothing."""
+
+
+@job
+def add(a: int, b: int = 2) -> int:
+    return a + b
+
+
+@job
+def leave(name: str, value: Any) -> None:
+    mark(name, value)
+
+
+@job
+def nap(seconds: float, name: str = "nap") -> str:
+    mark(name, "start")
+    time.sleep(seconds)
+    mark(name, "end")
+    return "rested"
+
+
+@job
+async def anap(seconds: float, name: str = "anap") -> str:
+    mark(name, "start")
+    await asyncio.sleep(seconds)
+    mark(name, "end")
+    return "rested"
+
+
+@job
+def fail(message: str = "no") -> None:
+    raise ValueError(message)
+
+
+@job(attempts=3)
+def fail_twice(name: str) -> int:
+    context = current_job()
+    mark(name, context.attempt)
+    if context.attempt < 3:
+        raise ValueError(f"attempt {context.attempt}")
+    return context.attempt
+
+
+@job(attempts=5, backoff=Backoff.fixed(0.05))
+def retry_then_discard(name: str) -> None:
+    attempt = current_job().attempt
+    mark(name, attempt)
+    if attempt == 1:
+        raise Retry(delay=0.01)
+    raise Discard("enough")
+
+
+@job
+def progress(steps: int, pause: float = 0.0) -> str:
+    context = current_job()
+    for step in range(1, steps + 1):
+        context.progress(step, steps, data={"step": step})
+        context.log("step %d of %d", step, steps)
+        time.sleep(pause)
+    return "done"
+
+
+@job(timeout=0.5)
+def overlong(seconds: float, name: str) -> None:
+    mark(name, "start")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    mark(name, "end")
+
+
+@job(timeout=0.5)
+def stubborn(name: str) -> None:
+    """Swallows everything and spins."""
+    mark(name, "start")
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:  # noqa: BLE001, S110
+            pass
+
+
+@job
+def exit_process(code: int, name: str = "exit") -> None:
+    mark(name, "start")
+    os._exit(code)
+
+
+@job
+def kill_self(number: int, name: str = "kill") -> None:
+    mark(name, "start")
+    os.kill(os.getpid(), number)
+    time.sleep(5)
+
+
+@job
+def raise_base(name: str) -> None:
+    raise {"SystemExit": SystemExit(3), "KeyboardInterrupt": KeyboardInterrupt(), "GeneratorExit": GeneratorExit()}[name]
+
+
+@job
+def until_cancelled(seconds: float, name: str) -> None:
+    mark(name, "start")
+    context = current_job()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if context.is_cancelled:
+            mark(name, "cancelled")
+        context.raise_if_cancelled()
+        time.sleep(0.01)
+    mark(name, "end")

@@ -1,0 +1,99 @@
+"""``manage.py runworker``: run jobs."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import subprocess
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import autoreload
+
+from django_kue.conf import settings
+from django_kue.worker import WorkerOptions, supervise
+from django_kue.worker.supervisor import die_with_parent
+
+
+class Command(BaseCommand):
+    help = "Run jobs: a supervisor with one process a CPU, each with threads and an event loop."
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--queues", help="names, separated by commas; default: all that are declared")
+        parser.add_argument("--processes", type=int, metavar="N", help="default: one a CPU")
+        parser.add_argument("--threads", type=int, metavar="N", help="functions at once in a process (8)")
+        parser.add_argument(
+            "--coroutines", type=int, metavar="N", help="coroutine functions at once in a process (100)"
+        )
+        parser.add_argument(
+            "--burst", action="store_true", dest="is_burst", help="end when nothing waits; delayed jobs stay"
+        )
+        parser.add_argument(
+            "--max-jobs", type=int, metavar="N", help="replace a process after N jobs"
+        )
+        parser.add_argument("--max-memory", type=int, metavar="MIB", help="replace a process that grows over it")
+        parser.add_argument(
+            "--shutdown-timeout", type=float, metavar="S",
+            help="seconds that running jobs have to finish after SIGTERM (30); then they're handed back",
+        )  # fmt: skip
+        parser.add_argument("--liveness-file", metavar="PATH", help="touched while the worker is well")
+        parser.add_argument("--reload", action="store_true", help="for development: restart when code changes")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options.pop("reload"):
+            autoreload.run_with_reloader(run_again_without_reload)
+            return
+        set_up_logging(options["verbosity"])
+        sys.exit(supervise(self._worker_options(options)))
+
+    @staticmethod
+    def _worker_options(options: dict[str, Any]) -> WorkerOptions:
+        names = options.pop("queues")
+        queues = tuple(dict.fromkeys(name.strip() for name in names.split(","))) if names else tuple(settings.queues)
+        given = {
+            name: options[name]
+            for name in WorkerOptions.__dataclass_fields__
+            if name != "queues" and options.get(name) is not None
+        }
+        try:
+            for name in queues:
+                settings.queue(name)
+            return WorkerOptions(queues=queues, **given)
+        except (LookupError, ValueError) as error:
+            raise CommandError(str(error)) from error
+
+
+def run_again_without_reload() -> None:
+    """In the autoreloader's thread: a worker as a child, stopped when the code changes."""
+    command = [sys.executable, *(word for word in sys.orig_argv[1:] if word != "--reload")]
+    environment = {name: value for name, value in os.environ.items() if name != autoreload.DJANGO_AUTORELOAD_ENV}
+    worker = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)  # noqa: S603, PLW1509
+
+    def stop() -> None:
+        if worker.poll() is None:
+            worker.send_signal(signal.SIGTERM)
+            try:
+                worker.wait(5)
+            except subprocess.TimeoutExpired:
+                worker.send_signal(signal.SIGTERM)
+                worker.wait()
+
+    atexit.register(stop)
+    worker.wait()
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Lines on stderr, unless the project has set up the ``django_kue`` logger itself."""
+    logger = logging.getLogger("django_kue")
+    if verbosity >= 1 and not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    if logger.level == logging.NOTSET:
+        logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))

@@ -1,0 +1,96 @@
+"""Memory that a child shares with its supervisor: what it runs, and until when its leases hold.
+
+The child writes what it does without a system call; the supervisor can read it even when the child
+is stuck, or dead. Times are ``time.monotonic()``, which all processes of a host share.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from struct import Struct
+from typing import NamedTuple
+
+_COUNT = Struct("<Q")  # jobs done
+_QUEUE = Struct("<Qdd")  # leases held, valid until: by the child's claims, by the supervisor's beats
+_HELD = Struct("<Q")
+_TIME = Struct("<d")
+_SLOT = Struct("<BH22sdd")  # free, busy or suspect; queue; key; started; must be over by (0: no limit)
+
+FREE, BUSY, SUSPECT = 0, 1, 2
+
+
+class Busy(NamedTuple):
+    """A slot in which a job is running."""
+
+    queue: str
+    key: bytes
+    is_suspect: bool
+    started: float
+    deadline: float  # 0: none
+
+
+class Board:
+    """One child's board, made by its supervisor before the fork."""
+
+    def __init__(self, queues: Sequence[str], slots: int) -> None:
+        self._queues = list(queues)
+        self._number = {queue: i for i, queue in enumerate(queues)}
+        self._queues_at = _COUNT.size
+        self._slots_at = self._queues_at + _QUEUE.size * len(queues)
+        self._slots = slots
+        self._memory = mmap.mmap(-1, self._slots_at + _SLOT.size * slots)
+
+    # ── by the child ──
+
+    def begin(self, slot: int, queue: str, key: bytes, started: float, deadline: float, is_suspect: bool) -> None:
+        _SLOT.pack_into(
+            self._memory, self._slots_at + _SLOT.size * slot, SUSPECT if is_suspect else BUSY, self._number[queue],
+            key, started, deadline,
+        )  # fmt: skip
+
+    def end(self, slot: int) -> None:
+        self._memory[self._slots_at + _SLOT.size * slot] = FREE
+
+    def set_done(self, count: int) -> None:
+        _COUNT.pack_into(self._memory, 0, count)
+
+    def set_held(self, queue: str, count: int) -> None:
+        _HELD.pack_into(self._memory, self._at(queue), count)
+
+    def set_claimed(self, queue: str, until: float) -> None:
+        _TIME.pack_into(self._memory, self._at(queue) + 8, until)
+
+    def valid_until(self, queue: str) -> float:
+        """Until when no other worker may have got this child's jobs of a queue."""
+        _, claimed, beaten = _QUEUE.unpack_from(self._memory, self._at(queue))
+        return max(claimed, beaten)
+
+    # ── by the supervisor ──
+
+    def set_beaten(self, queue: str, until: float) -> None:
+        _TIME.pack_into(self._memory, self._at(queue) + 16, until)
+
+    def done(self) -> int:
+        count: int = _COUNT.unpack_from(self._memory, 0)[0]
+        return count
+
+    def held(self) -> dict[str, int]:
+        """Queues of which the child holds leases, and how many."""
+        counts = {queue: _HELD.unpack_from(self._memory, self._at(queue))[0] for queue in self._queues}
+        return {queue: count for queue, count in counts.items() if count}
+
+    def busy(self) -> Iterator[Busy]:
+        """What is running."""
+        for slot in range(self._slots):
+            state, number, key, started, deadline = _SLOT.unpack_from(
+                self._memory, self._slots_at + _SLOT.size * slot
+            )
+            if state != FREE:
+                yield Busy(self._queues[number], key, state == SUSPECT, started, deadline)
+
+    def close(self) -> None:
+        self._memory.close()
+
+    def _at(self, queue: str) -> int:
+        return self._queues_at + _QUEUE.size * self._number[queue]

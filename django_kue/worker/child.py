@@ -1,0 +1,136 @@
+"""A child process of a worker: it owns leases and runs jobs. Its supervisor beats for it.
+
+Threads: the main one minds time, memory and the supervisor's words; one fetches; the others run jobs.
+Order of stopping: no new claims; what isn't started goes back; running jobs end and are told; exit.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import random
+import select
+import signal
+import socket
+import threading
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from django_kue import registry, signals
+from django_kue.errors import KueError
+from django_kue.jobs import Job
+from django_kue.states import State
+from django_kue.store import moves
+from django_kue.worker import joblog
+from django_kue.worker.board import Board
+from django_kue.worker.fetch import Fetcher
+from django_kue.worker.options import WorkerOptions
+
+logger = logging.getLogger("django_kue.worker")
+
+# Exit codes, for the supervisor. Not 0: a job's os._exit(0) isn't an orderly end.
+STOPPED, BURST_OVER, REPLACE_ME, ORPHANED = 50, 51, 52, 53
+TICK = 0.1  # seconds between looks at the clock and at memory
+
+
+def main(owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool) -> int:
+    """Run until told to stop; returns the exit code."""
+    random.seed()
+    joblog.install()
+    gc.freeze()  # what was loaded before the fork is there to stay
+    return Child(owner, options, board, control, is_first=is_first).run()
+
+
+class Child:
+    def __init__(
+        self, owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool
+    ) -> None:
+        self._options = options
+        self._control = control
+        self._unread = b""
+        self._fetcher = Fetcher(owner, options, board, is_first=is_first)
+        self._exit_code = STOPPED
+        signal.signal(signal.SIGTERM, lambda *_: self._fetcher.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to handle
+
+    def run(self) -> int:
+        fetching = threading.Thread(target=self._fetch, name="kue-fetch", daemon=True)
+        fetching.start()
+        while fetching.is_alive():
+            self._hear()
+            self._fetcher.threads.interrupt_overdue()
+            self._fetcher.log.flush()
+            self._consider_retiring()
+        self._fetcher.log.flush()
+        if self._exit_code == STOPPED and self._options.is_burst:
+            return BURST_OVER
+        return self._exit_code
+
+    def _fetch(self) -> None:
+        try:
+            self._fetcher.run()
+        except BaseException:
+            logger.critical("the fetch loop broke; this process is replaced", exc_info=True)
+            os._exit(REPLACE_ME)
+
+    def _consider_retiring(self) -> None:
+        options, fetcher = self._options, self._fetcher
+        if self._exit_code == STOPPED and options.max_jobs and fetcher.done_count >= options.max_jobs:
+            self._exit_code = REPLACE_ME
+            fetcher.stop()
+        if self._exit_code == STOPPED and options.max_memory and resident_mib() > options.max_memory:
+            logger.info("process %d has grown over %d MiB and is replaced", os.getpid(), options.max_memory)
+            self._exit_code = REPLACE_ME
+            fetcher.stop()
+
+    # ── the supervisor's words: JSON, one a line ──
+
+    def _hear(self) -> None:
+        ready, _, _ = select.select([self._control], [], [], TICK)
+        if not ready:
+            return
+        data = self._control.recv(65536)
+        if not data:  # our supervisor is dead: nobody beats for us, others will get our jobs
+            os._exit(ORPHANED)
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            self._obey(json.loads(line))
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        if "stop" in order:
+            self._fetcher.stop()
+        elif "lost" in order:
+            self._fetcher.lost(order["lost"])
+        elif "cancel" in order:
+            self._fetcher.cancelled(order["queue"], order["cancel"].encode())
+        elif "buried" in order:
+            for job_id in order["buried"]:
+                self._fetcher.buffer.put([partial(tell_of_buried, job_id)], 1)
+
+
+def tell_of_buried(job_id: str) -> None:
+    """Signals for a job that was taken from a dead sibling."""
+    with suppress(KueError):
+        job = Job.get(job_id)
+        sender = registry.get(job.name)
+        if job.state is State.FAILED:
+            signals.emit(signals.job_failed, sender, job=job, exception=job.error)
+        elif job.attempts_made and job.error and job.error.type.endswith(".JobTimeout"):
+            delay = job.runs()[-1].delay
+            signals.emit(signals.job_retrying, sender, job=job, exception=job.error, delay=delay)
+        else:
+            signals.emit(signals.job_stalled, sender, job=job)
+
+
+def resident_mib() -> float:
+    """This process's memory, without what it shares with its supervisor only on paper."""
+    try:
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,381 @@
+"""Where jobs run: threads for functions, an event loop for coroutine functions."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections, connections
+
+from django_kue import codecs, context, execution, signals
+from django_kue.context import JobContext
+from django_kue.errors import JobTimeout
+from django_kue.execution import CANCELLED, Outcome, Run
+from django_kue.worker.board import Board
+
+Done = Callable[[Run, Outcome], None]
+GRACE = 0.5  # seconds between asking a run that's out of time to stop, and ending its process
+CHECK_DATABASES = 1.0  # seconds between looks at how old this thread's database connections are
+
+
+class Buffer:
+    """Runs (and other calls) that wait for a thread: a deque whose takers sleep when it's empty."""
+
+    def __init__(self) -> None:
+        self._items: deque[Any] = deque()
+        self._ready = threading.Condition(threading.Lock())
+        self._is_closed = False
+        self.idle = 0
+        self.taken_at = 0.0
+        self.on_low: Callable[[], None] = lambda: None
+        self.low = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, items: Iterable[Any], wake: int) -> None:
+        """Add items and wake up to ``wake`` idle threads."""
+        self._items.extend(items)
+        self.wake(wake)
+
+    def wake(self, count: int) -> None:
+        if self.idle and count > 0:
+            with self._ready:
+                self._ready.notify(count)
+
+    def take(self) -> Any:
+        """The next item; sleeps until there is one; ``None`` when it's closed."""
+        while True:
+            try:
+                item = self._items.popleft()
+            except IndexError:
+                if not self._sleep():
+                    return None
+                continue
+            self.taken_at = time.monotonic()
+            if len(self._items) == self.low:
+                self.on_low()
+            return item
+
+    def _sleep(self) -> bool:
+        with self._ready:
+            self.idle += 1
+            try:
+                while not self._items:
+                    if self._is_closed:
+                        return False
+                    self._ready.wait()
+            finally:
+                self.idle -= 1
+        return True
+
+    def drain(self) -> list[Run]:
+        """Take back the runs that no thread has taken; other calls stay."""
+        items = []
+        with suppress(IndexError):
+            while True:
+                items.append(self._items.popleft())
+        self._items.extend(item for item in items if not isinstance(item, Run))
+        return [item for item in items if isinstance(item, Run)]
+
+    def waiting(self) -> list[Run]:
+        """The runs that wait, as a snapshot."""
+        while True:
+            try:
+                return [item for item in self._items if isinstance(item, Run)]
+            except RuntimeError:  # changed while we looked
+                continue
+
+    def close(self) -> None:
+        with self._ready:
+            self._is_closed = True
+            self._ready.notify_all()
+
+
+class Slot:
+    """A thread's place: what it runs, and the one way to interrupt it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.run: Run | None = None
+        self.deadline = 0.0
+        self.is_interrupted = False
+        self._lock = threading.Lock()
+        self._thread = 0
+
+    def open(self, run: Run, deadline: float) -> None:
+        self._thread = threading.get_ident()
+        self.deadline = deadline
+        self.is_interrupted = False
+        self.run = run
+
+    def interrupt(self, now: float) -> None:
+        """Raise JobTimeout in the run's thread, if its time is over."""
+        with self._lock:
+            if self.run is not None and self.deadline and now >= self.deadline and not self.is_interrupted:
+                self.is_interrupted = True
+                _raise_in(self._thread, JobTimeout)
+
+    def close(self) -> None:
+        """Afterwards nothing interrupts this thread; what is still on its way is taken back."""
+        if not self.deadline:
+            self.run = None
+            return
+        with self._lock:
+            self.run = None
+        if self.is_interrupted:
+            _raise_in(self._thread, None)
+
+
+def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread), None if exception is None else ctypes.py_object(exception)
+    )
+
+
+class Threads:
+    """The threads that run functions, and the signals' receivers."""
+
+    def __init__(self, count: int, buffer: Buffer, board: Board, done: Done, lapsed: Callable[[Run], None]) -> None:
+        self.count = count
+        self.slots = [Slot(number) for number in range(count)]
+        self._buffer = buffer
+        self._board = board
+        self._done = done
+        self._lapsed = lapsed
+        self._checked = threading.local()
+
+    def start(self) -> None:
+        for slot in self.slots:
+            threading.Thread(target=self._loop, args=[slot], name=f"kue-{slot.number}", daemon=True).start()
+
+    @property
+    def busy(self) -> int:
+        return sum(slot.run is not None for slot in self.slots)
+
+    def interrupt_overdue(self) -> None:
+        """Stop, softly, what runs longer than it may."""
+        now = time.monotonic()
+        for slot in self.slots:
+            if slot.deadline and now >= slot.deadline:
+                slot.interrupt(now)
+
+    def _loop(self, slot: Slot) -> None:
+        while (item := self._buffer.take()) is not None:
+            if isinstance(item, Run):
+                self._run(slot, item)
+            else:
+                item()
+
+    def _run(self, slot: Slot, run: Run) -> None:
+        run.started = now = time.monotonic()
+        if now > run.fresh_until and now > self._board.valid_until(run.queue):
+            self._lapsed(run)  # we were frozen, or cut off: it may be another's by now
+            return
+        if run.is_cancelled:
+            self._done(run, CANCELLED)
+            return
+        timeout = run.rules.timeout if run.rules else None
+        slot.open(run, now + timeout if timeout else 0.0)
+        self._board.begin(
+            slot.number, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.is_suspect
+        )
+        outcome: Outcome | None = None
+        try:
+            outcome = self._steps(run)
+            slot.close()
+        except BaseException as error:  # noqa: BLE001 - only a timeout that came late, in our own code
+            slot.close()
+            outcome = outcome or execution.of_exception(run, error)
+        if slot.is_interrupted:
+            outcome = self._timed_out(run)
+        self._board.end(slot.number)
+        self._done(run, outcome)
+
+    def _steps(self, run: Run) -> Outcome:
+        self._freshen_databases(run.started)
+        outcome = execution.prepare(run)
+        if outcome is not None:
+            return outcome
+        told = JobContext(run, run.attempt)
+        token = context.enter(told)
+        try:
+            if signals.job_started.receivers:
+                signals.emit(signals.job_started, run.definition, job=run.job())
+            return execution.of_result(run, execution.call(run, told))
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like end a run, not the worker
+            self._checked.at = 0.0
+            return execution.of_exception(run, error)
+        finally:
+            context.leave(token)
+            leave_databases_clean()
+
+    def _timed_out(self, run: Run) -> Outcome:
+        """Even if the code swallowed the exception and returned: it took too long."""
+        error = run.exception if isinstance(run.exception, JobTimeout) else JobTimeout()
+        assert run.rules is not None
+        error.args = (f"it ran longer than its timeout of {run.rules.timeout:g} s",)
+        return execution.of_exception(run, error)
+
+    def _freshen_databases(self, now: float) -> None:
+        if now - getattr(self._checked, "at", 0.0) > CHECK_DATABASES:
+            self._checked.at = now
+            close_old_connections()
+
+
+def leave_databases_clean() -> None:
+    """A transaction that a job left open is rolled back: the next job starts with a new connection."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and (connection.in_atomic_block or not connection.get_autocommit()):
+            with suppress(Exception):  # it may be broken already
+                connection.connection.close()
+            del connections[connection.alias]
+
+
+class Loop:
+    """The event loop that runs coroutine functions, in a thread of its own; started at the first."""
+
+    def __init__(self, count: int, first_slot: int, board: Board, done: Done, lapsed: Callable[[Run], None]) -> None:
+        self.count = count
+        self._board = board
+        self._done = done
+        self._lapsed = lapsed
+        self._free = list(range(first_slot + count - 1, first_slot - 1, -1))
+        self._waiting: deque[Run] = deque()
+        self._running: set[Run] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._checked = 0.0
+        self.defer: Callable[[Callable[[], None]], None] = lambda call: call()  # to an executor thread
+
+    @property
+    def room(self) -> int:
+        """How many more could start now."""
+        return max(0, len(self._free) - len(self._waiting))
+
+    @property
+    def busy(self) -> int:
+        return len(self._running)
+
+    def put(self, runs: list[Run]) -> None:
+        """Start runs, as far as there are free slots; the others wait."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._serve, name="kue-loop", daemon=True).start()
+        self._waiting.extend(runs)
+        self._loop.call_soon_threadsafe(self._start_waiting)
+
+    def cancel(self, run: Run, why: str) -> None:
+        """Cancel a run's coroutine; from any thread."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._cancel, run, why)
+
+    def running(self) -> Iterator[Run]:
+        return iter(tuple(self._running))
+
+    def waiting(self) -> list[Run]:
+        return list(self._waiting)
+
+    def drain(self) -> list[Run]:
+        """Take back the runs that haven't started."""
+        runs = []
+        with suppress(IndexError):
+            while True:
+                runs.append(self._waiting.popleft())
+        return runs
+
+    def _serve(self) -> None:
+        assert self._loop is not None
+        asyncio.set_event_loop(self._loop)
+        while True:  # a job that stops the loop stops nothing
+            self._loop.run_forever()
+
+    def _start_waiting(self) -> None:
+        assert self._loop is not None
+        while self._free and self._waiting:
+            try:
+                run = self._waiting.popleft()
+            except IndexError:  # given back meanwhile
+                return
+            slot = self._free.pop()
+            self._running.add(run)
+            run.task = self._loop.create_task(self._run(run, slot))
+
+    @staticmethod
+    def _cancel(run: Run, why: str) -> None:
+        if run.task is not None and not run.task.done() and run.interrupt is None:
+            run.interrupt = why
+            run.task.cancel()
+
+    async def _run(self, run: Run, slot: int) -> None:
+        run.started = now = time.monotonic()
+        outcome: Outcome | None = None
+        try:
+            if now > run.fresh_until and now > self._board.valid_until(run.queue):
+                return
+            timeout = run.rules.timeout if run.rules else None
+            self._board.begin(
+                slot, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.is_suspect
+            )
+            outcome = CANCELLED if run.is_cancelled else await self._steps(run, timeout)
+        except asyncio.CancelledError as error:
+            outcome = execution.of_exception(run, error)
+        finally:
+            self._board.end(slot)
+            self._running.discard(run)
+            self._free.append(slot)
+            if outcome is None:
+                self._lapsed(run)
+            else:
+                self._done(run, outcome)
+            if self._waiting:
+                self._start_waiting()
+
+    async def _steps(self, run: Run, timeout: float | None) -> Outcome:
+        assert self._loop is not None
+        told = JobContext(run, run.attempt)
+        context.enter(told)  # this task's own context: nothing to leave
+        timer = self._loop.call_later(timeout, self._cancel, run, "timeout") if timeout else None
+        try:
+            await self._freshen_databases(run.started)
+            outcome = await self._prepare(run)
+            if outcome is not None:
+                return outcome
+            if signals.job_started.receivers:
+                self.defer(lambda: signals.emit(signals.job_started, run.definition, job=run.job()))
+            result = await execution.call(run, told)
+            if run.interrupt == "timeout":  # it swallowed the cancellation
+                return self._timed_out(run)
+            return execution.of_result(run, result)
+        except asyncio.CancelledError as error:
+            return self._timed_out(run) if run.interrupt == "timeout" else execution.of_exception(run, error)
+        except BaseException as error:  # noqa: BLE001 - SystemExit and the like end a run, not the worker
+            return execution.of_exception(run, error)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    @staticmethod
+    def _timed_out(run: Run) -> Outcome:
+        assert run.rules is not None
+        error = JobTimeout(f"it ran longer than its timeout of {run.rules.timeout:g} s")
+        return execution.of_exception(run, error)
+
+    @staticmethod
+    async def _prepare(run: Run) -> Outcome | None:
+        assert run.record is not None
+        if codecs.refers_to_models(run.record.arguments):
+            return await sync_to_async(execution.prepare)(run)
+        return execution.prepare(run)
+
+    async def _freshen_databases(self, now: float) -> None:
+        """Async code reaches databases through one thread; its old connections are closed now and then."""
+        if now - self._checked > CHECK_DATABASES:
+            self._checked = now
+            await sync_to_async(close_old_connections)()

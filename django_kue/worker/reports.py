@@ -1,0 +1,81 @@
+"""Progress and log lines on their way out: gathered here, so that a job's code never waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from django_kue import signals
+from django_kue.execution import Run
+from django_kue.store.moves import Report
+
+MOST = 10_000  # reports that may wait for Redis; beyond, log lines are dropped and counted
+
+
+class Progressed(NamedTuple):
+    """A progress that receivers of ``job_progressed`` shall hear of, once it's accepted."""
+
+    run: Run
+    percent: float
+    data: Any
+
+
+class Reports:
+    """Reports of all running jobs by queue. ``wake`` is called when the first one comes."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._reports: dict[str, list[Report]] = {}
+        self._progress: dict[tuple[str, bytes, bytes], Report] = {}
+        self._heard: list[Progressed] = []
+        self._count = 0
+        self.dropped = 0
+        self.since: float | None = None  # when the oldest came
+
+    def put(self, queue: str, report: Report) -> None:
+        with self._lock:
+            if self._count >= MOST:
+                self.dropped += 1
+                return
+            self._count += 1
+            self._reports.setdefault(queue, []).append(report)
+        self._begin()
+
+    def progressed(self, run: Run, text: bytes, percent: float, data: Any) -> None:
+        """Of a job's progress only the newest counts."""
+        with self._lock:
+            self._progress[run.queue, run.lease, run.key] = Report(run.lease, run.key, b"p", text)
+            if signals.job_progressed.receivers:
+                self._heard.append(Progressed(run, percent, data))
+        self._begin()
+
+    def _begin(self) -> None:
+        if self.since is None:
+            self.since = time.monotonic()
+            self._wake()
+
+    def take(self) -> tuple[dict[str, list[Report]], list[Progressed]]:
+        """All reports by queue, and what receivers shall hear."""
+        if self.since is None:
+            return {}, []
+        with self._lock:
+            self.since = None
+            reports, self._reports = self._reports, {}
+            progress, self._progress = self._progress, {}
+            heard, self._heard = self._heard, []
+            self._count = 0
+        for (queue, _, _), report in progress.items():
+            reports.setdefault(queue, []).append(report)
+        return reports, heard
+
+    def give_back(self, reports: dict[str, list[Report]]) -> None:
+        """Redis was away: keep what didn't get there, in its order."""
+        with self._lock:
+            for queue, items in reports.items():
+                self._reports[queue] = items + self._reports.get(queue, [])
+                self._count += len(items)
+            if self.since is None:
+                self.since = time.monotonic()

@@ -1,0 +1,439 @@
+"""The worker that people see: it forks children, beats for them, and puts away their dead.
+
+It never runs the project's code after loading it, has one thread, and so can fork at any time.
+
+Order of stopping (SIGTERM or SIGINT): children take no new jobs; they have the shutdown timeout to
+finish; what's still running then is killed and its jobs handed back, uncounted; the worker leaves
+the list of workers; exit 0. A second signal shortens the timeout to nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from django.core.cache import caches
+from django.db import connections
+
+import django_kue
+from django_kue import execution
+from django_kue.conf import settings
+from django_kue.errors import JobCrashed, JobTimeout, StoreError, StoreUnavailable
+from django_kue.execution import Run
+from django_kue.store import Link, moves, new_link, reads
+from django_kue.worker import child as children
+from django_kue.worker.board import Board, Busy
+from django_kue.worker.options import WorkerOptions
+
+logger = logging.getLogger("django_kue.worker")
+
+TICK = 0.1  # seconds between looks at the children
+ANNOUNCE = 2.0  # seconds between heartbeats of the worker itself
+ORDERLY = (children.STOPPED, children.BURST_OVER, children.REPLACE_ME)
+RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait after so many children that died young
+
+
+@dataclass
+class Sibling:
+    """A child, seen by its supervisor."""
+
+    number: int
+    pid: int
+    owner: moves.Owner
+    board: Board
+    control: socket.socket
+    born: float
+    culprit: Busy | None = None  # why we killed it: this run was out of time
+    is_killed: bool = False  # by us, at the end of the shutdown timeout
+
+
+@dataclass
+class Grave:
+    """A dead child's jobs that Redis still has to hear of."""
+
+    owner: moves.Owner
+    queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
+
+
+class Supervisor:
+    """Runs a worker; :meth:`run` returns its exit code."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:20]
+        self.id = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
+        self._children: dict[int, Sibling] = {}
+        self._graves: list[Grave] = []
+        self._births = 0
+        self._young_deaths = 0
+        self._respawn_at: dict[int, float] = {}
+        self._stop_by: float | None = None
+        self._beat_at = 0.0
+        self._announce_at = 0.0
+        self._started_at = time.time()
+        self._done_before = 0
+        self._is_away = False
+        self._link: Link = new_link(max(0.5, min(2.0, settings.LEASE / 4)))
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+
+    # ── the loop ──
+
+    def run(self) -> int:
+        self._install_signals()
+        self._wait_for_redis()
+        logger.info(
+            "worker %s: %d processes × (%d threads + %d coroutines) on %s",
+            self.id, self._options.processes, self._options.threads, self._options.coroutines,
+            ", ".join(self._options.queues),
+        )  # fmt: skip
+        self._respawn_at = dict.fromkeys(range(self._options.processes), 0.0)
+        while self._children or self._respawn_at or self._graves:
+            if self._stop_by is not None:
+                self._respawn_at.clear()
+                if not self._children and not self._can_bury():
+                    break
+            self._spawn_due()
+            self._watch(TICK)
+            self._reap()
+            self._end_overdue()
+            self._talk()
+        self._say_goodbye()
+        return 0
+
+    def _talk(self) -> None:
+        """All that goes to Redis; when it's away, children go on and this is tried again."""
+        try:
+            self._bury()
+            self._beat()
+            self._announce()
+            if self._is_away:
+                self._is_away = False
+        except StoreUnavailable as error:
+            if not self._is_away:
+                logger.warning("supervisor: %s; trying again", error)
+                self._is_away = True
+        except StoreError as error:
+            logger.error("supervisor: %s", error)
+
+    def _watch(self, seconds: float) -> None:
+        """Sleep until a child ends, a signal comes, or the time is over."""
+        controls = [sibling.control for sibling in self._children.values()]
+        ready, _, _ = select.select([self._wake_read, *controls], [], [], seconds)
+        if self._wake_read in ready:
+            os.read(self._wake_read, 4096)
+        elif ready:  # a child closed its end: it's dying, let it finish that
+            time.sleep(0.005)
+
+    # ── children ──
+
+    def _spawn_due(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, at in self._respawn_at.items() if at <= now]:
+            del self._respawn_at[number]
+            self._spawn(number)
+
+    def _spawn(self, number: int) -> None:
+        self._births += 1
+        owner = moves.owner(f"{self.id}/{self._births}")
+        options = self._options
+        board = Board(options.queues, options.threads + options.coroutines)
+        ours, theirs = socket.socketpair()
+        connections.close_all()  # no database connection crosses a fork
+        for cache in caches.all(initialized_only=True):
+            cache.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(owner, board, ours, theirs, number)
+        theirs.close()
+        with suppress(OSError):
+            os.setpgid(pid, pid)
+        self._children[pid] = Sibling(number, pid, owner, board, ours, time.monotonic())
+
+    def _become_child(
+        self, owner: moves.Owner, board: Board, ours: socket.socket, theirs: socket.socket, number: int
+    ) -> None:
+        code = 70
+        try:
+            with suppress(OSError):
+                os.setpgid(0, 0)  # what its jobs leave behind can be ended with it
+            die_with_parent()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ours.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            for sibling in self._children.values():
+                sibling.control.close()
+            self._link.close()
+            set_title(f"kue worker {number + 1}: {', '.join(self._options.queues)}")
+            code = children.main(owner, self._options, board, theirs, is_first=number == 0)
+        except BaseException:
+            logger.critical("a worker process could not go on", exc_info=True)
+        finally:
+            logging.shutdown()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            with suppress(ChildProcessError):
+                found, status = os.waitpid(pid, os.WNOHANG)
+                if found:
+                    self._ended(self._children.pop(pid), status)
+
+    def _ended(self, sibling: Sibling, status: int) -> None:
+        sibling.control.close()
+        end_group(sibling.pid)
+        self._done_before += sibling.board.done()
+        code = os.waitstatus_to_exitcode(status)
+        is_orderly = code in ORDERLY and not any(sibling.board.busy())
+        if not is_orderly or sibling.board.held():
+            self._graves.append(self._grave_of(sibling, code))
+        if not is_orderly and not sibling.is_killed and sibling.culprit is None:
+            logger.error("process %d died: %s", sibling.pid, died_of(code))
+        sibling.board.close()
+        if (is_orderly and code == children.BURST_OVER) or self._stop_by is not None:
+            return
+        is_young = time.monotonic() - sibling.born < 2 and code != children.REPLACE_ME
+        self._young_deaths = self._young_deaths + 1 if is_young and not is_orderly else 0
+        delay = RESPAWN[min(self._young_deaths, len(RESPAWN) - 1)]
+        self._respawn_at[sibling.number] = time.monotonic() + delay
+
+    def _end_overdue(self) -> None:
+        """Kill what doesn't stop by itself: a run out of time and grace, or all at the last moment."""
+        now = time.monotonic()
+        for sibling in self._children.values():
+            if self._stop_by is not None and now >= self._stop_by and not sibling.is_killed:
+                sibling.is_killed = True
+                os.kill(sibling.pid, signal.SIGKILL)
+            elif sibling.culprit is None and not sibling.is_killed:
+                late = [busy for busy in sibling.board.busy() if busy.deadline and now > busy.deadline]
+                if late:
+                    sibling.culprit = late[0]
+                    logger.error(
+                        "job %s.%s doesn't stop at its timeout: its process %d is ended",
+                        late[0].queue, late[0].key.decode(), sibling.pid,
+                    )  # fmt: skip
+                    os.kill(sibling.pid, signal.SIGKILL)
+
+    # ── the dead ──
+
+    def _grave_of(self, sibling: Sibling, code: int) -> Grave:
+        """Who is to blame, and what becomes of the others.
+
+        Out of time, or the only one that ran, or a suspect: that's the culprit. Of several that ran
+        nobody is blamed: they're suspects now, and will be claimed alone.
+        """
+        grave = Grave(sibling.owner, {queue: {} for queue in sibling.board.held()})
+        busy = list(sibling.board.busy())
+        if sibling.is_killed:
+            return grave
+        if sibling.culprit is not None:
+            late = sibling.culprit
+            grave.queues.setdefault(late.queue, {})[late.key] = b"timeout"
+            return grave
+        culprits = [one for one in busy if one.is_suspect] or (busy if len(busy) == 1 else [])
+        error = execution.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
+        for one in busy:
+            started = int((time.time() - (time.monotonic() - one.started)) * 1000)
+            outcome = b"d%d|%b" % (started, error) if one in culprits else b"b" if culprits else b"z"
+            grave.queues.setdefault(one.queue, {})[one.key] = outcome
+        return grave
+
+    def _bury(self) -> None:
+        while self._graves:
+            grave = self._graves[0]
+            for queue, outcomes in list(grave.queues.items()):
+                settled = {
+                    key: self._timed_out(grave.owner, queue, key) if outcome == b"timeout" else outcome
+                    for key, outcome in outcomes.items()
+                }
+                given_back, ended = self._link.send(moves.bury(queue, grave.owner, settled))[0]
+                del grave.queues[queue]
+                if given_back or ended:
+                    logger.warning(
+                        "%s: %d jobs of the dead process are handed back, %d settled",
+                        queue, len(given_back) + sum(o == b"z" for o in settled.values()),
+                        sum(o != b"z" for o in settled.values()),
+                    )  # fmt: skip
+                self._tell_of_buried(queue, ended)
+            self._graves.pop(0)
+
+    def _can_bury(self) -> bool:
+        """At the end: one more try per tick while Redis answers, then the leases lapse by themselves."""
+        return bool(self._graves) and (self._stop_by or 0.0) + 1.0 > time.monotonic()
+
+    def _timed_out(self, owner: moves.Owner, queue: str, key: bytes) -> bytes:
+        """The outcome of a run whose process we ended: decided as any other's, by the job's rules."""
+        rows = self._link.send(reads.rows(queue, [key]))[0]
+        if not rows or rows[0].lease.split(b"|")[-1] != owner.text:
+            return b"b"  # it was over just then
+        row = rows[0]
+        claimed_ms = int(row.lease.split(b"|")[1])
+        run = Run(queue, key, row.lease, row.record, claimed_ms, time.monotonic())
+        outcome = execution.load(run)
+        if outcome is None:
+            assert run.rules is not None
+            timeout = f" of {run.rules.timeout:g} s" if run.rules.timeout else ""
+            outcome = execution.of_exception(
+                run, JobTimeout(f"it ran longer than its timeout{timeout}, and its process was ended")
+            )
+        return outcome.encode(run)
+
+    def _tell_of_buried(self, queue: str, keys: list[bytes]) -> None:
+        """Receivers are the project's code: a living child tells them."""
+        living = next(iter(self._children.values()), None)
+        if keys and living is not None:
+            self._order(living, buried=[f"{queue}.{key.decode()}" for key in keys])
+
+    # ── heartbeats ──
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now < self._beat_at:
+            return
+        self._beat_at = now + min(1.0, settings.LEASE / 3)
+        asked = [(sibling, queue) for sibling in self._children.values() for queue in sibling.board.held()]
+        if not asked:
+            self._touch_liveness()
+            return
+        beats = self._link.try_send(*[moves.beat(queue, sibling.owner) for sibling, queue in asked])
+        for (sibling, queue), beat in zip(asked, beats, strict=True):
+            if isinstance(beat, StoreError):
+                logger.error("%s: %s", queue, beat)
+            elif isinstance(beat, Exception):
+                raise beat
+            elif beat.is_alive:
+                sibling.board.set_beaten(queue, now + settings.LEASE)
+                for key in beat.to_stop:
+                    self._order(sibling, cancel=key.decode(), queue=queue)
+            elif sibling.board.held().get(queue) and sibling.board.valid_until(queue) < now:
+                self._order(sibling, lost=queue)
+        self._touch_liveness()
+
+    def _announce(self) -> None:
+        now = time.monotonic()
+        if now < self._announce_at:
+            return
+        self._announce_at = now + ANNOUNCE
+        order = self._link.send(moves.announce(self.id, json.dumps(self._self_portrait()).encode()))[0]
+        self._touch_liveness()
+        if order == "stop" and self._stop_by is None:
+            logger.info("asked to stop by an operator")
+            self._stop()
+
+    def _self_portrait(self) -> dict[str, Any]:
+        options = self._options
+        processes = []
+        for sibling in self._children.values():
+            busy = [f"{one.queue}.{one.key.decode()}" for one in sibling.board.busy()]
+            processes.append({"pid": sibling.pid, "jobs": busy, "done": sibling.board.done()})
+        return {
+            "host": socket.gethostname(), "pid": os.getpid(), "version": django_kue.__version__,
+            "queues": list(options.queues), "threads": options.threads, "coroutines": options.coroutines,
+            "started_at": self._started_at, "state": "running" if self._stop_by is None else "stopping",
+            "done": self._done_before + sum(process["done"] for process in processes),
+            "processes": processes, "max_memory": options.max_memory,
+        }  # fmt: skip
+
+    def _touch_liveness(self) -> None:
+        if self._options.liveness_file:
+            Path(self._options.liveness_file).touch()
+
+    def _wait_for_redis(self) -> None:
+        tries = 0
+        while self._stop_by is None:
+            try:
+                for queue in self._options.queues:
+                    self._link.send(reads.registry(queue))
+                return
+            except StoreUnavailable as error:
+                if tries % 30 == 0:
+                    logger.warning("%s; waiting for it", error)
+                tries += 1
+                self._watch(min(2.0, 0.2 * tries))
+
+    def _say_goodbye(self) -> None:
+        with suppress(StoreUnavailable, StoreError):
+            self._link.send(moves.announce(self.id, b"", is_leaving=True))
+        self._link.close()
+        logger.info("worker %s: stopped after %d jobs", self.id, self._done_before)
+
+    # ── stopping ──
+
+    def _install_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self._stop_by is None:
+            self._stop()
+        else:
+            self._stop_by = time.monotonic()
+
+    def _stop(self) -> None:
+        self._stop_by = time.monotonic() + self._options.shutdown_timeout
+        logger.info("stopping: running jobs have %g s to finish", self._options.shutdown_timeout)
+        for sibling in self._children.values():
+            self._order(sibling, stop=True)
+        self._announce_at = 0.0
+
+    @staticmethod
+    def _order(sibling: Sibling, **order: Any) -> None:
+        with suppress(OSError):  # it's dying
+            sibling.control.sendall(json.dumps(order).encode() + b"\n")
+
+
+def died_of(code: int) -> str:
+    """An exit code in words."""
+    if code < 0:
+        with suppress(ValueError):
+            return f"killed by {signal.Signals(-code).name}"
+        return f"killed by signal {-code}"
+    return f"exited with code {code}"
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, even while it holds the GIL."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == 1:
+            os._exit(children.ORPHANED)
+
+
+def end_group(pid: int) -> None:
+    """End what a dead child's jobs left running."""
+    with suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def set_title(title: str) -> None:
+    """Name this process for ``ps``, if setproctitle is installed."""
+    with suppress(ImportError):
+        from setproctitle import setproctitle
+
+        setproctitle(title)
+
+
+def supervise(options: WorkerOptions) -> int:
+    """Run a worker in this process until it's told to stop; returns its exit code."""
+    set_title(f"kue supervisor: {', '.join(options.queues)}")
+    return Supervisor(options).run()
+
+
