@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django_kue import codecs, ids, registry, signals
 from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist, JobFailed, StoreUnavailable
-from django_kue.jobs import Job, JobError, _attempts, _moment, failure_of
+from django_kue.jobs import Job, JobError, _attempts, failure_of, moment
 from django_kue.states import State
 from django_kue.store import Subscription, moves, send
 
@@ -153,17 +153,16 @@ def _listening(queues: Sequence[str]) -> Iterator[Any]:
 
 def _events_in(queue: str, message: bytes) -> Iterator[Event]:
     at, items = json.loads(message)
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(at))
     for name, key, function, text in items:
         job = _reference(queue, key, function, _STATES[name]) if key else None
-        yield Event(name, job, queue, moment, _data_of(name, text))
+        yield Event(name, job, queue, moment(at), _data_of(name, text))
 
 
 def _reference(queue: str, key: str, function: str, state: State) -> Job:
     return Job(
         id=f"{queue}.{key}", queue=queue, name=function, state=state, priority=0, attempts_made=0,
-        attempts=_attempts(function, queue, {}), created_at=_moment(ids.created_ms(key)), _options={},
-    )  # type: ignore[arg-type]  # fmt: skip
+        attempts=_attempts(function, queue, {}), created_at=moment(ids.created_ms(key)), _options={},
+    )  # fmt: skip
 
 
 def _data_of(name: str, text: str) -> dict[str, Any]:

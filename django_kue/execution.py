@@ -38,13 +38,16 @@ class Run:
         "reports", "result", "rules", "started", "task", "text", "thread",
     )  # fmt: skip
 
-    def __init__(self, queue: str, key: bytes, lease: bytes, text: bytes, claimed_ms: int, fetched: float) -> None:
+    def __init__(
+        self, queue: str, key: bytes, lease: bytes, text: bytes, claimed_ms: int, fetched: float
+    ) -> None:
         self.queue = queue
         self.key = key
         self.lease = lease
         self.text = text
         self.claimed_ms = claimed_ms  # Redis's time …
         self.fetched = fetched  # … and the monotonic clock's, of the same moment
+        self.fresh_until = fetched  # before that, the lease surely holds
         self.started = fetched
         self.finished = fetched
         self.record: records.Record | None = None
@@ -95,11 +98,15 @@ class Run:
 
     def job_after(self, outcome: Outcome) -> Job:
         """The job after this run, as its signals show it; nothing is asked of Redis."""
-        finished = datetime.fromtimestamp((self.started_ms + (self.finished - self.started) * 1000) / 1000, UTC)
+        finished = datetime.fromtimestamp(
+            (self.started_ms + (self.finished - self.started) * 1000) / 1000, UTC
+        )
         job = replace(self.job(), attempts_made=self.attempt, error=outcome.error)
         if outcome.kind == "r":
             state = State.DELAYED if outcome.delay else State.WAITING
-            return replace(job, state=state, run_at=finished + timedelta(seconds=outcome.delay), started_at=None)
+            return replace(
+                job, state=state, run_at=finished + timedelta(seconds=outcome.delay), started_at=None
+            )
         job = replace(job, state=_STATES[outcome.kind], finished_at=finished)
         return replace(job, _result=outcome.text, progress=100) if outcome.kind == "c" else job
 
@@ -120,8 +127,8 @@ class Run:
 class Outcome:
     """What became of a run.
 
-    ``kind`` is the store's letter (``scripts/lib/settle.lua``): completed, retry, failed, cancelled (x), back to
-    the queue (b) or parked (k).
+    ``kind`` is the store's letter (``scripts/lib/settle.lua``): completed, retry, failed, cancelled (x),
+    back to the queue (b) or parked (k).
     """
 
     kind: str
@@ -189,7 +196,7 @@ def prepare(run: Run) -> Outcome | None:
         if run.record.arguments:
             run.args, run.kwargs = records.decode_arguments(run.record.arguments)
         return None
-    except Exception as error:  # corrupt JSON, a missing row, a database that's away
+    except Exception as error:  # noqa: BLE001 - corrupt JSON, a missing row, a database that's away
         return of_exception(run, error)
 
 
@@ -247,7 +254,7 @@ def _delay(run: Run) -> Any:
     assert run.rules is not None
     try:
         return run.rules.delay_after(run.attempt)
-    except Exception as error:  # the project's own backoff function
+    except Exception as error:  # noqa: BLE001 - the project's own backoff function
         return error
 
 
@@ -267,11 +274,11 @@ def describe(exception: BaseException) -> JobError:
     kind = f"{type(exception).__module__}.{type(exception).__qualname__}"
     try:
         message = str(exception)
-    except BaseException as error:  # even SystemExit, from inside a hostile __str__
+    except BaseException as error:  # noqa: BLE001 - even SystemExit, from inside a hostile __str__
         message = f"(its text can't be shown: {type(error).__name__})"
     try:
         trace = "".join(traceback.format_exception(type(exception), exception, _own_frames(exception)))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         trace = f"(the traceback can't be shown: {type(error).__name__})"
     return JobError(kind, _cut(message, settings.MAX_ERROR // 4), _cut(trace, settings.MAX_ERROR))
 

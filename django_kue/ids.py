@@ -22,9 +22,7 @@ def new_keys(count: int) -> list[bytes]:
     """``count`` fresh keys, all of this millisecond."""
     stamp = (time.time_ns() // 1_000_000).to_bytes(6)
     noise = urandom(10 * count)
-    return [
-        urlsafe_b64encode(stamp + noise[i : i + 10])[:KEY_LENGTH] for i in range(0, 10 * count, 10)
-    ]
+    return [urlsafe_b64encode(stamp + noise[i : i + 10])[:KEY_LENGTH] for i in range(0, 10 * count, 10)]
 
 
 def created_ms(key: str) -> int:
@@ -38,7 +36,7 @@ def split(job_id: str) -> tuple[str, str]:
     Raises:
         JobDoesNotExist: the text isn't an id, so that no job can have it.
     """
-    match = _ID.fullmatch(job_id) if isinstance(job_id, str) else None
+    match = _ID.fullmatch(str(job_id))
     if match is None:
         raise JobDoesNotExist(
             f"{str(job_id)[:80]!r} is not a job id; an id looks like email.AY3w8kR2Sx6mTn0pQv4zWg"

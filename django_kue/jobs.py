@@ -14,7 +14,7 @@ from django_kue import codecs, ids, records, registry, signals
 from django_kue.errors import IllegalTransition, JobDoesNotExist, JobFailed
 from django_kue.priorities import priority_number
 from django_kue.states import State
-from django_kue.store import asend, moves, reads, send
+from django_kue.store import aask, ask, moves, reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +152,12 @@ class Job:
             JobDoesNotExist: there's none (any more).
         """
         queue, key = ids.split(id)
-        return cls._only(id, queue, send(reads.rows(queue, [key]))[0])
+        return cls._only(id, queue, ask(reads.rows(queue, [key])))
 
     @classmethod
     async def aget(cls, id: str) -> Job:
         queue, key = ids.split(id)
-        return cls._only(id, queue, (await asend(reads.rows(queue, [key])))[0])
+        return cls._only(id, queue, await aask(reads.rows(queue, [key])))
 
     def refresh(self) -> Job:
         """The job as it is now. The handle of a dropped duplicate leads to the first job."""
@@ -168,17 +168,17 @@ class Job:
 
     def logs(self, most: int = 1000) -> list[LogLine]:
         """The newest ``most`` log lines, oldest first."""
-        return _log_lines(send(self._lists(most))[0].logs)
+        return _log_lines(ask(self._lists(most)).logs)
 
     async def alogs(self, most: int = 1000) -> list[LogLine]:
-        return _log_lines((await asend(self._lists(most)))[0].logs)
+        return _log_lines((await aask(self._lists(most))).logs)
 
     def runs(self) -> list[Run]:
         """The runs that didn't complete, oldest first; only the last ``KUE["MAX_RUNS"]`` are kept."""
-        return _runs(send(self._lists(1))[0].runs)
+        return _runs(ask(self._lists(1)).runs)
 
     async def aruns(self) -> list[Run]:
-        return _runs((await asend(self._lists(1)))[0].runs)
+        return _runs((await aask(self._lists(1))).runs)
 
     def wait(self, timeout: float | None = None) -> Any:
         """Wait for the end, at most ``timeout`` seconds (``None``: as long as it takes); the result.
@@ -215,44 +215,44 @@ class Job:
             IllegalTransition: it isn't finished, or another job holds its unique key.
             JobDoesNotExist: it's gone.
         """
-        return self._after("requeue", send(self._verb("requeue"))[0][0])
+        return self._after("requeue", ask(self._verb("requeue"))[0])
 
     async def aretry(self) -> Job:
-        return await self._aafter("requeue", await asend(self._verb("requeue")))
+        return await self._aafter("requeue", await aask(self._verb("requeue")))
 
     def promote(self) -> Job:
         """Run a delayed job now. Raises as :meth:`retry`."""
-        return self._after("promote", send(self._verb("promote"))[0][0])
+        return self._after("promote", ask(self._verb("promote"))[0])
 
     async def apromote(self) -> Job:
-        return await self._aafter("promote", await asend(self._verb("promote")))
+        return await self._aafter("promote", await aask(self._verb("promote")))
 
     def cancel(self) -> Job:
         """Don't run it; a running one is asked to stop, and is cancelled when its run ends.
 
         Raises as :meth:`retry`.
         """
-        return self._after("cancel", send(self._verb("cancel"))[0][0])
+        return self._after("cancel", ask(self._verb("cancel"))[0])
 
     async def acancel(self) -> Job:
-        return await self._aafter("cancel", await asend(self._verb("cancel")))
+        return await self._aafter("cancel", await aask(self._verb("cancel")))
 
     def remove(self) -> None:
         """Forget it, whatever its state. A running one is asked to stop. Raises JobDoesNotExist."""
-        self._after("remove", send(self._verb("remove"))[0][0])
+        self._after("remove", ask(self._verb("remove"))[0])
 
     async def aremove(self) -> None:
-        await self._aafter("remove", await asend(self._verb("remove")))
+        await self._aafter("remove", await aask(self._verb("remove")))
 
     def set_priority(self, priority: int | str) -> Job:
         """Give it another priority: −100…100 or one of Kue's names. It joins the back of that one."""
         number = priority_number(priority)
-        return self._after("set_priority", send(self._verb("set_priority", number))[0][0], priority=number)
+        return self._after("set_priority", ask(self._verb("set_priority", number))[0], priority=number)
 
     async def aset_priority(self, priority: int | str) -> Job:
         number = priority_number(priority)
         return await self._aafter(
-            "set_priority", await asend(self._verb("set_priority", number)), priority=number
+            "set_priority", await aask(self._verb("set_priority", number)), priority=number
         )
 
     # ── making ──
@@ -270,7 +270,7 @@ class Job:
             priority=new.priority,
             attempts_made=0,
             attempts=_attempts(new.name, queue, new.options),
-            created_at=_moment(created),
+            created_at=moment(created),
             run_at=_moment(due) if due > created else None,
             _options=new.options,
             _arguments=new.arguments,
@@ -290,7 +290,7 @@ class Job:
     def _only(cls, id: str, queue: str, rows: list[reads.Row]) -> Job:
         if not rows:
             raise JobDoesNotExist(
-                f"No job {id}: it was removed, its time of keeping is over, or its transaction isn't committed."
+                f"No job {id}: it was removed, its keeping is over, or its transaction isn't committed."
             )
         return cls.from_row(queue, rows[0])
 
@@ -307,8 +307,8 @@ class Job:
             signals.emit(signal, registry.get(self.name), job=after)
         return after
 
-    async def _aafter(self, verb: str, answers: list[list[moves.Answer]], **changes: Any) -> Job:
-        return await sync_to_async(self._after)(verb, answers[0][0], **changes)
+    async def _aafter(self, verb: str, answers: list[moves.Answer], **changes: Any) -> Job:
+        return await sync_to_async(self._after)(verb, answers[0], **changes)
 
     def _changed(self, verb: str, answer: moves.Answer, **changes: Any) -> Job:
         if answer.is_held:
@@ -343,9 +343,13 @@ def _signal_of(verb: str, answer: moves.Answer) -> Any:
     }.get(verb)  # fmt: skip
 
 
-def _moment(ms: int | str | bytes | None) -> datetime | None:  # type: ignore[return]
-    if ms not in (None, "", b""):
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(ms))  # type: ignore[arg-type]
+def moment(ms: int | str | bytes) -> datetime:
+    """Unix milliseconds as an aware datetime."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(ms))
+
+
+def _moment(ms: int | str | bytes | None) -> datetime | None:
+    return moment(ms) if ms else None
 
 
 def _attempts(name: str, queue: str, options: Mapping[str, Any]) -> int:
@@ -365,7 +369,7 @@ def _fields(queue: str, row: reads.Row, record: records.Record, options: Mapping
         "state": row.state,
         "priority": int(head.get("p", 0)),
         "attempts": _attempts(record.name, queue, options),
-        "created_at": _moment(ids.created_ms(row.key)),
+        "created_at": moment(ids.created_ms(row.key)),
         "run_at": _moment(head.get("d")),
         "crashes": int(head.get("c", 0)),
         "is_parked": "n" in head and row.state in (State.DELAYED, State.WAITING),
@@ -394,7 +398,7 @@ def _fields(queue: str, row: reads.Row, record: records.Record, options: Mapping
 
 def _log_lines(lines: list[bytes]) -> list[LogLine]:
     pairs = (line.split(b"|", 1) for line in lines)
-    return [LogLine(_moment(at), text.decode(errors="replace")) for at, text in pairs]  # type: ignore[arg-type]
+    return [LogLine(moment(at), text.decode(errors="replace")) for at, text in pairs]
 
 
 def _runs(texts: list[bytes]) -> list[Run]:
@@ -403,9 +407,14 @@ def _runs(texts: list[bytes]) -> list[Run]:
         outcome, started, finished, delay, worker, error = text.split(b"|", 5)
         runs.append(
             Run(
-                attempt, _moment(started), _moment(finished), worker.decode(), outcome.decode(),  # type: ignore[arg-type]
-                JobError.from_text(error), int(delay) / 1000,
-            )  # fmt: skip
+                attempt,
+                _moment(started),
+                moment(finished),
+                worker.decode(),
+                outcome.decode(),
+                JobError.from_text(error),
+                int(delay) / 1000,
+            )
         )
     return runs
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -19,7 +20,7 @@ from django_kue.errors import EnqueueError, JobDoesNotExist, StoreError, StoreUn
 from django_kue.jobs import Job
 from django_kue.records import NewJob
 from django_kue.states import FINISHED, State
-from django_kue.store import asend, moves, reads, send, transport, transport_async
+from django_kue.store import aask, ask, moves, reads, transport, transport_async
 
 BATCH = 500  # jobs a call, where many are worked through
 TRIES = 3
@@ -48,10 +49,10 @@ class Queue:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each of the six states, exactly."""
-        return send(reads.counts(self.name))[0]
+        return ask(reads.counts(self.name))
 
     async def acounts(self) -> dict[str, int]:
-        return (await asend(reads.counts(self.name)))[0]
+        return await aask(reads.counts(self.name))
 
     def jobs(
         self, state: State | str, *, offset: int = 0, limit: int = 25, newest_first: bool = True
@@ -70,12 +71,12 @@ class Queue:
         Raises:
             ValueError: no such state, or a number out of range.
         """
-        return self._made(send(self._page(state, offset, limit, newest_first))[0])
+        return self._made(ask(self._page(state, offset, limit, newest_first)))
 
     async def ajobs(
         self, state: State | str, *, offset: int = 0, limit: int = 25, newest_first: bool = True
     ) -> list[Job]:
-        return self._made((await asend(self._page(state, offset, limit, newest_first)))[0])
+        return self._made(await aask(self._page(state, offset, limit, newest_first)))
 
     def get(self, id: str) -> Job:
         """The job with this id, if it's this queue's. Raises JobDoesNotExist."""
@@ -89,67 +90,67 @@ class Queue:
 
         >>> get_queue("email").find(order_id=17)  # doctest: +SKIP
         """
-        return self._made(send(self._found(search_keys))[0])
+        return self._made(ask(self._found(search_keys)))
 
     async def afind(self, **search_keys: Any) -> list[Job]:
-        return self._made((await asend(self._found(search_keys)))[0])
+        return self._made(await aask(self._found(search_keys)))
 
     @property
     def is_paused(self) -> bool:
         """True while no worker takes jobs of this queue."""
-        return send(reads.facts(self.name))[0].paused_since_ms is not None
+        return ask(reads.facts(self.name)).paused_since_ms is not None
 
     async def ais_paused(self) -> bool:
-        return (await asend(reads.facts(self.name)))[0].paused_since_ms is not None
+        return (await aask(reads.facts(self.name))).paused_since_ms is not None
 
     def oldest_waiting(self) -> float | None:
         """For how many seconds the longest waiting of the jobs that are next in each priority has been
         ready to run; ``None`` when nothing waits."""
-        return _oldest(send(reads.oldest(self.name))[0])
+        return _oldest(ask(reads.oldest(self.name)))
 
     async def aoldest_waiting(self) -> float | None:
-        return _oldest((await asend(reads.oldest(self.name)))[0])
+        return _oldest(await aask(reads.oldest(self.name)))
 
     def work_time(self) -> float:
         """Seconds that jobs of this queue have run, in all, since ever."""
-        return send(reads.facts(self.name))[0].totals.get("work_ms", 0) / 1000
+        return ask(reads.facts(self.name)).totals.get("work_ms", 0) / 1000
 
     async def awork_time(self) -> float:
-        return (await asend(reads.facts(self.name)))[0].totals.get("work_ms", 0) / 1000
+        return (await aask(reads.facts(self.name))).totals.get("work_ms", 0) / 1000
 
     def rates(self, minutes: int = 60) -> list[MinuteRate]:
         """How many jobs completed and failed in each of the last ``minutes`` (1 to 1440), oldest first.
 
         The last entry is the minute that's running.
         """
-        return _rates(send(self._minutes(minutes))[0], minutes)
+        return _rates(ask(self._minutes(minutes)), minutes)
 
     async def arates(self, minutes: int = 60) -> list[MinuteRate]:
-        return _rates((await asend(self._minutes(minutes)))[0], minutes)
+        return _rates(await aask(self._minutes(minutes)), minutes)
 
     # ── steering ──
 
     def pause(self) -> bool:
         """Let no worker take jobs of this queue; running ones finish. True when that changed it."""
-        return self._switched(send(moves.pause(self.name, paused=True))[0], signals.queue_paused)
+        return self._switched(ask(moves.pause(self.name, paused=True)), signals.queue_paused)
 
     async def apause(self) -> bool:
-        changed = (await asend(moves.pause(self.name, paused=True)))[0]
+        changed = await aask(moves.pause(self.name, paused=True))
         return await sync_to_async(self._switched)(changed, signals.queue_paused)
 
     def resume(self) -> bool:
         """Undo :meth:`pause`. True when that changed it."""
-        return self._switched(send(moves.pause(self.name, paused=False))[0], signals.queue_resumed)
+        return self._switched(ask(moves.pause(self.name, paused=False)), signals.queue_resumed)
 
     async def aresume(self) -> bool:
-        changed = (await asend(moves.pause(self.name, paused=False)))[0]
+        changed = await aask(moves.pause(self.name, paused=False))
         return await sync_to_async(self._switched)(changed, signals.queue_resumed)
 
     def empty(self) -> int:
         """Remove all waiting and delayed jobs, without signals; how many went."""
         gone = 0
         while True:
-            removed, passed = send(moves.empty(self.name))[0]
+            removed, passed = ask(moves.empty(self.name))
             gone += removed
             if not removed and not passed:
                 return gone
@@ -167,11 +168,13 @@ class Queue:
         """
         state = _state(state)
         if state not in FINISHED:
-            raise ValueError(f"clean() takes completed, failed or cancelled, not {state}; empty() removes the rest")
+            raise ValueError(
+                f"clean() takes completed, failed or cancelled, not {state}; empty() removes the rest"
+            )
         seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        before = send(reads.facts(self.name))[0].now_ms - int(seconds * 1000) + 1
+        before = ask(reads.facts(self.name)).now_ms - int(seconds * 1000) + 1
         gone = 0
-        while removed := send(moves.clean(self.name, state, before))[0]:
+        while removed := ask(moves.clean(self.name, state, before)):
             gone += removed
         return gone
 
@@ -183,10 +186,10 @@ class Queue:
         retried, skipped = 0, 0
         left = self.counts()["failed"]
         while left > 0:
-            keys = send(reads.keys_of(self.name, State.FAILED, skipped, min(BATCH, left)))[0]
+            keys = ask(reads.keys_of(self.name, State.FAILED, skipped, min(BATCH, left)))
             if not keys:
                 break
-            answers = send(moves.verb("requeue", self.name, keys))[0]
+            answers = ask(moves.verb("requeue", self.name, keys))
             done = sum(answer.is_done for answer in answers)
             retried, skipped, left = retried + done, skipped + len(keys) - done, left - len(keys)
         return retried
@@ -250,7 +253,7 @@ async def aqueues() -> list[Queue]:
 
 
 def _remembered() -> list[str]:
-    return send(reads.registry())[0].queues
+    return ask(reads.registry()).queues
 
 
 # ── handing over ──
@@ -267,7 +270,7 @@ def submit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) ->
     link = transport.borrow()
     try:
         if _is_new(queue):
-            _persist(lambda: link.send(reads.registry(queue)), time.sleep)
+            _persist(partial(link.send, reads.registry(queue)), time.sleep)
         return [key for call in _calls(link, queue, jobs, is_forwarded) for key in _delivered(link, call)]
     finally:
         transport.give_back(link)
@@ -278,21 +281,23 @@ async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = Fa
     link = transport_async.borrow()
     try:
         if _is_new(queue):
-            await _apersist(lambda: link.send(reads.registry(queue)))
+            await _apersist(partial(link.send, reads.registry(queue)))
         keys: list[bytes] = []
         for call in _calls(link, queue, jobs, is_forwarded):
-            keys += (await _apersist(lambda call=call: link.send(call)))[0]
+            keys += (await _apersist(partial(link.send, call)))[0]
         return keys
     finally:
         transport_async.give_back(link)
 
 
 def _delivered(link: Any, call: Any) -> list[bytes]:
-    keys: list[bytes] = _persist(lambda: link.send(call), time.sleep)[0]
+    keys: list[bytes] = _persist(partial(link.send, call), time.sleep)[0]
     return keys
 
 
-def _calls(link: Any, queue: str, jobs: Sequence[NewJob], is_forwarded: bool) -> Iterator[Any]:
+def _calls(
+    link: transport.Link | transport_async.AsyncLink, queue: str, jobs: Sequence[NewJob], is_forwarded: bool
+) -> Iterator[Any]:
     for first in range(0, len(jobs), moves.BULK):
         link.number += 1
         yield moves.enqueue(
@@ -338,7 +343,7 @@ async def _apersist(action: Callable[[], Any]) -> Any:
 
 def _pause_after(error: Exception, tries: int, deadline: float) -> float:
     """Seconds to wait before the next try; raises EnqueueError when there's none."""
-    pause = random.uniform(0.5, 1) * 0.1 * 2**tries  # noqa: S311 - jitter
+    pause: float = random.uniform(0.5, 1) * 0.1 * 2**tries
     if isinstance(error, StoreError) or tries == TRIES or time.monotonic() + pause >= deadline:
         raise EnqueueError(f"The job was not enqueued. {error}") from error
     return pause

@@ -75,9 +75,7 @@ class NewJob:
     @property
     def is_plain(self) -> bool:
         """True when storing it takes no decision by the script."""
-        return not (
-            self.unique or self.search or self.expires or self.delay or self.run_at is not None
-        )
+        return not (self.unique or self.search or self.expires or self.delay or self.run_at is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def mermaid() -> str:
     rows = [
         f"    {source} --> {target}: {name}"
         for name, move in MOVES.items()
-        for source in sorted(move.sources) or ["[*]"]
-        for target in sorted(move.targets) or ["[*]"]
+        for source in sorted(map(str, move.sources)) or ["[*]"]
+        for target in sorted(map(str, move.targets)) or ["[*]"]
     ]
     return "\n".join(["stateDiagram-v2", *rows])

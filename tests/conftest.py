@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 _server: subprocess.Popen[bytes] | None = None
 _folder: str | None = None
@@ -29,7 +30,7 @@ def redis_binary() -> str:
         return found
     from django_kue import embedded
 
-    return str(embedded.find_binary())
+    return str(embedded.find_server().path)
 
 
 def free_port() -> int:
@@ -58,13 +59,15 @@ def start_redis(port: int, folder: str, *options: str) -> subprocess.Popen[bytes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before Django reads the settings: start this process's server and say where it is."""
+    """Start this process's server, and say where it is: to Django, and to processes of its own."""
     global _server, _folder
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         _folder = tempfile.mkdtemp(prefix="kue-tests-")
         port = free_port()
         _server = start_redis(port, _folder)
         os.environ["KUE_TEST_REDIS"] = f"redis://127.0.0.1:{port}/0"
+        # pytest-django has read the settings before it came here
+        settings.CACHES["default"]["LOCATION"] = os.environ["KUE_TEST_REDIS"]
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -44,12 +44,13 @@ class Call(Generic[T]):
 
 
 def call(
-    name: str, queue: str | None, *arguments: bytes | str | int, read: Callable[[Any], T] = lambda reply: reply
+    name: str,
+    queue: str | None,
+    *arguments: bytes | str | int,
+    read: Callable[[Any], T] = lambda reply: reply,
 ) -> Call[T]:
     """A call of ``scripts/<name>.lua``; texts and numbers are encoded."""
-    encoded = [
-        argument if type(argument) is bytes else str(argument).encode() for argument in arguments
-    ]
+    encoded = [argument if type(argument) is bytes else str(argument).encode() for argument in arguments]
     return Call(load(name), queue, encoded, read)
 
 

@@ -24,7 +24,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from django_kue import embedded
-from django_kue.conf import settings
+from django_kue.conf import EMBEDDED, alias_problem, settings
 
 # redis-py's inner wiring that must not leak from one kind of connection into another
 _INTERNAL = ("maint", "event_", "oss_", "orig_", "retry", "parser_class", "connection_pool", "himport_")
@@ -37,7 +37,7 @@ def is_cluster() -> bool:
 
 def new_connection(timeout: float) -> Any:
     """A redis-py ``Connection``, not yet connected; reads and writes take at most ``timeout`` s."""
-    pool = _pool()
+    pool = _living_pool()
     overrides: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
     if isinstance(pool, SentinelConnectionPool):
         overrides["connection_pool"] = pool.connection_kwargs["connection_pool"]
@@ -46,7 +46,7 @@ def new_connection(timeout: float) -> Any:
 
 def new_async_connection(timeout: float) -> Any:
     """The same for asyncio."""
-    pool = _pool()
+    pool = _living_pool()
     parameters = _parameters(pool, timeout)
     parameters["retry"] = AsyncRetry(NoBackoff(), 0)
     if isinstance(pool, SentinelConnectionPool):
@@ -99,9 +99,7 @@ def _cluster_retries(retry: Any) -> dict[str, Any]:
 
 def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
     parameters = {
-        name: value
-        for name, value in pool.connection_kwargs.items()
-        if not name.startswith(_INTERNAL)
+        name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_INTERNAL)
     }
     return parameters | {
         "socket_timeout": timeout,
@@ -112,24 +110,27 @@ def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
     }
 
 
+def _living_pool() -> ConnectionPool:
+    """The pool; an embedded server that ended itself meanwhile is started again."""
+    if settings.REDIS == EMBEDDED:
+        embedded.url()
+    return _pool()
+
+
 @cache
 def _pool() -> ConnectionPool:
     """A pool that is never asked for a connection: it holds the class and the parameters."""
     where = settings.REDIS
-    if where == "embedded":
+    if where == EMBEDDED:
         return ConnectionPool.from_url(embedded.url())
     if "://" in where:
         return ConnectionPool.from_url(where)
     from django.core.cache import caches
 
-    try:
-        client = caches[where].client.get_client(write=True)
-    except AttributeError as error:
-        raise ImproperlyConfigured(
-            f'KUE["REDIS"] names the cache {where!r}, which isn\'t a django-redis cache. '
-            'Give it BACKEND "django_redis.cache.RedisCache", or write a redis:// URL.'
-        ) from error
-    pool = client.connection_pool
+    if problem := alias_problem(where):
+        raise ImproperlyConfigured(str(problem))
+    cache: Any = caches[where]
+    pool = cache.client.get_client(write=True).connection_pool
     assert isinstance(pool, ConnectionPool)
     return pool
 
@@ -143,8 +144,8 @@ def _async_sentinel_pool() -> AsyncSentinelConnectionPool:
         (node.connection_pool.connection_kwargs["host"], node.connection_pool.connection_kwargs["port"])
         for node in manager.sentinels
     ]
-    sentinel = AsyncSentinel(nodes, sentinel_kwargs=dict(manager.sentinel_kwargs))
-    return AsyncSentinelConnectionPool(pool.service_name, sentinel, is_master=pool.is_master)
+    sentinel: Any = AsyncSentinel(nodes, sentinel_kwargs=dict(manager.sentinel_kwargs))  # type: ignore[no-untyped-call]
+    return AsyncSentinelConnectionPool(pool.service_name, sentinel, is_master=pool.is_master)  # type: ignore[no-untyped-call]
 
 
 def _async_class(sync_class: type) -> type:

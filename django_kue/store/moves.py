@@ -164,9 +164,7 @@ def bury(queue: str, owner: Owner, culprits: Mapping[bytes, bytes]) -> Call[list
     """An owner is dead: settle what it was running (key → outcome), give back the rest."""
     limits = settings.queues.get(queue) or QueueSettings()
     pairs = [part for pair in culprits.items() for part in pair]
-    return call(
-        "bury", queue, owner.text, _retention(limits), settings.MAX_RUNS, limits.max_crashes, *pairs
-    )
+    return call("bury", queue, owner.text, _retention(limits), settings.MAX_RUNS, limits.max_crashes, *pairs)
 
 
 class Report(NamedTuple):

@@ -126,6 +126,4 @@ def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Re
 
 
 def _numbers(flat: list[bytes]) -> dict[str, int]:
-    return {
-        name.decode(): int(float(number)) for name, number in zip(flat[::2], flat[1::2], strict=True)
-    }
+    return {name.decode(): int(float(number)) for name, number in zip(flat[::2], flat[1::2], strict=True)}

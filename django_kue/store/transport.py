@@ -199,6 +199,12 @@ def send(*calls: Call[Any]) -> list[Any]:
         give_back(link)
 
 
+def ask(call: Call[T]) -> T:
+    """Send one call, and give its result."""
+    result: T = send(call)[0]
+    return result
+
+
 def borrow() -> Link:
     """An idle link, or a new one."""
     try:

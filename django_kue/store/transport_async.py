@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -16,6 +16,8 @@ from django_kue.conf import settings
 from django_kue.store import connections
 from django_kue.store.calls import Call
 from django_kue.store.transport import NETWORK_ERRORS, _read, unavailable
+
+T = TypeVar("T")
 
 
 class AsyncLink(Protocol):
@@ -135,6 +137,12 @@ async def asend(*calls: Call[Any]) -> list[Any]:
         return await link.send(*calls)
     finally:
         give_back(link)
+
+
+async def aask(call: Call[T]) -> T:
+    """Send one call, and give its result."""
+    result: T = (await asend(call))[0]
+    return result
 
 
 async def close_links() -> None:

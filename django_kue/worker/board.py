@@ -43,10 +43,12 @@ class Board:
 
     # ── by the child ──
 
-    def begin(self, slot: int, queue: str, key: bytes, started: float, deadline: float, is_suspect: bool) -> None:
+    def begin(
+        self, slot: int, queue: str, key: bytes, started: float, deadline: float, is_suspect: bool
+    ) -> None:
         _SLOT.pack_into(
-            self._memory, self._slots_at + _SLOT.size * slot, SUSPECT if is_suspect else BUSY, self._number[queue],
-            key, started, deadline,
+            self._memory, self._slots_at + _SLOT.size * slot,
+            SUSPECT if is_suspect else BUSY, self._number[queue], key, started, deadline,
         )  # fmt: skip
 
     def end(self, slot: int) -> None:
@@ -63,6 +65,8 @@ class Board:
 
     def valid_until(self, queue: str) -> float:
         """Until when no other worker may have got this child's jobs of a queue."""
+        claimed: float
+        beaten: float
         _, claimed, beaten = _QUEUE.unpack_from(self._memory, self._at(queue))
         return max(claimed, beaten)
 

@@ -36,7 +36,9 @@ STOPPED, BURST_OVER, REPLACE_ME, ORPHANED = 50, 51, 52, 53
 TICK = 0.1  # seconds between looks at the clock and at memory
 
 
-def main(owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool) -> int:
+def main(
+    owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool
+) -> int:
     """Run until told to stop; returns the exit code."""
     random.seed()
     joblog.install()
@@ -46,7 +48,13 @@ def main(owner: moves.Owner, options: WorkerOptions, board: Board, control: sock
 
 class Child:
     def __init__(
-        self, owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool
+        self,
+        owner: moves.Owner,
+        options: WorkerOptions,
+        board: Board,
+        control: socket.socket,
+        *,
+        is_first: bool,
     ) -> None:
         self._options = options
         self._control = control

@@ -143,7 +143,9 @@ def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
 class Threads:
     """The threads that run functions, and the signals' receivers."""
 
-    def __init__(self, count: int, buffer: Buffer, board: Board, done: Done, lapsed: Callable[[Run], None]) -> None:
+    def __init__(
+        self, count: int, buffer: Buffer, board: Board, done: Done, lapsed: Callable[[Run], None]
+    ) -> None:
         self.count = count
         self.slots = [Slot(number) for number in range(count)]
         self._buffer = buffer
@@ -233,7 +235,9 @@ class Threads:
 def leave_databases_clean() -> None:
     """A transaction that a job left open is rolled back: the next job starts with a new connection."""
     for connection in connections.all(initialized_only=True):
-        if connection.connection is not None and (connection.in_atomic_block or not connection.get_autocommit()):
+        if connection.connection is not None and (
+            connection.in_atomic_block or not connection.get_autocommit()
+        ):
             with suppress(Exception):  # it may be broken already
                 connection.connection.close()
             del connections[connection.alias]
@@ -242,7 +246,9 @@ def leave_databases_clean() -> None:
 class Loop:
     """The event loop that runs coroutine functions, in a thread of its own; started at the first."""
 
-    def __init__(self, count: int, first_slot: int, board: Board, done: Done, lapsed: Callable[[Run], None]) -> None:
+    def __init__(
+        self, count: int, first_slot: int, board: Board, done: Done, lapsed: Callable[[Run], None]
+    ) -> None:
         self.count = count
         self._board = board
         self._done = done

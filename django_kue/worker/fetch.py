@@ -134,7 +134,7 @@ class Fetcher:
                 self._say_away(error)
                 if self._is_stopping and self.is_idle and failures > 5:
                     break  # the leases will lapse
-                nap = min(5.0, 0.05 * 2 ** min(failures, 7)) * random.uniform(0.5, 1)  # noqa: S311
+                nap = min(5.0, 0.05 * 2 ** min(failures, 7)) * random.uniform(0.5, 1)
                 threading.Event().wait(nap)
         self.buffer.close()
         self._link.close()
@@ -170,9 +170,13 @@ class Fetcher:
         chosen = None if self._is_stopping else self._choose(now)
         calls, sent = [], []
         for queue in self._queues.values():
-            wants = self._wants(queue, now) if queue is chosen or (queue.acks and not self._is_stopping) else 0
+            wants = (
+                self._wants(queue, now) if queue is chosen or (queue.acks and not self._is_stopping) else 0
+            )
             is_rescue = self._is_first and now >= queue.rescue_at
-            if now < queue.blocked_until or not (wants or queue.acks or is_rescue or queue.is_dirty or queue is chosen):
+            if now < queue.blocked_until or not (
+                wants or queue.acks or is_rescue or queue.is_dirty or queue is chosen
+            ):
                 continue
             if queue.is_dirty:
                 self._sync(queue)
@@ -247,7 +251,11 @@ class Fetcher:
         queue.leases = {lease: count for lease, count in queue.leases.items() if lease in known}
         queue.is_dirty = False
         if returned:
-            logger.info("%d jobs of %s were claimed by a reply that got lost; they're given back", len(returned), queue.name)
+            logger.info(
+                "%d jobs of %s were claimed by a reply that got lost; they're given back",
+                len(returned),
+                queue.name,
+            )
 
     def _settle(self, queue: Served, acks: deque[Run], turn: moves.Turn) -> None:
         if acks:
@@ -285,25 +293,25 @@ class Fetcher:
         if runs[0].is_suspect:
             suspect = runs[0]
             self._link.send(moves.report(queue.name, [moves.Report(suspect.lease, suspect.key, b"y", b"")]))
-        for_threads, for_loop = [], []
         for run, outcome in zip(runs, outcomes, strict=True):
             if outcome is not None:
                 self.done(run, outcome)
-            elif run.definition is not None and run.definition.is_async:
-                for_loop.append(run)
-            else:
-                for_threads.append(run)
+        self._hand_out(
+            [run for run, outcome in zip(runs, outcomes, strict=True) if outcome is None], queue.duration
+        )
+
+    def _hand_out(self, runs: list[Run], duration: float | None = None) -> None:
+        """Give runs to the executors. Short ones (by their average) are done soonest by one thread."""
+        for_loop = [run for run in runs if run.definition is not None and run.definition.is_async]
+        for_threads = [run for run in runs if run.definition is None or not run.definition.is_async]
         if for_loop:
             self.loop.put(for_loop)
         if for_threads:
-            self.buffer.low = len(for_threads) // 2
-            self.buffer.put(for_threads, self._threads_for(queue, len(for_threads)))
-
-    def _threads_for(self, queue: Served, count: int) -> int:
-        """How many threads to wake: short jobs are done soonest by one."""
-        if queue.duration is None:
-            return count
-        return min(count, 1 + int(count * queue.duration / 0.001))
+            count = len(for_threads)
+            self.buffer.low = count // 2
+            self.buffer.put(
+                for_threads, count if duration is None else min(count, 1 + int(count * duration / 0.001))
+            )
 
     def _refused(self, queue: Served, acks: deque[Run], error: KueError) -> None:
         queue.acks.extendleft(reversed(acks))
@@ -318,7 +326,9 @@ class Fetcher:
 
     def _give_back_stale(self, now: float) -> None:
         """A job that no thread started soon is another worker's to run: a long one must not hold it."""
-        late = [run for run in (*self.buffer.waiting(), *self.loop.waiting()) if now - run.fetched > GIVE_BACK]
+        late = [
+            run for run in (*self.buffer.waiting(), *self.loop.waiting()) if now - run.fetched > GIVE_BACK
+        ]
         if late or (self._is_stopping and (len(self.buffer) or self.loop.waiting())):
             for run in (*self.buffer.drain(), *self.loop.drain()):
                 run.started = now
@@ -328,13 +338,7 @@ class Fetcher:
         """Leases of a queue are gone: what isn't started must not be, what runs should stop."""
         while self._lost:
             name = self._lost.popleft()
-            kept = []
-            for run in (*self.buffer.drain(), *self.loop.drain()):
-                if run.queue != name:
-                    kept.append(run)
-            if kept:
-                self.buffer.put([run for run in kept if not run.definition.is_async], len(kept))  # type: ignore[union-attr]
-                self.loop.put([run for run in kept if run.definition.is_async])  # type: ignore[union-attr]
+            self._hand_out([run for run in (*self.buffer.drain(), *self.loop.drain()) if run.queue != name])
             for run in self._known_runs():
                 if run.queue == name:
                     run.is_lost = run.is_cancelled = True
@@ -348,14 +352,20 @@ class Fetcher:
 
     def _known_runs(self) -> list[Run]:
         running = [slot.run for slot in self.threads.slots]
-        return [run for run in (*running, *self.loop.running(), *self.buffer.waiting(), *self.loop.waiting()) if run]
+        return [
+            run
+            for run in (*running, *self.loop.running(), *self.buffer.waiting(), *self.loop.waiting())
+            if run
+        ]
 
     # ── reports ──
 
     def _flush_reports(self, now: float) -> None:
         """Progress and logs go before outcomes: an outcome ends the lease that they need."""
         since = self.reports.since
-        if since is None or not (now - since >= FLUSH_REPORTS or any(queue.acks for queue in self._queues.values())):
+        if since is None or not (
+            now - since >= FLUSH_REPORTS or any(queue.acks for queue in self._queues.values())
+        ):
             return
         reports, heard = self.reports.take()
         refused: set[bytes] = set()
@@ -410,7 +420,9 @@ class Fetcher:
                     pass
             nap = self._nap(time.monotonic())
             if nap > 0:
-                is_armed = not self._is_stopping and (self.buffer.idle > len(self.buffer) or self.loop.room > 0)
+                is_armed = not self._is_stopping and (
+                    self.buffer.idle > len(self.buffer) or self.loop.room > 0
+                )
                 for name in self._bell.wait(nap, self._wake_read, is_armed=is_armed):
                     self._queues[name].is_woken = True
                     self._queues[name].ready_at = 0.0
@@ -443,7 +455,8 @@ class Fetcher:
 
 
 _SIGNALS = {
-    "c": signals.job_completed, "r": signals.job_retrying, "f": signals.job_failed, "x": signals.job_cancelled,
+    "c": signals.job_completed, "r": signals.job_retrying,
+    "f": signals.job_failed, "x": signals.job_cancelled,
 }  # fmt: skip
 
 

@@ -6,12 +6,19 @@ import os
 from dataclasses import dataclass, field
 
 
+def cpu_count() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
     """How a worker works. Times are seconds, memory is MiB."""
 
     queues: tuple[str, ...]
-    processes: int = field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    processes: int = field(default_factory=cpu_count)
     threads: int = 8  # functions that run at once in a process
     coroutines: int = 100  # coroutine functions that run at once in a process
     is_burst: bool = False

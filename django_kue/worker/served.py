@@ -79,7 +79,9 @@ class Served:
                 count += 1
         if count:
             average = spent / count
-            self.duration = average if self.duration is None else self.duration + (average - self.duration) * SMOOTH
+            self.duration = (
+                average if self.duration is None else self.duration + (average - self.duration) * SMOOTH
+            )
 
     def looked(self, turn: moves.Turn, asked: int) -> None:
         """Plan the next look by a turn's reply."""

@@ -125,12 +125,13 @@ class Supervisor:
                 logger.warning("supervisor: %s; trying again", error)
                 self._is_away = True
         except StoreError as error:
-            logger.error("supervisor: %s", error)
+            logger.error("supervisor: %s", error)  # noqa: TRY400 - the text says it all
 
     def _watch(self, seconds: float) -> None:
         """Sleep until a child ends, a signal comes, or the time is over."""
         controls = [sibling.control for sibling in self._children.values()]
-        ready, _, _ = select.select([self._wake_read, *controls], [], [], seconds)
+        watched: list[Any] = [self._wake_read, *controls]
+        ready, _, _ = select.select(watched, [], [], seconds)
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
         elif ready:  # a child closed its end: it's dying, let it finish that
@@ -337,15 +338,17 @@ class Supervisor:
 
     def _self_portrait(self) -> dict[str, Any]:
         options = self._options
+        done = self._done_before
         processes = []
         for sibling in self._children.values():
             busy = [f"{one.queue}.{one.key.decode()}" for one in sibling.board.busy()]
+            done += sibling.board.done()
             processes.append({"pid": sibling.pid, "jobs": busy, "done": sibling.board.done()})
         return {
             "host": socket.gethostname(), "pid": os.getpid(), "version": django_kue.__version__,
             "queues": list(options.queues), "threads": options.threads, "coroutines": options.coroutines,
             "started_at": self._started_at, "state": "running" if self._stop_by is None else "stopping",
-            "done": self._done_before + sum(process["done"] for process in processes),
+            "done": done,
             "processes": processes, "max_memory": options.max_memory,
         }  # fmt: skip
 
@@ -435,5 +438,3 @@ def supervise(options: WorkerOptions) -> int:
     """Run a worker in this process until it's told to stop; returns its exit code."""
     set_title(f"kue supervisor: {', '.join(options.queues)}")
     return Supervisor(options).run()
-
-

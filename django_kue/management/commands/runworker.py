@@ -33,16 +33,18 @@ class Command(BaseCommand):
         parser.add_argument(
             "--burst", action="store_true", dest="is_burst", help="end when nothing waits; delayed jobs stay"
         )
+        parser.add_argument("--max-jobs", type=int, metavar="N", help="replace a process after N jobs")
         parser.add_argument(
-            "--max-jobs", type=int, metavar="N", help="replace a process after N jobs"
+            "--max-memory", type=int, metavar="MIB", help="replace a process that grows over it"
         )
-        parser.add_argument("--max-memory", type=int, metavar="MIB", help="replace a process that grows over it")
         parser.add_argument(
             "--shutdown-timeout", type=float, metavar="S",
             help="seconds that running jobs have to finish after SIGTERM (30); then they're handed back",
         )  # fmt: skip
         parser.add_argument("--liveness-file", metavar="PATH", help="touched while the worker is well")
-        parser.add_argument("--reload", action="store_true", help="for development: restart when code changes")
+        parser.add_argument(
+            "--reload", action="store_true", help="for development: restart when code changes"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options.pop("reload"):
@@ -54,7 +56,11 @@ class Command(BaseCommand):
     @staticmethod
     def _worker_options(options: dict[str, Any]) -> WorkerOptions:
         names = options.pop("queues")
-        queues = tuple(dict.fromkeys(name.strip() for name in names.split(","))) if names else tuple(settings.queues)
+        queues = (
+            tuple(dict.fromkeys(name.strip() for name in names.split(",")))
+            if names
+            else tuple(settings.queues)
+        )
         given = {
             name: options[name]
             for name in WorkerOptions.__dataclass_fields__
@@ -71,8 +77,10 @@ class Command(BaseCommand):
 def run_again_without_reload() -> None:
     """In the autoreloader's thread: a worker as a child, stopped when the code changes."""
     command = [sys.executable, *(word for word in sys.orig_argv[1:] if word != "--reload")]
-    environment = {name: value for name, value in os.environ.items() if name != autoreload.DJANGO_AUTORELOAD_ENV}
-    worker = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)  # noqa: S603, PLW1509
+    environment = {
+        name: value for name, value in os.environ.items() if name != autoreload.DJANGO_AUTORELOAD_ENV
+    }
+    worker = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
 
     def stop() -> None:
         if worker.poll() is None:
