@@ -122,6 +122,14 @@ def test_takes_context_needs_a_first_parameter_called_context():
         define(work, takes_context=True)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once")
+def test_annotations_may_name_what_only_type_checkers_import(send):
+    namespace = {}
+    exec("def work(order: Order) -> Receipt: ...", namespace)
+    with pytest.raises(EnqueueError, match=r"it takes \(order: Order\)"):
+        define(namespace["work"]).enqueue()
+
+
 class Mailer:
     def method(self):
         pass
