@@ -107,10 +107,5 @@ def current_job() -> JobContext:
     return _current.get() or _detached
 
 
-def context_for_plain_call(function: Any) -> JobContext:
-    """What a function with ``takes_context`` gets when it's simply called."""
-    return current_job()
-
-
 enter: Callable[[JobContext], Any] = _current.set
 leave: Callable[[Any], None] = _current.reset

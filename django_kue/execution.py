@@ -18,7 +18,7 @@ from django_kue import codecs, ids, records, registry
 from django_kue.conf import QueueSettings, settings
 from django_kue.context import JobContext
 from django_kue.decorators import JobFunction
-from django_kue.errors import Discard, JobCancelled, JobTimeout, Retry
+from django_kue.errors import Discard, JobCancelled, Retry
 from django_kue.jobs import Job, JobError
 from django_kue.options import RunRules, rules
 from django_kue.states import State
@@ -34,8 +34,8 @@ class Run:
 
     __slots__ = (
         "args", "attempt", "claimed_ms", "definition", "exception", "fetched", "finished", "fresh_until",
-        "interrupt", "is_cancelled", "is_lost", "key", "kwargs", "lease", "outcome", "queue", "record",
-        "reports", "result", "rules", "started", "task", "text", "thread",
+        "interrupt", "is_cancelled", "is_lost", "is_resent", "key", "kwargs", "lease", "outcome", "queue",
+        "record", "reports", "result", "rules", "started", "task", "text", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Run:
         self.interrupt: str | None = None  # "timeout" or "cancel", once its coroutine was cancelled
         self.is_cancelled = False
         self.is_lost = False
+        self.is_resent = False  # its outcome may have got through already
         self.reports: Any = None  # where the context's words go
         self.task: asyncio.Task[None] | None = None
         self.thread = 0
@@ -240,7 +241,7 @@ def of_exception(run: Run, exception: BaseException) -> Outcome:
         return _final(run, exception)
     if isinstance(exception, Retry):
         delay = exception.delay if exception.delay is not None else _delay(run)
-    elif isinstance(exception, JobTimeout) or rules.may_retry(exception):
+    elif rules.may_retry(exception):
         delay = _delay(run)
     else:
         return _final(run, exception)

@@ -19,10 +19,11 @@ _ID = re.compile(rf"({QUEUE_NAME.pattern})\.([A-Za-z0-9_-]{{{KEY_LENGTH}}})")
 
 
 def new_keys(count: int) -> list[bytes]:
-    """``count`` fresh keys, all of this millisecond."""
+    """``count`` fresh keys, all of this millisecond; by age, the scripts sort them as they stand here."""
     stamp = (time.time_ns() // 1_000_000).to_bytes(6)
     noise = urandom(10 * count)
-    return [urlsafe_b64encode(stamp + noise[i : i + 10])[:KEY_LENGTH] for i in range(0, 10 * count, 10)]
+    tails = sorted([noise[i : i + 10] for i in range(0, 10 * count, 10)])
+    return [urlsafe_b64encode(stamp + tail)[:KEY_LENGTH] for tail in tails]
 
 
 def created_ms(key: str) -> int:

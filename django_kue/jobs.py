@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -280,11 +281,9 @@ class Job:
     def from_row(cls, queue: str, row: reads.Row) -> Job:
         """A job from a row of the store; a record that can't be read gives a job without arguments."""
         try:
-            record = records.decode(row.record)
-            options = codecs.loads(record.options) if record.options else {}
-        except (records.UnreadableRecord, ValueError):
-            record, options = records.Record({}, "(unreadable)", b"", b""), {}
-        return cls(**_fields(queue, row, record, options))
+            return cls(**_fields(queue, row, records.decode(row.record)))
+        except _FOREIGN:
+            return cls(**_fields(queue, row, records.Record({}, "(unreadable)", b"", b"")))
 
     @classmethod
     def _only(cls, id: str, queue: str, rows: list[reads.Row]) -> Job:
@@ -359,9 +358,13 @@ def _attempts(name: str, queue: str, options: Mapping[str, Any]) -> int:
     return int(definition.option("attempts", queue)) if definition else 1
 
 
-def _fields(queue: str, row: reads.Row, record: records.Record, options: Mapping[str, Any]) -> dict[str, Any]:
+# What foreign or corrupt data raise when they're read: a page shows such a job as far as it can be read.
+_FOREIGN = (ValueError, TypeError, LookupError)
+
+
+def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any]:
     head = record.head
-    attempts_made = int(head.get("m", 0))
+    options = codecs.loads(record.options) if record.options else {}
     fields: dict[str, Any] = {
         "id": f"{queue}.{row.key}",
         "queue": queue,
@@ -369,31 +372,56 @@ def _fields(queue: str, row: reads.Row, record: records.Record, options: Mapping
         "state": row.state,
         "priority": int(head.get("p", 0)),
         "attempts": _attempts(record.name, queue, options),
-        "created_at": moment(ids.created_ms(row.key)),
+        "attempts_made": int(head.get("m", 0)),
+        "created_at": _created_at(row.key),
         "run_at": _moment(head.get("d")),
         "crashes": int(head.get("c", 0)),
         "is_parked": "n" in head and row.state in (State.DELAYED, State.WAITING),
         "_options": options,
         "_arguments": record.arguments,
     }
-    if row.progress:
-        fields["progress"], fields["progress_data"] = json.loads(row.progress)
-    if row.state is State.ACTIVE and row.lease:
-        _, claimed, owner = row.lease.split(b"|", 2)
-        fields["started_at"], fields["worker"] = _moment(claimed), owner.decode().strip()
-    if row.last_run and not row.state.is_finished:
+    for fields_of in (_fields_of_progress, _fields_of_run, _fields_of_outcome):
+        with suppress(*_FOREIGN):
+            fields |= fields_of(row)
+    if row.outcome.startswith(b"c"):
+        fields["attempts_made"] += 1
+    return fields
+
+
+def _fields_of_progress(row: reads.Row) -> dict[str, Any]:
+    if not row.progress:
+        return {}
+    percent, data = json.loads(row.progress)
+    return {"progress": percent, "progress_data": data}
+
+
+def _fields_of_run(row: reads.Row) -> dict[str, Any]:
+    if row.state.is_finished:
+        return {}
+    fields: dict[str, Any] = {}
+    if row.last_run:
         fields["error"] = JobError.from_text(row.last_run.split(b"|", 5)[5])
-    if row.state.is_finished and row.outcome:
-        letter, finished, started, worker, text = row.outcome.split(b"|", 4)
-        fields |= {
-            "started_at": _moment(started), "finished_at": _moment(finished), "worker": worker.decode(),
-        }  # fmt: skip
-        if letter == b"c":
-            attempts_made += 1
-            fields |= {"_result": text, "progress": 100}
-        else:
-            fields["error"] = JobError.from_text(text)
-    return fields | {"attempts_made": attempts_made}
+    if row.state is State.ACTIVE:
+        _, claimed, owner = row.lease.split(b"|", 2)
+        fields |= {"started_at": _moment(claimed), "worker": owner.decode().strip()}
+    return fields
+
+
+def _fields_of_outcome(row: reads.Row) -> dict[str, Any]:
+    if not row.state.is_finished:
+        return {}
+    letter, finished, started, worker, text = row.outcome.split(b"|", 4)
+    fields = {"started_at": _moment(started), "finished_at": _moment(finished), "worker": worker.decode()}
+    if letter == b"c":
+        return fields | {"_result": text, "progress": 100}
+    return fields | {"error": JobError.from_text(text)}
+
+
+def _created_at(key: str) -> datetime:
+    try:
+        return moment(ids.created_ms(key))
+    except ValueError:  # not a key of ours
+        return moment(0)
 
 
 def _log_lines(lines: list[bytes]) -> list[LogLine]:

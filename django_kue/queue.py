@@ -271,6 +271,7 @@ def submit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) ->
     try:
         if _is_new(queue):
             _persist(partial(link.send, reads.registry(queue)), time.sleep)
+            _known.add((settings.PREFIX, queue))
         return [key for call in _calls(link, queue, jobs, is_forwarded) for key in _delivered(link, call)]
     finally:
         transport.give_back(link)
@@ -282,6 +283,7 @@ async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = Fa
     try:
         if _is_new(queue):
             await _apersist(partial(link.send, reads.registry(queue)))
+            _known.add((settings.PREFIX, queue))
         keys: list[bytes] = []
         for call in _calls(link, queue, jobs, is_forwarded):
             keys += (await _apersist(partial(link.send, call)))[0]
@@ -313,12 +315,8 @@ _known: set[tuple[str, str]] = set()
 
 
 def _is_new(queue: str) -> bool:
-    """True once a process: the queue isn't yet in the registry, as far as we know."""
-    place = (settings.PREFIX, queue)
-    if place in _known:
-        return False
-    _known.add(place)
-    return True
+    """Whether the queue isn't yet in the registry, as far as this process knows."""
+    return (settings.PREFIX, queue) not in _known
 
 
 def _persist(action: Callable[[], Any], sleep: Callable[[float], None]) -> Any:

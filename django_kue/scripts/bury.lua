@@ -4,6 +4,7 @@
 -- ARGV: owner retention max_runs max_crashes culprits...
 --   culprits: key outcome, again and again (outcomes as in lib/settle)
 -- KEYS: jobs leases ghosts marks owners levels
+-- @include lib/order
 -- @include lib/settle
 -- @include lib/wake
 redis.call('ZREM', owners, owner)
@@ -16,30 +17,34 @@ for i = 1, #ghosted, 2 do
     redis.call('HDEL', marks, ghosted[i])
   end
 end
+local function sequence_of(lease) return tonumber(string.match(lease, '^%d+')) or 0 end
+
 local held = redis.call('HGETALL', leases)
 local by_lease, order = {}, {}
 for i = 1, #held, 2 do
   local key, lease = held[i], held[i + 1]
   if string.match(lease, '([^|]*)$') == owner then
     if not by_lease[lease] then
-      by_lease[lease] = { {}, {} }
+      by_lease[lease] = {}
       order[#order + 1] = lease
     end
-    table.insert(by_lease[lease][1], key)
-    table.insert(by_lease[lease][2], culprits[key] or 'b')
+    table.insert(by_lease[lease], key)
   end
 end
-table.sort(order, function(a, b) return a > b end)
+-- What's put to the front last is the first there: begin with the newest lease and its newest jobs.
+table.sort(order, function(a, b) return sequence_of(a) > sequence_of(b) end)
 local given_back, settled = {}, {}
 for _, lease in ipairs(order) do
-  local keys, texts = by_lease[lease][1], by_lease[lease][2]
-  for first = 1, #keys, 500 do
-    local last = math.min(first + 499, #keys)
+  local keys, texts = by_lease[lease], {}
+  table.sort(keys, is_older)
+  for i, key in ipairs(keys) do
+    texts[i] = culprits[key] or 'b'
+    if culprits[key] then settled[#settled + 1] = key else given_back[#given_back + 1] = key end
+  end
+  for last = #keys, 1, -500 do
+    local first = math.max(last - 499, 1)
     settle(lease, { unpack(keys, first, last) }, { unpack(texts, first, last) }, retention, max_runs,
       tonumber(max_crashes))
-  end
-  for i = 1, #keys do
-    if texts[i] == 'b' then given_back[#given_back + 1] = keys[i] else settled[#settled + 1] = keys[i] end
   end
 end
 if redis.call('EXISTS', levels) == 1 and not is_paused then wake_one() end

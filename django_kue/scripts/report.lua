@@ -14,6 +14,8 @@ for i = items_at, #ARGV, 4 do
   elseif kind == 'p' then
     redis.call('HSET', progress, key, text)
     if is_heard then emit('progressed', key, redis.call('HGET', jobs, key), text) end
+  elseif kind == 'l' and max_lines == '0' then
+    -- no lines are kept
   elseif kind == 'l' then
     redis.call('RPUSH', logs .. key, now_text .. '|' .. text)
     redis.call('LTRIM', logs .. key, -max_lines, -1)

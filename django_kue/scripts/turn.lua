@@ -53,8 +53,10 @@ elseif room > 0 then
   end
 end
 
--- Whoever takes from a list that isn't empty wakes the next; so does a slot that came free.
-local is_woken = string.find(switches, 'w', 1, true) or #due > 0 or #rescued > 0 or (is_limited and settled > 0)
+-- Whoever takes from a list that isn't empty wakes the next; so does who gives back, and a slot that
+-- came free.
+local is_woken = string.find(switches, 'w', 1, true) or #due > 0 or #rescued > 0 or has_refilled
+  or (is_limited and settled > 0)
 local has_more = redis.call('EXISTS', levels) == 1
 if is_woken and has_more and not is_paused then
   local free = not is_limited or room_for(1, concurrency, rate_limit) > 0

@@ -13,6 +13,7 @@ local should_wake = false
 local verbs = {}
 
 function verbs.promote(key, state, record)
+  redis.call('HSET', jobs, key, with_tokens(record, { d = now_text }))
   promote({ key })
   should_wake = true
 end

@@ -9,6 +9,7 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', pulses, '-inf', string.format(
   redis.call('ZREM', pulses, gone)
 end
 local order = redis.call('HGET', orders, worker) or ''
+redis.call('HDEL', workers, '') -- a first write that is never refused for want of memory
 if is_leaving == '1' then
   redis.call('HDEL', workers, worker)
   redis.call('HDEL', orders, worker)

@@ -157,7 +157,7 @@ def beat(queue: str, owner: Owner) -> Call[Beat]:
 
 def sync(queue: str, owner: Owner, leases: Iterable[bytes]) -> Call[list[bytes]]:
     """Give back what a lost reply claimed: leases of this owner that it doesn't know of."""
-    return call("sync", queue, owner.text, *leases)
+    return call("sync", queue, owner.text, retention_of(queue), *leases)
 
 
 def bury(queue: str, owner: Owner, culprits: Mapping[bytes, bytes]) -> Call[list[list[bytes]]]:

@@ -7,6 +7,8 @@ for the next caller. A fork drops them, so that no reply crosses processes.
 from __future__ import annotations
 
 import os
+import re
+import select
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,10 +26,10 @@ T = TypeVar("T")
 
 NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError)
 # Redis answers, but not yet, not here or not now: the same call may succeed later.
-TRANSIENT = (
-    "LOADING", "READONLY", "MISCONF", "NOREPLICAS", "BUSY", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN",
-    "MOVED", "ASK", "max number of clients",
-)  # fmt: skip
+TRANSIENT = re.compile(
+    r"\b(LOADING|READONLY|MISCONF|NOREPLICAS|BUSY|OOM|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK"
+    r"|max number of clients)\b"
+)
 
 
 class Link(Protocol):
@@ -39,6 +41,7 @@ class Link(Protocol):
     def send(self, *calls: Call[Any]) -> list[Any]: ...
     def try_send(self, *calls: Call[Any]) -> list[Any]: ...
     def command(self, *words: bytes) -> Any: ...
+    def is_cut(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -68,12 +71,22 @@ class ServerLink:
             again = self._exchange([calls[i].packed_source() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
+        if any(map(is_from_replica, replies)):
+            self.close()
         return [_tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     def command(self, *words: bytes) -> Any:
         """A plain Redis command."""
         (reply,) = self._exchange([pack(*words)])
         return _checked(reply)
+
+    def is_cut(self) -> bool:
+        """Whether Redis has closed the connection while it was idle: then there's something to read."""
+        if self._connection is None:
+            return False
+        poller = select.poll()
+        poller.register(self._connection._sock, select.POLLIN)
+        return bool(poller.poll(0))
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -123,6 +136,10 @@ class ClusterLink:
     def command(self, *words: bytes) -> Any:
         return self._try(lambda client: client.execute_command(*words))
 
+    def is_cut(self) -> bool:
+        """redis-py's client looks after its connections itself."""
+        return False
+
     def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
@@ -155,10 +172,15 @@ def unavailable(error: Exception) -> StoreUnavailable:
     return StoreUnavailable(f"Redis is unavailable: {error or type(error).__name__}")
 
 
+def is_from_replica(reply: Any) -> bool:
+    """Whether this server was the master once: a new connection finds the one that is now."""
+    return isinstance(reply, ResponseError) and "READONLY" in str(reply)
+
+
 def _checked(reply: Any) -> Any:
     if isinstance(reply, Exception):
         text = str(reply)
-        if any(word in text for word in TRANSIENT):
+        if TRANSIENT.search(text):
             raise unavailable(reply) from reply
         raise StoreError(f"Redis refused a call: {text}") from reply
     return reply
@@ -208,9 +230,12 @@ def ask(call: Call[T]) -> T:
 def borrow() -> Link:
     """An idle link, or a new one."""
     try:
-        return _idle.pop()
+        link = _idle.pop()
     except IndexError:
         return new_link(settings.ENQUEUE_TIMEOUT)
+    if link.is_cut():
+        link.close()
+    return link
 
 
 def give_back(link: Link) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from django_kue.conf import settings
 from django_kue.store import connections
 from django_kue.store.calls import Call
-from django_kue.store.transport import NETWORK_ERRORS, _read, unavailable
+from django_kue.store.transport import NETWORK_ERRORS, _read, is_from_replica, unavailable
 
 T = TypeVar("T")
 
@@ -47,6 +47,8 @@ class AsyncServerLink:
             again = await self._exchange([calls[i].packed_source() for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
+        if any(map(is_from_replica, replies)):
+            await self.close()
         return [_read(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     async def close(self) -> None:
@@ -58,6 +60,8 @@ class AsyncServerLink:
     async def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
         try:
             async with asyncio.timeout(self.timeout):
+                if self._connection is not None and self._connection._reader.at_eof():
+                    await self.close()  # Redis has closed it while it was idle
                 if self._connection is None:
                     connection = connections.new_async_connection(self.timeout)
                     await connection.connect()

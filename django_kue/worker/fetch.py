@@ -15,14 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django_kue import execution, registry, signals
 from django_kue.conf import settings
 from django_kue.errors import KueError, StoreUnavailable
 from django_kue.execution import RELEASED, Outcome, Run
 from django_kue.jobs import Job
-from django_kue.store import Doorbell, Link, moves, new_link
+from django_kue.store import Doorbell, Link, moves, new_link, reads
 from django_kue.worker.board import Board
 from django_kue.worker.executors import Buffer, Loop, Threads
 from django_kue.worker.joblog import JobLog
@@ -37,6 +37,15 @@ FLUSH_ACKS = 0.002  # seconds that an outcome may wait for company while jobs ar
 FLUSH_REPORTS = 0.1
 FLOWING = 0.02  # seconds since a thread last took a job, within which fetching ahead makes sense
 LONGEST_NAP = 1.0
+
+
+class Planned(NamedTuple):
+    """A turn that's about to be sent."""
+
+    queue: Served
+    acks: list[Run]
+    wants: int
+    is_rescue: bool
 
 
 class Fetcher:
@@ -58,6 +67,7 @@ class Fetcher:
         self._is_stopping = False
         self._is_away = False  # Redis can't be reached, and that has been said
         self._first_ack = 0.0
+        self._burst_checked_at = 0.0
         self._lost: deque[str] = deque()  # queues of which the leases are gone
         self._calls: deque[Callable[[], None]] = deque()
         self.done_count = 0
@@ -80,6 +90,7 @@ class Fetcher:
             self._first_ack = run.finished
         self._queues[run.queue].acks.append(run)
         if self._is_asleep:
+            self._is_asleep = False  # one wake-up is enough
             self.wake()
 
     def lapsed(self, run: Run) -> None:
@@ -159,46 +170,59 @@ class Fetcher:
         )
 
     def _nothing_waits(self) -> bool:
-        return self.is_idle and all(
-            queue.ready_at > time.monotonic() and not queue.acks and not queue.is_woken
-            for queue in self._queues.values()
-        )
+        """For a burst: all queues were looked at, and have nothing but delayed jobs, or are paused."""
+        now = time.monotonic()
+        if now < self._burst_checked_at + 0.1 or not self.is_idle:
+            return False
+        if any(queue.ready_at <= now or queue.acks or queue.is_woken for queue in self._queues.values()):
+            return False
+        self._burst_checked_at = now
+        for name in self._queues:
+            counts, facts = self._link.send(reads.counts(name), reads.facts(name))
+            if counts["waiting"] and facts.paused_since_ms is None:
+                return False
+        return True
 
     # ── turns ──
 
     def _take_turns(self, now: float) -> bool:
-        chosen = None if self._is_stopping else self._choose(now)
-        calls, sent = [], []
         for queue in self._queues.values():
-            wants = (
-                self._wants(queue, now) if queue is chosen or (queue.acks and not self._is_stopping) else 0
-            )
-            is_rescue = self._is_first and now >= queue.rescue_at
-            if now < queue.blocked_until or not (
-                wants or queue.acks or is_rescue or queue.is_dirty or queue is chosen
-            ):
-                continue
-            if queue.is_dirty:
+            if queue.is_dirty and now >= queue.blocked_until:
                 self._sync(queue)
-            acks, queue.acks = queue.acks, deque()
-            calls.append(self._call(queue, acks, wants, is_rescue, now))
-            sent.append((queue, acks, wants))
-        if not calls:
+        turns = self._planned(now)
+        if not turns:
             return False
         self._first_ack = 0.0
         try:
-            replies = self._link.try_send(*calls)
+            replies = self._link.try_send(*[self._call(turn, now) for turn in turns])
         except StoreUnavailable:
-            for queue, acks, _ in sent:
-                queue.acks.extendleft(reversed(acks))  # sent again: refused if they got through, no harm
+            for turn in turns:
+                turn.queue.put_back(turn.acks)  # sent again: refused if they got through, no harm
             raise
-        for (queue, acks, wants), reply in zip(sent, replies, strict=True):
+        answered = [(turn, reply) for turn, reply in zip(turns, replies, strict=True)]
+        for turn, reply in answered:
             if isinstance(reply, KueError):
-                self._refused(queue, acks, reply)
+                self._refused(turn, reply)
             else:
-                self._settle(queue, acks, reply)
-                self._start(queue, reply, wants, now)
-        return any(isinstance(reply, moves.Turn) and reply.keys for reply in replies)
+                self._settle(turn, reply)
+        claims = [(turn, reply) for turn, reply in answered if isinstance(reply, moves.Turn)]
+        for turn, reply in claims:
+            self._start(turn, reply, now)
+        return any(reply.keys for _, reply in claims)
+
+    def _planned(self, now: float) -> list[Planned]:
+        """The queues that need a turn: one is to claim from, others have outcomes to tell, or a bell to
+        pass on that rang here for a job that there's no room for."""
+        chosen = None if self._is_stopping else self._choose(now)
+        turns = []
+        for queue in self._queues.values():
+            may_claim = not self._is_stopping and (queue is chosen or queue.acks)
+            wants = self._wants(queue, now) if may_claim else 0
+            is_rescue = self._is_first and now >= queue.rescue_at
+            is_bell = queue.is_woken and not wants and (self._is_stopping or not self._wants(queue, now))
+            if now >= queue.blocked_until and (wants or queue.acks or is_rescue or is_bell):
+                turns.append(Planned(queue, queue.take_acks(), wants, is_rescue))
+        return turns
 
     def _choose(self, now: float) -> Served | None:
         """The next queue in turn that may have jobs, if there's room for any."""
@@ -224,23 +248,24 @@ class Fetcher:
             wanted = min(wanted, max(0, self._options.max_jobs - begun))
         return wanted
 
-    def _call(self, queue: Served, acks: deque[Run], wants: int, is_rescue: bool, now: float) -> Any:
+    def _call(self, turn: Planned, now: float) -> Any:
+        queue = turn.queue
         batches: dict[bytes, list[tuple[bytes, bytes]]] = {}
         spent = 0.0
-        for run in acks:
+        for run in turn.acks:
             assert run.outcome is not None
             batches.setdefault(run.lease, []).append((run.key, run.outcome.encode(run)))
             spent += run.finished - run.started
-        switches = ("s" if is_rescue else "") + ("w" if queue.is_woken else "")
+        switches = ("s" if turn.is_rescue else "") + ("w" if queue.is_woken else "")
         if signals.job_promoted.receivers:
             switches += "p"
-        if is_rescue:
+        if turn.is_rescue:
             queue.rescue_at = now + settings.LEASE * 0.4
         queue.sequence += 1
         queue.is_woken = False
         return moves.turn(
-            queue.name, self._owner, want=wants, sequence=queue.sequence, batches=batches, switches=switches,
-            work_ms=int(spent * 1000),
+            queue.name, self._owner, want=turn.wants, sequence=queue.sequence, batches=batches,
+            switches=switches, work_ms=int(spent * 1000),
         )  # fmt: skip
 
     def _sync(self, queue: Served) -> None:
@@ -257,25 +282,27 @@ class Fetcher:
                 queue.name,
             )
 
-    def _settle(self, queue: Served, acks: deque[Run], turn: moves.Turn) -> None:
-        if acks:
-            queue.settled(list(acks))
+    def _settle(self, planned: Planned, turn: moves.Turn) -> None:
+        queue = planned.queue
+        if planned.acks:
+            queue.settled(planned.acks)
             self._board.set_held(queue.name, queue.held())
             refused, cancelled = set(turn.refused), set(turn.cancelled)
-            for run in acks:
+            for run in planned.acks:
                 if run.key in refused:
-                    if not run.is_cancelled:
+                    # Sent twice, or of a job that was removed: nobody is stale then.
+                    if not run.is_cancelled and not run.is_resent:
                         self.log.add(run, "stale")
-                elif run.key in cancelled:
+                    continue
+                if run.key in cancelled:
                     run.outcome = execution.CANCELLED
-                    self._ended(run)
-                else:
-                    self._ended(run)
+                self._ended(run)
         self._tell_of(queue.name, turn)
 
-    def _start(self, queue: Served, turn: moves.Turn, wants: int, asked_at: float) -> None:
-        if wants:
-            queue.looked(turn, wants)
+    def _start(self, planned: Planned, turn: moves.Turn, asked_at: float) -> None:
+        queue = planned.queue
+        if planned.wants:
+            queue.looked(turn, planned.wants)
         if not turn.keys:
             return
         claimed_ms = int(turn.lease.split(b"|", 2)[1])
@@ -313,8 +340,9 @@ class Fetcher:
                 for_threads, count if duration is None else min(count, 1 + int(count * duration / 0.001))
             )
 
-    def _refused(self, queue: Served, acks: deque[Run], error: KueError) -> None:
-        queue.acks.extendleft(reversed(acks))
+    def _refused(self, planned: Planned, error: KueError) -> None:
+        queue = planned.queue
+        queue.put_back(planned.acks)
         queue.is_dirty = True
         now = time.monotonic()
         if now - queue.blocked_until > 10:
@@ -386,7 +414,7 @@ class Fetcher:
         """An outcome was accepted: log it, and tell the receivers on an executor thread."""
         assert run.outcome is not None
         kind = run.outcome.kind
-        if kind != "b":
+        if kind not in "bk":
             self.done_count += 1
             self._board.set_done(self.done_count)
         self.log.add(run, kind)

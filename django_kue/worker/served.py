@@ -60,6 +60,16 @@ class Served:
             return min(MOST, for_threads)
         return max(min(for_threads, for_loop), min(8, max(for_threads, for_loop)))
 
+    def take_acks(self) -> list[Run]:
+        """The outcomes that wait. Runs end in other threads meanwhile: each is taken by itself."""
+        return [self.acks.popleft() for _ in range(len(self.acks))]
+
+    def put_back(self, acks: list[Run]) -> None:
+        """Outcomes that may or may not have got through."""
+        for run in acks:
+            run.is_resent = True
+        self.acks.extendleft(reversed(acks))
+
     def claimed(self, lease: bytes, runs: list[Run]) -> None:
         self.leases[lease] = len(runs)
         share = sum(run.definition is not None and run.definition.is_async for run in runs) / len(runs)

@@ -156,22 +156,29 @@ class Supervisor:
             cache.close()
         sys.stdout.flush()
         sys.stderr.flush()
+        supervisor = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become_child(owner, board, ours, theirs, number)
+            self._become_child(supervisor, owner, board, ours, theirs, number)
         theirs.close()
         with suppress(OSError):
             os.setpgid(pid, pid)
         self._children[pid] = Sibling(number, pid, owner, board, ours, time.monotonic())
 
     def _become_child(
-        self, owner: moves.Owner, board: Board, ours: socket.socket, theirs: socket.socket, number: int
+        self,
+        supervisor: int,
+        owner: moves.Owner,
+        board: Board,
+        ours: socket.socket,
+        theirs: socket.socket,
+        number: int,
     ) -> None:
         code = 70
         try:
             with suppress(OSError):
                 os.setpgid(0, 0)  # what its jobs leave behind can be ended with it
-            die_with_parent()
+            die_with_parent(supervisor)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             ours.close()
@@ -190,14 +197,14 @@ class Supervisor:
 
     def _reap(self) -> None:
         for pid in list(self._children):
-            with suppress(ChildProcessError):
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    self._ended(self._children.pop(pid), status)
+            # Not reaped yet, so that nobody else can have its number while its group is ended.
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                end_group(pid)
+                _, status = os.waitpid(pid, 0)
+                self._ended(self._children.pop(pid), status)
 
     def _ended(self, sibling: Sibling, status: int) -> None:
         sibling.control.close()
-        end_group(sibling.pid)
         self._done_before += sibling.board.done()
         code = os.waitstatus_to_exitcode(status)
         is_orderly = code in ORDERLY and not any(sibling.board.busy())
@@ -411,12 +418,12 @@ def died_of(code: int) -> str:
     return f"exited with code {code}"
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, even while it holds the GIL."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() == 1:
+        if os.getppid() != parent:  # it died before we asked
             os._exit(children.ORPHANED)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from argparse import ArgumentParser
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
@@ -80,7 +81,7 @@ def run_again_without_reload() -> None:
     environment = {
         name: value for name, value in os.environ.items() if name != autoreload.DJANGO_AUTORELOAD_ENV
     }
-    worker = subprocess.Popen(command, env=environment, preexec_fn=die_with_parent)
+    worker = subprocess.Popen(command, env=environment, preexec_fn=partial(die_with_parent, os.getpid()))
 
     def stop() -> None:
         if worker.poll() is None:

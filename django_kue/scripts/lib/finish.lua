@@ -12,7 +12,9 @@ local SLACK = 256 -- trims are done in batches of about so many
 -- below which only jobs with their own keep are left.
 local function trim_oldest(state, most, before)
   local cursor = redis.call('HGET', flags, 'trim:' .. state) or '-inf'
-  local oldest = redis.call('ZRANGEBYSCORE', shelves[state], cursor, before, 'LIMIT', 0, most + SLACK)
+  -- what finished in the cursor's own millisecond may be seen once more
+  local seen = cursor == '-inf' and 0 or redis.call('ZCOUNT', shelves[state], cursor, cursor)
+  local oldest = redis.call('ZRANGEBYSCORE', shelves[state], cursor, before, 'LIMIT', 0, most + SLACK + seen)
   if #oldest == 0 then
     if cursor ~= '-inf' then redis.call('HDEL', flags, 'trim:' .. state) end
     return
@@ -44,15 +46,18 @@ local function trim(state, retention)
   if over > math.min(SLACK, math.floor(count / 4)) then trim_oldest(state, math.min(over, 1000), '+inf') end
 end
 
+local function trim_kept(state, most)
+  local over = redis.call('ZRANGEBYSCORE', kept[state], '-inf', now_text, 'LIMIT', 0, most)
+  if #over == 0 then return end
+  redis.call('ZREM', kept[state], unpack(over))
+  redis.call('ZREM', shelves[state], unpack(over))
+  erase(over)
+end
+
 -- By age, and jobs whose own keep is over; bounded, called with the rescue.
 local function trim_old(retention)
-  for state, shelf in pairs(shelves) do
-    local over = redis.call('ZRANGEBYSCORE', kept[state], '-inf', now_text, 'LIMIT', 0, SLACK)
-    if #over > 0 then
-      redis.call('ZREM', kept[state], unpack(over))
-      redis.call('ZREM', shelf, unpack(over))
-      erase(over)
-    end
+  for state in pairs(shelves) do
+    trim_kept(state, SLACK)
     local _, age = limits(retention, state)
     if age then trim_oldest(state, SLACK, string.format('(%d', now - age)) end
   end
@@ -82,6 +87,9 @@ local function finish(state, key, record, outcome, keep, retention)
   end
   redis.call('HSET', outcomes, key, outcome)
   redis.call('ZADD', shelves[state], now, key)
-  if keep ~= '' then redis.call('ZADD', kept[state], now + keep, key) end
+  if keep ~= '' then
+    redis.call('ZADD', kept[state], now + keep, key)
+    trim_kept(state, 2) -- one comes, up to two go: they can't pile up
+  end
   trim(state, retention)
 end

@@ -3,6 +3,7 @@
 -- If no rescue ran for longer than a lease, Redis was away: the living first get time to report.
 -- KEYS: jobs leases ghosts marks owners flags
 -- @include lib/clock
+-- @include lib/order
 -- @include lib/settle
 local CRASHED = '{"type":"django_kue.errors.JobCrashed","message":"the worker that ran it died"}'
 
@@ -19,19 +20,21 @@ local function take_back(is_dead, retention, max_runs, max_crashes)
       redis.call('HDEL', marks, ghosted[i])
     end
   end
-  table.sort(found, function(a, b) return a[1] > b[1] end)
+  table.sort(found, function(a, b) return is_older(b[1], a[1]) end)
   for _, pair in ipairs(found) do
     local key, lease = pair[1], pair[2]
     redis.call('HDEL', leases, key)
     local record = redis.call('HGET', jobs, key)
     if record then
-      rescued[#rescued + 1] = key
       if redis.call('HDEL', marks, key) == 1 then
         end_cancelled(key, record, worker_of(lease), '|', retention)
-      elseif token(head_of(record), 'y') then
-        crash(key, record, worker_of(lease), max_crashes, '|' .. CRASHED, retention, max_runs)
       else
-        suspect(key, record)
+        rescued[#rescued + 1] = key
+        if token(head_of(record), 'y') then
+          crash(key, record, worker_of(lease), max_crashes, '|' .. CRASHED, retention, max_runs)
+        else
+          suspect(key, record)
+        end
       end
     end
   end

@@ -37,9 +37,19 @@ local function settle_one(key, outcome, record, worker, retention, max_runs, max
   end
 end
 
-local function drop_ghosts(keys)
-  if redis.call('EXISTS', ghosts) == 1 then redis.call('HDEL', ghosts, unpack(keys)) end
+-- The run of a removed job has ended; a stale worker's word says nothing of another's run.
+local function drop_ghosts(lease, keys)
+  if redis.call('EXISTS', ghosts) == 0 then return end
+  local held = redis.call('HMGET', ghosts, unpack(keys))
+  for i = 1, #keys do
+    if held[i] == lease then
+      redis.call('HDEL', ghosts, keys[i])
+      redis.call('HDEL', marks, keys[i])
+    end
+  end
 end
+
+local has_refilled = false -- whether jobs went back to where others can take them
 
 -- Returns the keys whose outcome was refused, and those that ended as cancelled by their mark.
 local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
@@ -48,7 +58,7 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
   local has_marks = redis.call('EXISTS', marks) == 1
   local marked = has_marks and redis.call('HMGET', marks, unpack(keys)) or {}
   local accepted, refused, cancelled_ = {}, {}, {}
-  local plain, texts, released, slow = {}, {}, {}, {}
+  local plain, texts, released, slow, to_front = {}, {}, {}, {}, {}
   for i = 1, #keys do
     local key, outcome = keys[i], outcomes_[i]
     if held[i] ~= lease then
@@ -62,14 +72,19 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
         plain[#plain + 1], texts[#texts + 1] = key, string.sub(outcome, 2)
       elseif kind == 98 then -- b
         released[#released + 1] = key
+      elseif kind == 122 or kind == 100 then -- z d
+        to_front[#to_front + 1] = i
       else
         slow[#slow + 1] = i
+        if string.sub(outcome, 1, 3) == 'r0|' then has_refilled = true end
       end
     end
   end
-  if #accepted > 0 then redis.call('HDEL', leases, unpack(accepted)) end
-  if #refused > 0 then drop_ghosts(refused) end
-  if has_marks then redis.call('HDEL', marks, unpack(keys)) end
+  if #accepted > 0 then
+    redis.call('HDEL', leases, unpack(accepted))
+    if has_marks then redis.call('HDEL', marks, unpack(accepted)) end
+  end
+  if #refused > 0 then drop_ghosts(lease, refused) end
   local worker = worker_of(lease)
   if #plain > 0 then complete_plain(plain, texts, worker, retention) end
   if #released > 0 then
@@ -80,10 +95,13 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
     end
     if #found > 0 then release(found, records) end
   end
-  for _, i in ipairs(slow) do
+  local function settle_at(i)
     local record = redis.call('HGET', jobs, keys[i])
     if record then settle_one(keys[i], outcomes_[i], record, worker, retention, max_runs, max_crashes) end
   end
+  for _, i in ipairs(slow) do settle_at(i) end
+  for j = #to_front, 1, -1 do settle_at(to_front[j]) end -- the last that's put to the front is the first there
+  has_refilled = has_refilled or #released + #to_front > 0
   for _, key in ipairs(cancelled_) do
     local record = redis.call('HGET', jobs, key)
     if record then end_cancelled(key, record, worker, '|', retention) end

@@ -6,6 +6,7 @@
 -- @include lib/wake
 -- A run that didn't complete is remembered: `outcome|started|finished|delay|worker|error`.
 local function remember_run(key, outcome, started, delay, worker, error_text, max_runs)
+  if max_runs == '0' then return end
   redis.call('RPUSH', runs .. key,
     outcome .. '|' .. started .. '|' .. now_text .. '|' .. delay .. '|' .. worker .. '|' .. error_text)
   redis.call('LTRIM', runs .. key, -max_runs, -1)
