@@ -207,12 +207,18 @@ def _wrong_side(dump: Dump) -> list[str]:
     side = dump.values.get("sd", set())
     found = [f"{key} is in side but has no record" for key in side if key not in dump.jobs]
     for prefix, what in (("l:", "logs"), ("r:", "runs")):
-        found += [f"{key} has {what}, but nobody would clean them up" for key in dump.of(prefix) if key not in side]
+        found += [
+            f"{key} has {what}, but nobody would clean them up" for key in dump.of(prefix) if key not in side
+        ]
     members = {(value, key) for value, found_keys in dump.of("s:").items() for key in found_keys}
-    wanted = {(value, key) for key, head in dump.heads.items() for value in head.get("k", "").split("+") if value}
+    wanted = {
+        (value, key) for key, head in dump.heads.items() for value in head.get("k", "").split("+") if value
+    }
     found += [f"{key} can't be found by {value}" for value, key in wanted - members]
     found += [f"{key} is found by {value}, which isn't its" for value, key in members - wanted]
-    found += [f"{key} has search keys, but nobody would clean them up" for _, key in wanted if key not in side]
+    found += [
+        f"{key} has search keys, but nobody would clean them up" for _, key in wanted if key not in side
+    ]
     return found
 
 
@@ -233,4 +239,8 @@ def _wrong_counts(dump: Dump) -> list[str]:
         "active": len(dump.hash("a")),
         **{state: len(dump.zset(suffix)) for suffix, state in SHELVES.items()},
     }
-    return [f"{counts[state]} {state} jobs are counted, there are {real[state]}" for state in real if counts[state] != real[state]]
+    return [
+        f"{counts[state]} {state} jobs are counted, there are {real[state]}"
+        for state in real
+        if counts[state] != real[state]
+    ]

@@ -22,5 +22,7 @@ def sound_keys(request: pytest.FixtureRequest, empty_redis: None) -> Iterator[No
     if request.node.get_closest_marker("foreign_data"):
         return
     prefix = settings.PREFIX
-    found = {name.decode().partition("}")[0].partition("{")[2] for name in redis_client().keys(f"{prefix}:{{*")}
+    found = {
+        name.decode().partition("}")[0].partition("{")[2] for name in redis_client().keys(f"{prefix}:{{*")
+    }
     assert {queue: audit(queue) for queue in found} == {queue: [] for queue in found}

@@ -25,8 +25,20 @@ from django_kue.states import FINISHED, MOVES, State
 from tests.audit import audit
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
-    CANCELLED, NAME, RELEASED, SUSPECT, Hands, completed, completed_kept, crashed, failed, job_of, parked,
-    rescue, retried, texts,
+    CANCELLED,
+    NAME,
+    RELEASED,
+    SUSPECT,
+    Hands,
+    completed,
+    completed_kept,
+    crashed,
+    failed,
+    job_of,
+    parked,
+    rescue,
+    retried,
+    texts,
 )  # fmt: skip
 
 HOUR = 3_600_000
@@ -391,7 +403,9 @@ class Life(RuleBasedStateMachine):
         priority=PRIORITIES,
     )
     def ask(self, data: Any, verb: str, priority: int) -> None:
-        for key in data.draw(st.lists(st.sampled_from([*self.jobs, *self.gone[-2:]]), min_size=1, max_size=8)):
+        for key in data.draw(
+            st.lists(st.sampled_from([*self.jobs, *self.gone[-2:]]), min_size=1, max_size=8)
+        ):
             self.ask_one(verb, key, priority)
 
     def ask_one(self, verb: str, key: str, priority: int) -> None:
