@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from random import Random
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
 
@@ -22,6 +23,7 @@ from django_kue.errors import IllegalTransition, JobDoesNotExist
 from django_kue.queue import Queue, submit
 from django_kue.records import NewJob
 from django_kue.states import FINISHED, MOVES, State
+from django_kue.store import ask, moves
 from tests.audit import audit
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
@@ -233,7 +235,7 @@ class Life(RuleBasedStateMachine):
         if job.is_expired:
             time.sleep(0.003)
 
-    @rule(count=st.integers(2, 90), priority=PRIORITIES)
+    @rule(count=st.sampled_from([2, 20, 100, 300]), priority=PRIORITIES)
     def enqueue_many(self, count: int, priority: int) -> None:
         keys = ids.new_keys(count)
         submit("default", [NewJob(key=key, name=NAME, priority=priority) for key in keys])
@@ -407,6 +409,16 @@ class Life(RuleBasedStateMachine):
             st.lists(st.sampled_from([*self.jobs, *self.gone[-2:]]), min_size=1, max_size=8)
         ):
             self.ask_one(verb, key, priority)
+
+    @rule(verb=st.sampled_from(["cancel", "remove"]), seed=st.integers(0, 9), share=st.sampled_from([0.3, 0.6, 0.9]))
+    def ask_many(self, verb: str, seed: int, share: float) -> None:
+        """So many leave the waiting lists that these are compacted, one slice a leave."""
+        line = [key for keys in self.waiting.values() for key in keys]
+        chosen = Random(seed).sample(line, int(share * len(line)))
+        answers = ask(moves.verb(verb, "default", chosen)) if chosen else []
+        assert all(answer.is_done for answer in answers)
+        for key in chosen:
+            self.answer(verb, self.jobs[key], 0)
 
     def ask_one(self, verb: str, key: str, priority: int) -> None:
         job = self.jobs.get(key)

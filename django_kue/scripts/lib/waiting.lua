@@ -54,7 +54,8 @@ local function pop_front(priority, count, is_stale)
 end
 
 local function settle_stale(priority, gone)
-  if redis.call('HINCRBY', stale, priority, -gone) <= 0 then
+  -- formatted: Lua writes minus zero as -0, which isn't a whole number to Redis
+  if redis.call('HINCRBY', stale, priority, string.format('%d', -gone)) <= 0 then
     if redis.call('EXISTS', waiting .. priority .. ':front') == 0 then
       redis.call('HDEL', stale, priority)
     else
