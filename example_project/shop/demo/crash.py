@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django_kue import Job
 
-from shop.demo.plan import Planned
+from shop.demo.plan import Plan, Planned
 from shop.demo.processes import DemoError
 
 ENOUGH = 20  # percent of the clip
@@ -18,9 +18,11 @@ ENOUGH = 20  # percent of the clip
 class Crash:
     """The kill, and what came after it."""
 
-    clip: Planned
+    plan: Plan
+    clip: Planned  # the job in whose middle it happens
     worker: int  # the process id of the worker's supervisor, which must survive
     killed: int | None = None  # a process id
+    victims: list[Planned] = field(default_factory=list)  # what the killed process was running
 
     def happens_now(self) -> bool:
         """Kill the process that transcodes the clip, once that's under way. True when it's just done so."""
@@ -29,6 +31,7 @@ class Crash:
             return False
         if process == self.worker:
             raise DemoError("The clip is transcoded in the supervisor itself: there is no child to kill.")
+        self.victims = [one for one in self.plan.jobs if is_run_by(self.clip.job.worker, one.job.refresh())]
         os.kill(process, signal.SIGKILL)
         self.killed = process
         return True
@@ -45,3 +48,8 @@ def process_of(job: Job) -> int | None:
     """The id of the process that runs it, as the job itself reports it."""
     data = job.progress_data
     return data.get("process") if job.state == "active" and isinstance(data, dict) else None
+
+
+def is_run_by(worker: str, job: Job) -> bool:
+    """Whether this process of a worker, as jobs name it, is running the job now."""
+    return job.state == "active" and job.worker == worker

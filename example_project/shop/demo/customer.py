@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -11,7 +12,8 @@ from django_kue import Job
 
 from shop.demo.processes import DemoError
 
-SECONDS = 20
+SECONDS = 30
+EVERY = 0.5  # seconds, as the page's own script
 
 
 class Customer:
@@ -19,38 +21,40 @@ class Customer:
 
     def __init__(self, site: str) -> None:
         self.http = httpx.Client(base_url=site, follow_redirects=True, timeout=10)
+        self.leaving = threading.Event()
         self.downloads: dict[str, bytes] = {}  # by label: "large", "CSV", …
-        self.steps_seen: set[float] = set()  # of progress, on the page
 
-    def ask(self, picture: bytes, year: int) -> list[Job]:
-        """Send both forms. Returns the jobs that the page shows then."""
-        self._post("/photo/", files={"picture": ("holiday.jpg", picture, "image/jpeg")})
-        page = self._post("/report/", data={"year": str(year)})
-        return [Job.get(job_id) for job_id in re.findall(r'data-id="([^"]+)"', page)]
+    def visit(self, picture: bytes, year: int, tell: Callable[[Job], object]) -> None:
+        """Send both forms, watch the page until all is ready, and follow every link.
 
-    def look(self) -> list[dict[str, Any]]:
-        """What the page's script would read now."""
-        jobs: list[dict[str, Any]] = self.http.get("/progress.json").raise_for_status().json()["jobs"]
-        self.steps_seen.update(job["progress"] for job in jobs)
-        return jobs
-
-    def fetch(self) -> None:
-        """Follow every link, once all is ready.
+        Args:
+            tell: called with each job that the page shows.
 
         Raises:
             DemoError: it takes too long.
         """
+        self._post("/photo/", files={"picture": ("holiday.jpg", picture, "image/jpeg")})
+        self._post("/report/", data={"year": str(year)})
+        for job in self._look():
+            tell(Job.get(job["id"]))
         deadline = time.monotonic() + SECONDS
-        while not all(job["finished"] for job in self.look()):
+        while not all(job["finished"] for job in self._look()):
             if time.monotonic() > deadline:
-                raise DemoError(f"The customer waited {SECONDS} s, and sees: {self.look()}")
-            time.sleep(0.2)
-        for job in self.look():
+                raise DemoError(f"The customer waited {SECONDS} s, and sees: {self._look()}")
+            if self.leaving.wait(EVERY):
+                return
+        for job in self._look():
             for file in job["files"]:
                 self.downloads[file["label"]] = self.http.get(file["url"]).raise_for_status().content
 
-    def close(self) -> None:
-        self.http.close()
+    def _look(self) -> list[dict[str, Any]]:
+        """What the page's script reads."""
+        jobs: list[dict[str, Any]] = self.http.get("/progress.json").raise_for_status().json()["jobs"]
+        return jobs
+
+    def leave(self) -> None:
+        """Wait no longer."""
+        self.leaving.set()
 
     def _post(self, path: str, **content: Any) -> str:
         """Send a form as a browser does: with the page's token against forgery."""

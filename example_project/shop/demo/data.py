@@ -15,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from django.core.management import call_command
+from django_kue import embedded, queues
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from images.models import Photo
@@ -46,10 +47,23 @@ def own_folder() -> Iterator[None]:
             raise DemoError(
                 f"Another demo is running in {folder}. Stop it, or set SHOP_VAR to another folder."
             ) from None
-        shutil.rmtree(settings.MEDIA_ROOT, ignore_errors=True)
+        embedded.stop(embedded.project_folder())  # left by a demo that was killed
+        for leftovers in (embedded.project_folder(), settings.MEDIA_ROOT):
+            shutil.rmtree(leftovers, ignore_errors=True)
         for leftover in [*folder.glob("shop.sqlite3*"), *folder.glob("*.log")]:
             leftover.unlink()
         yield
+
+
+def empty_queues() -> None:
+    """Forget what an earlier demo has left in a Redis that isn't ours to wipe."""
+    for queue in queues():
+        queue.resume()
+        queue.empty()
+        for state in ("completed", "failed", "cancelled"):
+            queue.clean(state, older_than=0)
+        for job in queue.jobs("active", limit=1000):
+            job.remove()
 
 
 def make_database() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +25,7 @@ class ManagePy:
     """``manage.py <arguments>`` as a process of its own, whose output goes to a log file.
 
     As a context manager it's started and, in the end, told to stop (SIGTERM) and waited for. What isn't gone
-    after 15 seconds, or left children behind, is killed with its whole process group.
+    after 15 seconds is killed, and with it whatever it has left behind.
     """
 
     def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
@@ -60,14 +61,8 @@ class ManagePy:
         except subprocess.TimeoutExpired:
             self.exit_code = -signal.SIGKILL
         finally:
-            self._end_group()
+            end_session(self.process.pid)
             self.process.wait()
-
-    def _end_group(self) -> None:
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # nobody is left: as it should be
 
     def check(self) -> None:
         """Raises DemoError when it has ended by itself."""
@@ -93,3 +88,21 @@ def wait_for(what: str, condition: Callable[[], object], *, timeout: float, aliv
         if time.monotonic() > deadline:
             raise DemoError(f"waited {timeout:g} s for {what}.\n{alive.last_lines()}")
         time.sleep(0.1)
+
+
+def end_session(leader: int) -> None:
+    """Kill what's left of a session: a worker that was killed itself couldn't end what its jobs started."""
+    for process in all_processes():
+        try:
+            if os.getsid(process) == leader:
+                os.kill(process, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue  # it has just ended, or isn't ours
+
+
+def all_processes() -> list[int]:
+    """The ids of all processes of this machine that we may see."""
+    if Path("/proc/self").exists():
+        return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    told = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=True)
+    return [int(word) for word in told.stdout.split()]

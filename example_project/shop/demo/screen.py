@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TextIO
 
@@ -34,7 +34,7 @@ class Screen:
     def say(self, text: str = "") -> None:
         """A line of its own."""
         self.clear()
-        self.out.write(text + "\n")
+        self.out.write((cut(text, self.width) if self.is_live else text) + "\n")
         self.out.flush()
 
     def heading(self, text: str) -> None:
@@ -46,21 +46,31 @@ class Screen:
         """A line with the seconds since the start."""
         self.say(f"{self.paint(f'{time.monotonic() - self.started:6.1f} s', FAINT)}  {text}")
 
-    def tell(self, planned: Planned, before: Job) -> None:
-        """What became of a job, if that's worth a line."""
-        job = planned.job
-        name = f"{job.queue:<9}{job.title}"
-        if job.state == "completed":
-            runs = f" in run {job.attempts_made}" if job.attempts_made > 1 else ""
-            self.step(f"{self.paint('✓', GREEN)} {name}{self.paint(f'  done{runs}', FAINT)}")
-        elif job.state == "failed":
-            as_planned = "failed on purpose" if planned.fails_on_purpose else "FAILED"
-            self.step(f"{self.paint('✗', RED)} {name}{self.paint(f'  {as_planned}: {reason(job)}', FAINT)}")
-        elif job.state == "cancelled":
-            self.step(f"{self.paint('✗', RED)} {name}  CANCELLED")
-        elif job.attempts_made > before.attempts_made:
-            told = self.paint(f"  run {job.attempts_made} failed, will be tried again", FAINT)
-            self.step(f"{self.paint('↻', YELLOW)} {name}{told}")
+    def tell(self, changes: Iterable[tuple[Planned, Job]]) -> None:
+        """What became of jobs, where that's worth a line; many that just went well share one.
+
+        Args:
+            changes: a job as it's now, and as it was before.
+        """
+        done = defaultdict(list)
+        for planned, before in changes:
+            job = planned.job
+            if job.state == "completed":
+                done[job.name, job.attempts_made].append(job)
+            elif job.state == "failed":
+                told = "failed on purpose" if planned.fails_on_purpose else "FAILED"
+                self.outcome("✗", RED, job, f"{told}: {reason(job)}")
+            elif job.state == "cancelled":
+                self.outcome("✗", RED, job, "CANCELLED")
+            elif job.attempts_made > before.attempts_made:
+                self.outcome("↻", YELLOW, job, f"run {job.attempts_made} failed, will be tried again")
+        for (_, runs), jobs in done.items():
+            others = f"and {len(jobs) - 1} more " if len(jobs) > 1 else ""
+            self.outcome("✓", GREEN, jobs[0], f"{others}done{f' in run {runs}' if runs > 1 else ''}")
+
+    def outcome(self, sign: str, colour: str, job: Job, told: str) -> None:
+        """A job's line."""
+        self.step(f"{self.paint(sign, colour)} {job.queue:<9}{job.title}  {self.paint(told, FAINT)}")
 
     # ── Bars ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -69,13 +79,12 @@ class Screen:
         if not self.is_live:
             return
         jobs = [one.job for one in planned]
-        width = shutil.get_terminal_size().columns
         rows = ["", *(self.queue_row(queue, jobs) for queue in dict.fromkeys(job.queue for job in jobs))]
         running = [job for job in jobs if job.state == "active" and job.progress]
         rows += [self.running_row(job) for job in running[:ROWS_OF_RUNNING]]
         self.clear()
         for row in rows:
-            self.out.write(cut(row, width) + "\n")
+            self.out.write(cut(row, self.width) + "\n")
         self.rows = len(rows)
         self.out.flush()
 
@@ -102,6 +111,10 @@ class Screen:
     def bar(self, share: float) -> str:
         full = round(share * BAR)
         return self.paint("█" * full, GREEN) + self.paint("░" * (BAR - full), FAINT)
+
+    @property
+    def width(self) -> int:
+        return shutil.get_terminal_size().columns
 
     def paint(self, text: str, colour: str) -> str:
         return f"\033[{colour}m{text}\033[0m" if self.has_colour and text else text

@@ -6,11 +6,12 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import httpx
 from django.conf import settings
-from django_kue import embedded, queues
+from django_kue import embedded
 from django_kue.priorities import PRIORITIES
 
 from shop.demo import data
@@ -37,9 +38,8 @@ def run(screen: Screen, *, once: bool, port: int | None) -> bool:
         screen.heading("The scene")
         stack.enter_context(data.own_folder())
         data.make_database()
-        if settings.KUE["REDIS"] == "embedded":
-            stack.callback(embedded.stop, embedded.project_folder())
-        empty_queues()
+        stack.callback(embedded.stop, embedded.project_folder())
+        data.empty_queues()
         mail = stack.enter_context(MailServer())
         partners = stack.enter_context(PartnerServer())
         port = port or usual_or_free_port()
@@ -62,13 +62,15 @@ def run(screen: Screen, *, once: bool, port: int | None) -> bool:
         screen.step(f"bank and partners on {partners.url}; Redis: {settings.KUE['REDIS']}")
 
         customer = Customer(url)
-        stack.callback(customer.close)
-        scene = work(screen, mail, partners, customer, site, worker)
+        stack.callback(customer.http.close)
+        browser = stack.enter_context(ThreadPoolExecutor(1))
+        stack.callback(customer.leave)
+        scene = work(screen, mail, partners, customer, browser, site, worker)
         results = list(verdicts(scene))
         if once:
             worker.stop()
             results.append(stopped_in_order(worker))
-        summarize(screen, scene.plan, results)
+        summarize(screen, scene, results)
         if not once:
             stay(screen, url, site, worker)
         return all(result.is_good for result in results)
@@ -79,42 +81,32 @@ def work(
     mail: MailServer,
     partners: PartnerServer,
     customer: Customer,
+    browser: ThreadPoolExecutor,
     site: ManagePy,
     worker: ManagePy,
 ) -> Scene:
     """Make the data, enqueue the jobs, and watch until all have ended."""
-    sales, photos, broken, clip = (
-        data.make_sales(),
-        data.make_photos(),
-        data.make_broken_photo(),
-        data.make_clip(),
-    )
-    people = data.make_customers(CUSTOMERS)
-    screen.step(
-        f"{sales:,} sales, {len(photos)} photos of {data.PHOTO_SIZE[0]} × {data.PHOTO_SIZE[1]} pixels, a clip"
-    )
+    screen.step("making sales, photos and a clip …")
+    sales, photos, broken = data.make_sales(), data.make_photos(), data.make_broken_photo()
+    clip, people = data.make_clip(), data.make_customers(CUSTOMERS)
+    width, height = data.PHOTO_SIZE
+    screen.step(f"{sales:,} sales, {len(photos)} photos of {width} × {height} pixels, a clip")
     wait_for("the site", lambda: is_up(customer), timeout=20, alive=site)
 
-    plan = Plan()
     screen.heading("Heavy work: photos, reports, video")
-    scene = Scene(
-        plan,
-        mail,
-        partners,
-        customer,
-        Crash(plan.heavy_work(photos, broken, clip, data.SALES), worker.process.pid),
-    )
-    watch(screen, scene, worker, until=lambda: scene.crash.is_healed or scene.crash.clip.job.is_finished)
+    plan = Plan()
+    filmed = plan.heavy_work(photos, broken, clip, data.SALES)
+    crash = Crash(plan, filmed, worker.process.pid)
+    scene = Scene(plan, mail, partners, customer, crash)
+    watch(screen, scene, worker, until=lambda: crash.is_healed or filmed.job.is_finished)
 
     screen.heading("Many small jobs: mail, orders, webhooks, and a customer on the page")
-    plan.mail(people)
-    plan.orders()
-    plan.webhooks()
-    plan.later()
-    for job in customer.ask(data.photograph(99)[0], min(data.SALES)):
-        plan.add(job)
-    watch(screen, scene, worker, until=lambda: plan.is_over)
-    customer.fetch()
+    visit = browser.submit(customer.visit, data.photograph(99)[0], min(data.SALES), plan.add)
+    for enqueue in (lambda: plan.mail(people), plan.orders, plan.webhooks, plan.later):
+        enqueue()
+        watch(screen, scene, worker, until=lambda: True)  # one look
+    watch(screen, scene, worker, until=lambda: visit.done() and plan.is_over)
+    visit.result()  # raises what went wrong for the customer
     return scene
 
 
@@ -125,11 +117,11 @@ def watch(screen: Screen, scene: Scene, worker: ManagePy, *, until: Callable[[],
     """
     deadline = time.monotonic() + LONGEST
     while time.monotonic() < deadline:
-        for planned, before in scene.plan.refresh():
-            screen.tell(planned, before)
+        screen.tell(scene.plan.refresh())
         worker.check()
         if scene.crash.happens_now():
-            screen.step(screen.paint(f"☠ process {scene.crash.killed} of the worker is killed with -9", RED))
+            jobs = f"with {len(scene.crash.victims)} jobs in hand"
+            screen.step(screen.paint(f"☠ worker process {scene.crash.killed} is killed with -9, {jobs}", RED))
         screen.draw(scene.plan.jobs)
         if until():
             break
@@ -137,8 +129,9 @@ def watch(screen: Screen, scene: Scene, worker: ManagePy, *, until: Callable[[],
     screen.clear()
 
 
-def summarize(screen: Screen, plan: Plan, results: list[Verdict]) -> None:
+def summarize(screen: Screen, scene: Scene, results: list[Verdict]) -> None:
     """What ran, and whether it's as it had to be."""
+    plan = scene.plan
     jobs = [planned.job for planned in plan.jobs]
     ended = Counter(str(job.state) for job in jobs)
     retried = [job for job in jobs if job.attempts_made > 1]
@@ -153,7 +146,7 @@ def summarize(screen: Screen, plan: Plan, results: list[Verdict]) -> None:
     screen.say(
         f"  retried      {len(retried)} jobs, in {sum(job.attempts_made - 1 for job in retried)} more runs"
     )
-    screen.say(f"  run again    {sum(job.crashes > 0 for job in jobs)} after the killed process")
+    screen.say(f"  run again    {len(scene.crash.victims)} after the process that was killed")
     screen.say(f"  delayed      {sum(p.not_before is not None for p in plan.jobs)}")
     screen.say("  by priority  " + ", ".join(f"{names.get(p, p)} ({p}): {count}" for p, count in by_priority))
     screen.say(
@@ -193,17 +186,6 @@ def stopped_in_order(worker: ManagePy) -> Verdict:
     return Verdict(
         False, f"the worker was told to stop, and ended with {worker.exit_code}:\n{worker.last_lines()}"
     )
-
-
-def empty_queues() -> None:
-    """Forget what an earlier demo that was killed has left in Redis."""
-    for queue in queues():
-        queue.resume()
-        queue.empty()
-        for state in ("completed", "failed", "cancelled"):
-            queue.clean(state, older_than=0)
-        for job in queue.jobs("active", limit=1000):
-            job.remove()
 
 
 def is_up(customer: Customer) -> bool:

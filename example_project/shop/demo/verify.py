@@ -11,8 +11,9 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from statistics import mean, median
 from typing import NamedTuple
 
 from django.conf import settings
@@ -107,13 +108,10 @@ def the_crash_lost_nothing(scene: Scene) -> str:
         raise Wrong("no process was killed")
     if not scene.crash.is_healed:
         raise Wrong(f"nobody took over the clip from the killed process {scene.crash.killed}")
-    crashed = [planned for planned in scene.plan.jobs if planned.job.crashes]
-    if scene.crash.clip not in crashed:
-        raise Wrong("the clip's job doesn't know that a run of it crashed")
-    again = ", ".join(planned.job.title for planned in crashed)
-    return (
-        f"process {scene.crash.killed} was killed with -9 in mid-job, and what it ran was run again: {again}"
-    )
+    starts = sum("ffmpeg has process" in line.text for line in scene.crash.clip.job.logs())
+    expect(starts, 2, "runs that the log of the clip's job tells of")
+    count = len(scene.crash.victims)
+    return f"process {scene.crash.killed} was killed with -9 in mid-job; what it ran ({count} jobs) ran again"
 
 
 def delayed_jobs_waited(scene: Scene) -> str:
@@ -152,15 +150,20 @@ def every_mail_job_sent_its_mail(scene: Scene) -> str:
 
 
 def resets_overtook_newsletters(scene: Scene) -> str:
-    order = [mail["Message-ID"].strip("<>").removesuffix("@shop.example") for mail in scene.mail.received]
-    resets = [order.index(planned.job.id) for planned in scene.plan.resets]
-    before = sum(order.index(planned.job.id) < max(resets) for planned in scene.plan.newsletters)
-    at_once = settings.KUE["QUEUES"]["mail"]["CONCURRENCY"]
-    if before > at_once:
-        raise Wrong(
-            f"{before} newsletters went out before the last password reset, though they are less urgent"
-        )
-    return f"{len(resets)} password resets overtook {len(scene.plan.newsletters)} earlier newsletters"
+    resets, newsletters = (starts_of(jobs) for jobs in (scene.plan.resets, scene.plan.newsletters))
+    overtaken = [sum(start < other for other in newsletters) for start in resets]
+    # Some newsletters may be in hand already when the resets come, and a busy process may start one late. The
+    # usual one has to overtake all the others.
+    wanted = len(newsletters) - settings.KUE["QUEUES"]["mail"]["CONCURRENCY"]
+    if median(overtaken) < wanted:
+        raise Wrong(f"password resets overtook only {overtaken} of {len(newsletters)} earlier newsletters")
+    count = f"{mean(overtaken):.0f} of {len(newsletters)}"
+    return f"{len(resets)} password resets overtook {count} earlier newsletters"
+
+
+def starts_of(jobs: list[Planned]) -> list[datetime]:
+    """When these jobs were started; those that weren't are left out."""
+    return [planned.job.started_at for planned in jobs if planned.job.started_at]
 
 
 # ── Files ─────────────────────────────────────────────────────────────────────────────────────────
