@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import threading
 import time
 from collections import deque
@@ -17,8 +18,10 @@ from django.db import close_old_connections, connections
 from django_kue import codecs, context, execution, signals
 from django_kue.context import JobContext
 from django_kue.errors import JobTimeout
-from django_kue.execution import CANCELLED, Outcome, Run
+from django_kue.execution import CANCELLED, RELEASED, Outcome, Run
 from django_kue.worker.board import Board
+
+logger = logging.getLogger("django_kue.worker")
 
 Done = Callable[[Run, Outcome], None]
 GRACE = 0.5  # seconds between asking a run that's out of time to stop, and ending its process
@@ -104,6 +107,7 @@ class Slot:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.is_taken = False  # its thread has something to do
         self.run: Run | None = None
         self.deadline = 0.0
         self.is_interrupted = False
@@ -144,14 +148,14 @@ class Threads:
     """The threads that run functions, and the signals' receivers."""
 
     def __init__(
-        self, count: int, buffer: Buffer, board: Board, done: Done, lapsed: Callable[[Run], None]
+        self, count: int, buffer: Buffer, board: Board, done: Done, freed: Callable[[], None]
     ) -> None:
         self.count = count
         self.slots = [Slot(number) for number in range(count)]
         self._buffer = buffer
         self._board = board
         self._done = done
-        self._lapsed = lapsed
+        self._freed = freed  # called when a thread has room again, and no run's end says so
         self._checked = threading.local()
 
     def start(self) -> None:
@@ -162,6 +166,11 @@ class Threads:
     def busy(self) -> int:
         return sum(slot.run is not None for slot in self.slots)
 
+    @property
+    def idle(self) -> int:
+        """Threads that could take something now, those on their way to sleep too."""
+        return self.count - sum(slot.is_taken for slot in self.slots)
+
     def interrupt_overdue(self) -> None:
         """Stop, softly, what runs longer than it may."""
         now = time.monotonic()
@@ -171,19 +180,32 @@ class Threads:
 
     def _loop(self, slot: Slot) -> None:
         while (item := self._buffer.take()) is not None:
+            slot.is_taken = True
             if isinstance(item, Run):
-                self._run(slot, item)
+                outcome = self._run(slot, item)
+                slot.is_taken = False
+                self._done(item, outcome)
             else:
-                item()
+                self._call(item)
+                slot.is_taken = False
+                self._freed()
 
-    def _run(self, slot: Slot, run: Run) -> None:
+    @staticmethod
+    def _call(item: Callable[[], None]) -> None:
+        """A signal's receivers: whatever they do, this thread goes on."""
+        try:
+            item()
+        except BaseException:
+            logger.exception("a signal could not be sent to the end")
+        finally:
+            leave_databases_clean()
+
+    def _run(self, slot: Slot, run: Run) -> Outcome:
         run.started = now = time.monotonic()
-        if now > run.fresh_until and now > self._board.valid_until(run.queue):
-            self._lapsed(run)  # we were frozen, or cut off: it may be another's by now
-            return
+        if now > run.fresh_until:
+            return RELEASED  # we were frozen, or cut off: it may be another's by now
         if run.is_cancelled:
-            self._done(run, CANCELLED)
-            return
+            return CANCELLED
         timeout = run.rules.timeout if run.rules else None
         slot.open(run, now + timeout if timeout else 0.0)
         self._board.begin(
@@ -196,10 +218,13 @@ class Threads:
         except BaseException as error:  # noqa: BLE001 - only a timeout that came late, in our own code
             slot.close()
             outcome = outcome or execution.of_exception(run, error)
+        # from here on no timeout can come in between
+        context.leave()
+        leave_databases_clean()
         if slot.is_interrupted:
             outcome = self._timed_out(run)
         self._board.end(slot.number)
-        self._done(run, outcome)
+        return outcome
 
     def _steps(self, run: Run) -> Outcome:
         self._freshen_databases(run.started)
@@ -207,7 +232,7 @@ class Threads:
         if outcome is not None:
             return outcome
         told = JobContext(run, run.attempt)
-        token = context.enter(told)
+        context.enter(told)
         try:
             if signals.job_started.receivers:
                 signals.emit(signals.job_started, run.definition, job=run.job())
@@ -215,9 +240,6 @@ class Threads:
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end a run, not the worker
             self._checked.at = 0.0
             return execution.of_exception(run, error)
-        finally:
-            context.leave(token)
-            leave_databases_clean()
 
     def _timed_out(self, run: Run) -> Outcome:
         """Even if the code swallowed the exception and returned: it took too long."""
@@ -246,13 +268,10 @@ def leave_databases_clean() -> None:
 class Loop:
     """The event loop that runs coroutine functions, in a thread of its own; started at the first."""
 
-    def __init__(
-        self, count: int, first_slot: int, board: Board, done: Done, lapsed: Callable[[Run], None]
-    ) -> None:
+    def __init__(self, count: int, first_slot: int, board: Board, done: Done) -> None:
         self.count = count
         self._board = board
         self._done = done
-        self._lapsed = lapsed
         self._free = list(range(first_slot + count - 1, first_slot - 1, -1))
         self._waiting: deque[Run] = deque()
         self._running: set[Run] = set()
@@ -321,10 +340,10 @@ class Loop:
 
     async def _run(self, run: Run, slot: int) -> None:
         run.started = now = time.monotonic()
-        outcome: Outcome | None = None
+        outcome = RELEASED
         try:
-            if now > run.fresh_until and now > self._board.valid_until(run.queue):
-                return
+            if now > run.fresh_until:
+                return  # as in a thread
             timeout = run.rules.timeout if run.rules else None
             self._board.begin(
                 slot, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.is_suspect
@@ -336,10 +355,7 @@ class Loop:
             self._board.end(slot)
             self._running.discard(run)
             self._free.append(slot)
-            if outcome is None:
-                self._lapsed(run)
-            else:
-                self._done(run, outcome)
+            self._done(run, outcome)
             if self._waiting:
                 self._start_waiting()
 

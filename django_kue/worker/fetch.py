@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from django_kue import execution, registry, signals
 from django_kue.conf import settings
-from django_kue.errors import KueError, StoreUnavailable
+from django_kue.errors import KueError, StoreError, StoreUnavailable
 from django_kue.execution import RELEASED, Outcome, Run
 from django_kue.jobs import Job
 from django_kue.store import Doorbell, Link, moves, new_link, reads
@@ -76,8 +76,8 @@ class Fetcher:
         self.reports = Reports(self.wake)
         self.buffer = Buffer()
         self.buffer.on_low = self.wake
-        self.threads = Threads(options.threads, self.buffer, board, self.done, self.lapsed)
-        self.loop = Loop(options.coroutines, options.threads, board, self.done, self.lapsed)
+        self.threads = Threads(options.threads, self.buffer, board, self.done, self._freed)
+        self.loop = Loop(options.coroutines, options.threads, board, self.done)
         self.loop.defer = lambda call: self.buffer.put([call], 1)
 
     # ── called by others, from any thread ──
@@ -93,10 +93,10 @@ class Fetcher:
             self._is_asleep = False  # one wake-up is enough
             self.wake()
 
-    def lapsed(self, run: Run) -> None:
-        """A run wasn't started because its lease may be over; what's left of the queue's is given back."""
-        self._lost.append(run.queue)
-        self.wake()
+    def _freed(self) -> None:
+        """A thread has room again, without a run's end."""
+        if self._is_asleep:
+            self.wake()
 
     def lost(self, queue: str) -> None:
         """The supervisor learned that this child was declared dead for a queue."""
@@ -165,7 +165,8 @@ class Fetcher:
         return (
             self._is_stopping
             and self.is_idle
-            and not any(queue.acks for queue in self._queues.values())
+            and not any(queue.acks or queue.held() for queue in self._queues.values())
+            and self.threads.idle == self.threads.count  # receivers have been told
             and self.reports.since is None
         )
 
@@ -238,7 +239,7 @@ class Fetcher:
             return 0
         wanted = queue.wanted(
             threads=self._options.threads,
-            idle=self.buffer.idle,
+            idle=self.threads.idle,
             buffered=len(self.buffer),
             is_flowing=now - self.buffer.taken_at < FLOWING,
             loop_room=self.loop.room,
@@ -270,10 +271,11 @@ class Fetcher:
 
     def _sync(self, queue: Served) -> None:
         """After a lost reply, or after our leases lapsed: give back what we don't know of."""
-        known = {run.lease for run in self._known_runs() if run.queue == queue.name}
-        known |= {run.lease for run in queue.acks}
-        returned = self._link.send(moves.sync(queue.name, self._owner, known))[0]
-        queue.leases = {lease: count for lease, count in queue.leases.items() if lease in known}
+        try:
+            returned = self._link.send(moves.sync(queue.name, self._owner, queue.leases))[0]
+        except StoreError as error:
+            self._block(queue, error)
+            return
         queue.is_dirty = False
         if returned:
             logger.info(
@@ -291,7 +293,7 @@ class Fetcher:
             for run in planned.acks:
                 if run.key in refused:
                     # Sent twice, or of a job that was removed: nobody is stale then.
-                    if not run.is_cancelled and not run.is_resent:
+                    if not run.is_cancelled and not run.is_resent and run.outcome is not RELEASED:
                         self.log.add(run, "stale")
                     continue
                 if run.key in cancelled:
@@ -317,15 +319,24 @@ class Fetcher:
         queue.claimed(turn.lease, runs)
         self._board.set_claimed(queue.name, asked_at + settings.LEASE)
         self._board.set_held(queue.name, queue.held())
-        if runs[0].is_suspect:
-            suspect = runs[0]
-            self._link.send(moves.report(queue.name, [moves.Report(suspect.lease, suspect.key, b"y", b"")]))
+        if runs[0].is_suspect and not self._mark_started(runs[0]):
+            outcomes[0] = RELEASED
         for run, outcome in zip(runs, outcomes, strict=True):
             if outcome is not None:
                 self.done(run, outcome)
         self._hand_out(
             [run for run, outcome in zip(runs, outcomes, strict=True) if outcome is None], queue.duration
         )
+
+    def _mark_started(self, suspect: Run) -> bool:
+        """Should its worker die now, this run is the one to blame. False: that couldn't be written."""
+        report = moves.Report(suspect.lease, suspect.key, b"y", b"")
+        try:
+            self._link.send(moves.report(suspect.queue, [report]))
+        except (StoreError, StoreUnavailable) as error:
+            self._block(self._queues[suspect.queue], error)
+            return False
+        return True
 
     def _hand_out(self, runs: list[Run], duration: float | None = None) -> None:
         """Give runs to the executors. Short ones (by their average) are done soonest by one thread."""
@@ -343,6 +354,11 @@ class Fetcher:
     def _refused(self, planned: Planned, error: KueError) -> None:
         queue = planned.queue
         queue.put_back(planned.acks)
+        self._block(queue, error)
+
+    @staticmethod
+    def _block(queue: Served, error: KueError) -> None:
+        """Its calls fail: a pause, in which the other queues go on."""
         queue.is_dirty = True
         now = time.monotonic()
         if now - queue.blocked_until > 10:
@@ -366,7 +382,12 @@ class Fetcher:
         """Leases of a queue are gone: what isn't started must not be, what runs should stop."""
         while self._lost:
             name = self._lost.popleft()
-            self._hand_out([run for run in (*self.buffer.drain(), *self.loop.drain()) if run.queue != name])
+            unstarted = [*self.buffer.drain(), *self.loop.drain()]
+            self._hand_out([run for run in unstarted if run.queue != name])
+            for run in unstarted:
+                if run.queue == name:
+                    run.started = time.monotonic()
+                    self.done(run, RELEASED)
             for run in self._known_runs():
                 if run.queue == name:
                     run.is_lost = run.is_cancelled = True
@@ -399,14 +420,23 @@ class Fetcher:
         refused: set[bytes] = set()
         try:
             for queue, items in reports.items():
-                for first in range(0, len(items), 500):
-                    refused.update(self._link.send(moves.report(queue, items[first : first + 500]))[0])
+                while items:
+                    refused.update(self._report(queue, items[:500]))
+                    del items[:500]
         except StoreUnavailable:
             self.reports.give_back(reports)
             raise
         for progressed in heard:
             if progressed.run.key not in refused:
                 self.buffer.put([partial(_emit_progress, progressed)], 1)
+
+    def _report(self, queue: str, items: list[moves.Report]) -> list[bytes]:
+        try:
+            refused: list[bytes] = self._link.send(moves.report(queue, items))[0]
+        except StoreError as error:
+            logger.error("queue %s: %d progresses and log lines are lost: %s", queue, len(items), error)  # noqa: TRY400
+            return [item.key for item in items]
+        return refused
 
     # ── what people hear ──
 
@@ -449,7 +479,7 @@ class Fetcher:
             nap = self._nap(time.monotonic())
             if nap > 0:
                 is_armed = not self._is_stopping and (
-                    self.buffer.idle > len(self.buffer) or self.loop.room > 0
+                    self.threads.idle > len(self.buffer) or self.loop.room > 0
                 )
                 for name in self._bell.wait(nap, self._wake_read, is_armed=is_armed):
                     self._queues[name].is_woken = True

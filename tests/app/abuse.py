@@ -1,0 +1,434 @@
+"""Jobs that misbehave in every way that a worker has to stand, and some that only look closely."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from django.db import connection, transaction
+
+from django_kue import Backoff, Discard, Retry, current_job, job
+from tests.app.jobs import mark
+
+logger = logging.getLogger("tests.app")
+
+
+# ── marks with times ──
+
+
+@job
+def span(seconds: float, name: str, value: Any = "") -> None:
+    """Mark ``value process start end``, the times in Unix seconds."""
+    start = time.time()
+    time.sleep(seconds)
+    mark(name, f"{value} {os.getpid()} {start:.6f} {time.time():.6f}")
+
+
+@job
+def begun(seconds: float, name: str, value: Any = "") -> Any:
+    """Mark ``value process time`` at the start, then work."""
+    mark(name, f"{value} {os.getpid()} {time.time():.6f}")
+    time.sleep(seconds)
+    return value
+
+
+@job
+async def abegun(seconds: float, name: str, value: Any = "") -> Any:
+    mark(name, f"{value} {os.getpid()} {time.time():.6f}")
+    await asyncio.sleep(seconds)
+    return value
+
+
+# ── attempts and backoff ──
+
+
+@job(attempts=4)
+def fail_and_mark(name: str) -> None:
+    mark(name, time.time())
+    raise ValueError("again")
+
+
+def quickly(attempt: int) -> float:
+    return 0.05 * attempt
+
+
+def broken(attempt: int) -> float:
+    raise LookupError("no such table")
+
+
+@job(attempts=3, backoff=quickly)
+def with_function(name: str) -> None:
+    mark(name, time.time())
+    raise ValueError("again")
+
+
+@job(attempts=3, backoff=broken)
+def with_broken_function(name: str) -> None:
+    mark(name, "run")
+    raise ValueError("again")
+
+
+@job(attempts=3, retry_on=(ConnectionError,), discard_on=(ConnectionResetError,))
+def picky(name: str, kind: str) -> None:
+    mark(name, kind)
+    raise {"retry": ConnectionError, "discard": ConnectionResetError, "other": ValueError}[kind]("no")
+
+
+@job(attempts=2)
+def retry_always(delay: float | None = 0.0) -> None:
+    raise Retry(delay=delay)
+
+
+@job(attempts=5)
+async def adiscard(name: str) -> None:
+    mark(name, current_job().attempt)
+    raise Discard("never")
+
+
+@job(attempts=2)
+async def araise(kind: str = "ValueError") -> None:
+    await asyncio.sleep(0)
+    raise {"SystemExit": SystemExit, "KeyboardInterrupt": KeyboardInterrupt, "ValueError": ValueError}[kind](
+        "no"
+    )
+
+
+# ── timeouts ──
+
+
+@job(timeout=0.3)
+async def aoverlong(seconds: float, name: str) -> None:
+    mark(name, "start")
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError:
+        mark(name, "cancelled")
+        raise
+    mark(name, "end")
+
+
+@job(timeout=0.3)
+async def astubborn(name: str) -> None:
+    """Swallows its cancellation."""
+    mark(name, "start")
+    while True:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            mark(name, "swallowed")
+
+
+@job(timeout=0.3)
+async def ablocking(name: str) -> None:
+    """Blocks the whole event loop."""
+    mark(name, "start")
+    time.sleep(30)
+
+
+@job(timeout=0.3)
+def swallow(name: str) -> str:
+    """Swallows the timeout once and returns as if all were well."""
+    try:
+        while True:
+            time.sleep(0.01)
+    except BaseException as error:
+        mark(name, type(error).__name__)
+    return "fine"
+
+
+@job(timeout=0.5)
+def sleep_in_c(name: str) -> None:
+    """One long call, which no exception can interrupt."""
+    mark(name, "start")
+    time.sleep(60)
+
+
+@job(timeout=0.05)
+def about(seconds: float, name: str, value: int) -> int:
+    """As long as its timeout, more or less; code in between that a stray exception would break."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(20))
+    mark(name, value)
+    return value
+
+
+@job
+def hold_gil(seconds: float, name: str) -> str:
+    """No other thread of the process runs meanwhile."""
+    mark(name, "start")
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    mark(name, "end")
+    return "held"
+
+
+# ── what they raise and return ──
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Exiting(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(1)
+
+
+@job
+def raise_it(kind: str) -> None:
+    if kind == "unspeakable":
+        raise Unspeakable
+    if kind == "exiting":
+        raise Exiting
+    if kind == "cycle":
+        first, second = ValueError("first"), ValueError("second")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+    if kind == "recursion":
+        raise_it(kind)
+    if kind == "memory":
+        raise MemoryError("no more")
+    if kind == "message":
+        raise ValueError("x" * 5_000_000)
+    if kind == "traceback":
+        error: Exception | None = None
+        for i in range(300):
+            link = ValueError(f"{i} " + "y" * 20_000)
+            link.__cause__, error = error, link
+        assert error is not None
+        raise error
+    if kind == "surrogate":
+        raise ValueError("lone \ud800 surrogate and \0 nul")
+    if kind == "injection":
+        raise ValueError("first\n12:00:00 ERROR    forged line\r\x1b[2Jgone\u2028end")
+
+
+@job
+def return_it(kind: str) -> Any:
+    if kind == "object":
+        return object()
+    if kind == "huge":
+        return "x" * 5_000_000
+    if kind == "nan":
+        return float("nan")
+    if kind == "keys":
+        return {1: 2}
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+@job
+async def areturn_it(kind: str) -> Any:
+    return return_it(kind)
+
+
+@job
+def use_up_memory(limit_mib: int) -> int:
+    """As in a small container: a limit on this process's address space, and more than that."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + limit_mib * 2**20, hard))
+    try:
+        return len(bytearray(4 * limit_mib * 2**20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+# ── logs and progress ──
+
+
+@job
+def chatter(lines: int, length: int = 10) -> None:
+    for number in range(lines):
+        current_job().log("%d %s", number, "z" * length)
+
+
+@job
+def odd_lines() -> None:
+    current_job().log("two\nlines \x1b[31mred")
+    current_job().log("100% sure")
+    current_job().log("lone \ud800")
+
+
+@job
+def report_then(seconds: float, percent: float, data: Any = None) -> None:
+    current_job().progress(percent, data=data)
+    current_job().log("at %g", percent)
+    time.sleep(seconds)
+
+
+@job
+def many_progresses(count: int) -> None:
+    for done in range(count + 1):
+        current_job().progress(done, count, data={"done": done})
+
+
+@job
+def big_progress(size: int) -> None:
+    current_job().progress(1, data="x" * size)
+
+
+@job
+def log_plainly(text: str) -> None:
+    logger.warning("the project says %s", text)
+
+
+@job
+async def alog_plainly(text: str) -> None:
+    await asyncio.sleep(0.01)
+    logger.warning("the project says %s", text)
+
+
+@job(takes_context=True)
+def who_am_i(context: Any) -> dict[str, Any]:
+    job = context.job
+    return {"id": job.id, "state": str(job.state), "attempt": context.attempt, "worker": job.worker}
+
+
+# ── ways to die ──
+
+
+@job
+def die(how: str, name: str = "die") -> None:
+    mark(name, how)
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "abort":
+        os.abort()
+    if how == "exit":
+        os._exit(0)
+    if how == "exit as if stopped":
+        os._exit(50)
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(5)
+
+
+@job
+def die_first(name: str) -> str:
+    """Kills its process the first time only."""
+    mark(name, "run")
+    from tests.worker_process import marks
+
+    if len(marks(name)) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(5)
+    return "alive"
+
+
+# ── what they leave behind ──
+
+
+@job
+def close_descriptors(name: str) -> None:
+    mark(name, "run")
+    os.closerange(3, 1024)
+
+
+@job
+def replace_descriptors(name: str) -> None:
+    """Every descriptor of the process leads elsewhere now."""
+    mark(name, "run")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3, 64):
+        if number != null:
+            os.dup2(null, number)
+
+
+@job
+def leave_child(name: str) -> None:
+    """A grandchild of the worker that would live on."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    mark(name, child.pid)
+    child.returncode = 0  # no warning that it still runs: that's what this is about
+
+
+@job
+def leave_thread(name: str) -> None:
+    """A thread that isn't a daemon and never ends."""
+    threading.Thread(target=lambda: time.sleep(300), name="left").start()
+    mark(name, os.getpid())
+
+
+@job
+def change_folder() -> None:
+    os.chdir("/")
+
+
+@job
+def leave_transaction(name: str, how: str) -> None:
+    """Opens a transaction, writes, and leaves it open."""
+    with connection.cursor() as cursor:
+        if how == "atomic":
+            transaction.atomic().__enter__()
+        else:
+            transaction.set_autocommit(False)
+        cursor.execute("INSERT INTO left_behind (text) VALUES ('not committed')")
+    mark(name, threading.get_ident())
+
+
+@job
+def write_row(name: str, text: str) -> None:
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("INSERT INTO left_behind (text) VALUES (%s)", [text])
+    mark(name, f"{threading.get_ident()} {connection.in_atomic_block} {connection.get_autocommit()}")
+
+
+@job
+async def awrite_row(name: str, text: str) -> None:
+    from asgiref.sync import sync_to_async
+
+    await sync_to_async(write_row)(name, text)
+
+
+@job
+def break_connection(name: str) -> None:
+    """As when the database server ends the connection behind the worker's back."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    connection.connection.close()
+    mark(name, "broken")
+
+
+@job
+def grow(mib: int) -> None:
+    """Leak memory."""
+    _leaked.append(bytearray(os.urandom(1024)) * (mib * 1024))
+
+
+_leaked: list[bytearray] = []
+
+
+@job
+def whoami(name: str) -> None:
+    mark(name, os.getpid())
+
+
+@job
+async def awhoami(name: str) -> None:
+    mark(name, f"{os.getpid()} {threading.current_thread().name}")
+
+
+@job
+async def astop_loop() -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.01)
+
+
+@job(backoff=Backoff.exponential(0.05), attempts=4)
+def exponentially(name: str) -> None:
+    mark(name, time.time())
+    raise ValueError("again")
