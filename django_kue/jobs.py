@@ -41,6 +41,11 @@ class JobError:
         data = {"type": self.type, "message": self.message, "traceback": self.traceback}
         return json.dumps(data).encode()
 
+    @property
+    def summary(self) -> str:
+        """The exception's name without its module, and the message: for lists."""
+        return f"{self.type.rpartition('.')[2]}: {self.message}"
+
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
 

@@ -1,15 +1,14 @@
--- A worker's turn: settle what has finished, rescue, promote what is due, claim what comes next.
+-- A worker's turn: settle what has finished, promote what is due, claim what comes next.
 -- One call a batch: this is where the engine's speed comes from.
 -- Returns: 1 wait (ms till the next delayed job or free rate; -1 paused, -2 at the concurrency
 -- limit; 0 when jobs were claimed), 2 refused keys, 3 keys cancelled by their mark, 4 lease,
--- 5 claimed keys, 6 their records, 7 expired keys, 8 promoted keys, 9 rescued keys.
+-- 5 claimed keys, 6 their records, 7 expired keys, 8 promoted keys.
 -- ARGV: want owner lease_ms sequence switches retention max_runs max_crashes concurrency rate_limit work_ms batches...
---   switches: letters; s rescue, w woken by the marker, p tell the promoted keys
+--   switches: letters; w woken by the marker, p tell the promoted keys
 --   batches:  lease count keys×count outcomes×count, again and again
 -- KEYS: jobs leases delayed wake levels totals owners
 -- @include lib/clock
 -- @include lib/settle
--- @include lib/rescue
 -- @include lib/limits
 -- @include moves/promote
 -- @include moves/claim
@@ -27,12 +26,6 @@ while ARGV[i] do
   settled = settled + count
 end
 if work_ms ~= '0' then redis.call('HINCRBY', totals, 'work_ms', work_ms) end
-
-local rescued = {}
-if string.find(switches, 's', 1, true) then
-  rescued = rescue(tonumber(lease_ms), retention, max_runs, tonumber(max_crashes))
-  trim_old(retention)
-end
 
 local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, 256)
 if #due > 0 then promote(due) end
@@ -55,7 +48,7 @@ end
 
 -- Whoever takes from a list that isn't empty wakes the next; so does who gives back, and a slot that
 -- came free.
-local is_woken = string.find(switches, 'w', 1, true) or #due > 0 or #rescued > 0 or has_refilled
+local is_woken = string.find(switches, 'w', 1, true) or #due > 0 or has_refilled
   or (is_limited and settled > 0)
 local has_more = redis.call('EXISTS', levels) == 1
 if is_woken and has_more and not is_paused then
@@ -69,4 +62,4 @@ if #keys == 0 and wait == 0 then
   if has_more and room > 0 then wait = 1 end -- only stale entries were passed: go on
 end
 publish()
-return { wait, refused, cancelled_, lease, keys, records, expired, string.find(switches, 'p', 1, true) and due or {}, rescued }
+return { wait, refused, cancelled_, lease, keys, records, expired, string.find(switches, 'p', 1, true) and due or {} }

@@ -94,7 +94,6 @@ class Turn(NamedTuple):
     records: list[bytes]
     expired: list[bytes]
     promoted: list[bytes]
-    rescued: list[bytes]
 
 
 PAUSED, FULL = -1, -2
@@ -112,7 +111,7 @@ def turn(
     switches: str = "",
     work_ms: int = 0,
 ) -> Call[Turn]:
-    """A worker's turn: settle ``batches``, rescue, promote what's due, claim up to ``want``."""
+    """A worker's turn: settle ``batches``, promote what's due, claim up to ``want``."""
     limits = settings.queues.get(queue) or QueueSettings()
     rate = limits.rate
     arguments: list[bytes | str | int] = [
@@ -141,6 +140,12 @@ def _read_turn(reply: Any) -> Turn:
 
 def lease_ms() -> int:
     return int(settings.LEASE * 1000)
+
+
+def rescue(queue: str) -> Call[list[bytes]]:
+    """A sweep: jobs of dead owners go back, and what was kept long enough goes. Replies what went back."""
+    limits = settings.queues.get(queue) or QueueSettings()
+    return call("rescue", queue, lease_ms(), _retention(limits), settings.MAX_RUNS, limits.max_crashes)
 
 
 class Beat(NamedTuple):

@@ -28,7 +28,7 @@ class Row(NamedTuple):
 def _row(reply: list[Any]) -> Row:
     key, state, record, lease, score, outcome, progress, last_run, marked = reply
     return Row(
-        key.decode(), State(state.decode()), record, lease, int(float(score)) if score else None,
+        key.decode(errors="backslashreplace"), State(state.decode()), record, lease, int(float(score)) if score else None,
         outcome, progress, last_run, marked == 1,
     )  # fmt: skip
 
@@ -105,6 +105,34 @@ def facts(queue: str, hours: int = 0) -> Call[Facts]:
         return Facts(int(paused) if paused else None, _numbers(totals), minutes, now)
 
     return call("facts", queue, hours, read=read)
+
+
+class Holder(NamedTuple):
+    owner: str  # worker/number of its process
+    active: int  # jobs whose leases it holds
+    deadline_ms: int | None  # when its leases lapse; None: nobody would notice its death
+
+
+class Holders(NamedTuple):
+    now_ms: int
+    holders: list[Holder]
+
+
+def holders(queue: str) -> Call[Holders]:
+    """Who holds the leases of a queue's active jobs."""
+
+    def read(reply: list[Any]) -> Holders:
+        *flat, now = reply
+        triples = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
+        return Holders(
+            now,
+            [
+                Holder(owner.decode().strip(), active, int(float(deadline)) if deadline else None)
+                for owner, active, deadline in triples
+            ],
+        )
+
+    return call("holders", queue, read=read)
 
 
 class Registry(NamedTuple):

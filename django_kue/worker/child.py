@@ -36,14 +36,12 @@ STOPPED, BURST_OVER, REPLACE_ME, ORPHANED = 50, 51, 52, 53
 TICK = 0.1  # seconds between looks at the clock and at memory
 
 
-def main(
-    owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool
-) -> int:
+def main(owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket) -> int:
     """Run until told to stop; returns the exit code."""
     random.seed()
     joblog.install()
     gc.freeze()  # what was loaded before the fork is there to stay
-    return Child(owner, options, board, control, is_first=is_first).run()
+    return Child(owner, options, board, control).run()
 
 
 class Child:
@@ -53,13 +51,11 @@ class Child:
         options: WorkerOptions,
         board: Board,
         control: socket.socket,
-        *,
-        is_first: bool,
     ) -> None:
         self._options = options
         self._control = control
         self._unread = b""
-        self._fetcher = Fetcher(owner, options, board, is_first=is_first)
+        self._fetcher = Fetcher(owner, options, board)
         self._exit_code = STOPPED
         signal.signal(signal.SIGTERM, lambda *_: self._fetcher.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to handle

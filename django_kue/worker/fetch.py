@@ -45,17 +45,15 @@ class Planned(NamedTuple):
     queue: Served
     acks: list[Run]
     wants: int
-    is_rescue: bool
 
 
 class Fetcher:
     """Fetches, settles and reports for one child; :meth:`run` returns when everything is told."""
 
-    def __init__(self, owner: moves.Owner, options: WorkerOptions, board: Board, *, is_first: bool) -> None:
+    def __init__(self, owner: moves.Owner, options: WorkerOptions, board: Board) -> None:
         self._owner = owner
         self._options = options
         self._board = board
-        self._is_first = is_first  # of the worker's children: it looks for the jobs of the dead
         self._queues = {name: Served(name) for name in options.queues}
         self._turn_order = deque(self._queues.values())
         self._bell = Doorbell(options.queues)
@@ -219,10 +217,9 @@ class Fetcher:
         for queue in self._queues.values():
             may_claim = not self._is_stopping and (queue is chosen or queue.acks)
             wants = self._wants(queue, now) if may_claim else 0
-            is_rescue = self._is_first and now >= queue.rescue_at
             is_bell = queue.is_woken and not wants and (self._is_stopping or not self._wants(queue, now))
-            if now >= queue.blocked_until and (wants or queue.acks or is_rescue or is_bell):
-                turns.append(Planned(queue, queue.take_acks(), wants, is_rescue))
+            if now >= queue.blocked_until and (wants or queue.acks or is_bell):
+                turns.append(Planned(queue, queue.take_acks(), wants))
         return turns
 
     def _choose(self, now: float) -> Served | None:
@@ -257,11 +254,9 @@ class Fetcher:
             assert run.outcome is not None
             batches.setdefault(run.lease, []).append((run.key, run.outcome.encode(run)))
             spent += run.finished - run.started
-        switches = ("s" if turn.is_rescue else "") + ("w" if queue.is_woken else "")
+        switches = "w" if queue.is_woken else ""
         if signals.job_promoted.receivers:
             switches += "p"
-        if turn.is_rescue:
-            queue.rescue_at = now + settings.LEASE * 0.4
         queue.sequence += 1
         queue.is_woken = False
         return moves.turn(
@@ -456,12 +451,9 @@ class Fetcher:
         for signal, keys in (
             (signals.job_cancelled, turn.expired),
             (signals.job_promoted, turn.promoted),
-            (signals.job_stalled, turn.rescued),
         ):
             if keys and signal.receivers:
                 self.buffer.put([partial(_emit_read, signal, queue, keys)], 1)
-        if turn.rescued:
-            logger.warning("%d jobs of %s were taken back from a worker that died", len(turn.rescued), queue)
 
     def _say_away(self, error: StoreUnavailable) -> None:
         if not self._is_away:
@@ -507,8 +499,6 @@ class Fetcher:
         for queue in self._queues.values():
             if not self._is_stopping and queue.ready_at < ends[0] and self._wants(queue, now):
                 ends.append(max(queue.ready_at, queue.blocked_until))
-            if self._is_first:
-                ends.append(max(queue.rescue_at, queue.blocked_until))
         return min(ends) - now
 
 

@@ -23,7 +23,6 @@ class Served:
         self.leases: dict[bytes, int] = {}  # outstanding runs a lease
         self.sequence = 0
         self.ready_at = 0.0  # when to look for jobs, without a bell
-        self.rescue_at = 0.0
         self.blocked_until = 0.0  # its calls fail: a pause before the next
         self.is_woken = True  # the bell rang for us: we wake the next
         self.is_dirty = False  # a reply was lost: leases may be ours that we don't know of

@@ -81,6 +81,7 @@ class Supervisor:
         self._stop_by: float | None = None
         self._beat_at = 0.0
         self._announce_at = 0.0
+        self._rescue_at = 0.0
         self._started_at = time.time()
         self._done_before = 0
         self._is_away = False
@@ -117,6 +118,7 @@ class Supervisor:
         try:
             self._bury()
             self._beat()
+            self._rescue()
             self._announce()
             if self._is_away:
                 self._is_away = False
@@ -188,7 +190,7 @@ class Supervisor:
                 sibling.control.close()
             self._link.close()
             set_title(f"kue worker {number + 1}: {', '.join(self._options.queues)}")
-            code = children.main(owner, self._options, board, theirs, is_first=number == 0)
+            code = children.main(owner, self._options, board, theirs)
         except BaseException:
             logger.critical("a worker process could not go on", exc_info=True)
         finally:
@@ -332,6 +334,20 @@ class Supervisor:
                 self._order(sibling, lost=queue)
         self._touch_liveness()
 
+    def _rescue(self) -> None:
+        """Take back the jobs of workers that died unseen. A child may be stuck; this place never is."""
+        now = time.monotonic()
+        if now < self._rescue_at:
+            return
+        self._rescue_at = now + settings.LEASE * 0.4
+        sweeps = self._link.try_send(*[moves.rescue(queue) for queue in self._options.queues])
+        for queue, rescued in zip(self._options.queues, sweeps, strict=True):
+            if isinstance(rescued, Exception):
+                logger.error("%s: %s", queue, rescued)
+            elif rescued:
+                logger.warning("%s: %d jobs were taken back from a worker that died", queue, len(rescued))
+                self._tell_of_buried(queue, rescued)
+
     def _announce(self) -> None:
         now = time.monotonic()
         if now < self._announce_at:
@@ -371,6 +387,7 @@ class Supervisor:
                     self._link.send(reads.registry(queue))
                 return
             except StoreUnavailable as error:
+                self._touch_liveness()  # it waits, and restarting it wouldn't help
                 if tries % 30 == 0:
                     logger.warning("%s; waiting for it", error)
                 tries += 1

@@ -153,9 +153,9 @@ def texts(keys: Iterable[bytes]) -> list[str]:
     return [key.decode() for key in keys]
 
 
-def rescue(queue: str = "default", name: str = "rescuer") -> moves.Turn:
-    """A sweep by a worker that takes nothing."""
-    return Hands(queue, name).turn(0, switches="s")
+def rescue(queue: str = "default") -> list[bytes]:
+    """A supervisor's sweep; the keys that were taken back."""
+    return send(moves.rescue(queue))[0]
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:

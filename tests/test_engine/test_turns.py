@@ -29,7 +29,7 @@ def test_a_stale_workers_outcome_is_refused_and_changes_nothing() -> None:
     stale, fresh = Hands(name="stale"), Hands(name="fresh")
     stale.take_one()
     stale.let_lease_run_out()
-    assert texts(rescue().rescued) == [key]
+    assert texts(rescue()) == [key]
     assert fresh.take_one() == key
     before = snapshot("default")
     for outcome in (completed(1), failed(), retried(), RELEASED, SUSPECT, crashed(), parked(), CANCELLED):
@@ -118,7 +118,7 @@ def test_a_dead_workers_jobs_go_back_to_the_front_in_their_order() -> None:
     assert dead.take(2) + dead.take(2) == keys[:4]
     dead.let_lease_run_out()
     turn = rescue()
-    assert texts(turn.rescued)[::-1] == keys[:4]
+    assert texts(turn)[::-1] == keys[:4]
     hands = Hands()
     assert [hands.take(10) for _ in range(5)] == [[keys[0]], [keys[1]], [keys[2]], [keys[3]], keys[4:]]
 
@@ -126,7 +126,7 @@ def test_a_dead_workers_jobs_go_back_to_the_front_in_their_order() -> None:
 def test_a_living_workers_jobs_are_left_alone() -> None:
     key = put_one()
     Hands(name="alive").take_one()
-    assert rescue().rescued == []
+    assert rescue() == []
     assert job_of(key).state is State.ACTIVE
 
 
@@ -136,7 +136,7 @@ def test_a_dead_workers_jobs_run_elsewhere_soon_after_its_lease(settings: Any) -
     Hands(name="dead").take_one()
     begun = time.monotonic()
     rescue()  # a living worker sweeps all the time
-    wait_until(lambda: rescue().rescued, timeout=5)
+    wait_until(rescue, timeout=5)
     assert 0.9 < time.monotonic() - begun < 1.5
     assert job_of(key).state is State.WAITING
 
@@ -147,7 +147,7 @@ def test_a_beat_keeps_an_owner_alive_and_never_revives_a_dead_one() -> None:
     hands.take_one()
     hands.let_lease_run_out()
     assert hands.beat().is_alive
-    assert rescue().rescued == []
+    assert rescue() == []
     hands.let_lease_run_out()
     rescue()
     assert not hands.beat().is_alive
@@ -167,7 +167,7 @@ def test_after_an_outage_longer_than_the_lease_the_living_get_time_to_report() -
     redis = redis_client()
     redis.hset("kue:{default}:h", "pulse", int(time.time() * 1000) - int(kue.LEASE * 1000) - 5_000)
     hands.let_lease_run_out()
-    assert rescue().rescued == []  # amnesty
+    assert rescue() == []  # amnesty
     assert hands.beat().is_alive
     assert hands.settle(key, completed()).refused == []
 
@@ -177,9 +177,9 @@ def test_amnesty_is_given_once_and_not_for_ever() -> None:
     Hands(name="dead").take_one()
     rescue()
     redis_client().hset("kue:{default}:h", "pulse", 1)
-    assert rescue().rescued == []
+    assert rescue() == []
     Hands(name="dead").let_lease_run_out()
-    assert len(rescue().rescued) == 1
+    assert len(rescue()) == 1
 
 
 def test_a_rescued_job_that_was_asked_to_stop_is_cancelled() -> None:
@@ -188,7 +188,7 @@ def test_a_rescued_job_that_was_asked_to_stop_is_cancelled() -> None:
     hands.take_one()
     job_of(key).cancel()
     hands.let_lease_run_out()
-    assert rescue().rescued == []
+    assert rescue() == []
     assert job_of(key).state is State.CANCELLED
 
 
@@ -225,7 +225,7 @@ def test_a_suspect_that_was_started_when_its_worker_died_counts_a_crash() -> Non
         assert hands.take(10) == [key]
         hands.report(key, "y")
         hands.let_lease_run_out()
-        assert texts(rescue().rescued) == [key]
+        assert texts(rescue()) == [key]
         assert job_of(key).crashes == crashes
     job = job_of(key)
     assert job.state is State.FAILED

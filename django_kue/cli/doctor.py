@@ -1,0 +1,59 @@
+"""``kue doctor``: what the doctor found, for people."""
+
+from __future__ import annotations
+
+import textwrap
+from argparse import Namespace
+from dataclasses import asdict
+
+from django_kue.cli import arguments
+from django_kue.cli.arguments import Subcommand
+from django_kue.cli.screen import Screen
+from django_kue.cli.text import one_line
+from django_kue.doctor import Finding, Level, examine
+from django_kue.words import many
+
+SIGNS = {Level.OK: "✓", Level.INFO: "i", Level.WARNING: "!", Level.ERROR: "✗"}
+ROLES = {Level.OK: "SUCCESS", Level.INFO: "SQL_FIELD", Level.WARNING: "WARNING", Level.ERROR: "ERROR"}
+
+
+def _doctor(screen: Screen, options: Namespace) -> int:
+    found = examine()
+    errors = [finding for finding in found if finding.level is Level.ERROR]
+    if options.is_json:
+        screen.json([asdict(finding) for finding in found])
+    else:
+        for finding in found:
+            _say(screen, finding)
+        warnings = sum(finding.level is Level.WARNING for finding in found)
+        verdict = [many(len(errors), "error")] if errors else []
+        verdict += [many(warnings, "warning")] if warnings else []
+        role = ROLES[Level.ERROR if errors else Level.WARNING if warnings else Level.OK]
+        screen.line()
+        screen.line(f"{', '.join(verdict)}." if verdict else "All is well.", role)
+    return 1 if errors else 0
+
+
+def _say(screen: Screen, finding: Finding) -> None:
+    """A sign and what was found; below it, after an arrow, what to do."""
+    what = _wrapped(screen, one_line(finding.what))
+    screen.line(f"{screen.paint(SIGNS[finding.level], ROLES[finding.level])} {what}")
+    if finding.remedy:
+        screen.line(f"  → {_wrapped(screen, one_line(finding.remedy), '    ')}")
+
+
+def _wrapped(screen: Screen, text: str, indent: str = "  ") -> str:
+    if screen.room is None:
+        return text
+    room = max(20, screen.room - len(indent))
+    return f"\n{indent}".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
+
+
+SUBCOMMANDS = (
+    Subcommand(
+        "doctor",
+        "Look at settings, Redis, queues and workers, and say what to do; exit code 1 on errors",
+        arguments.add_json,
+        _doctor,
+    ),
+)

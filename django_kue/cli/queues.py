@@ -1,0 +1,205 @@
+"""``kue stats|pause|resume|empty|clean``: queues as wholes."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from django_kue.cli import arguments
+from django_kue.cli.arguments import Subcommand, queue_named
+from django_kue.cli.screen import Screen
+from django_kue.cli.tables import Cell, Column, Painted
+from django_kue.overview import QueueOverview, overview
+from django_kue.queue import Queue
+from django_kue.states import FINISHED, State
+from django_kue.words import ago, many, span
+
+STATES = (State.WAITING, State.DELAYED, State.ACTIVE, State.FAILED, State.COMPLETED, State.CANCELLED)
+
+
+# ── stats ──
+
+
+def _stats_arguments(parser: ArgumentParser) -> None:
+    arguments.add_json(parser)
+
+
+def _stats(screen: Screen, options: Namespace) -> int:
+    queues = overview().queues
+    if options.is_json:
+        screen.json([_as_json(queue) for queue in queues])
+        return 0
+    columns = [
+        Column("QUEUE", least=10),
+        *(Column(state.upper(), is_number=True, rank=_RANKS.get(state, 0)) for state in STATES),
+        Column("OLDEST", is_number=True, rank=2),
+        Column("PER MIN", is_number=True, rank=3),
+        Column("WORKERS", is_number=True),
+    ]
+    rows = [_row(queue) for queue in queues]
+    if len(queues) > 1:
+        rows.append(_totals(queues))
+    screen.table(columns, rows)
+    for queue in queues:
+        if queue.paused_since is not None:
+            screen.line(
+                f"{queue.name} was paused {ago(queue.paused_since)}: no worker takes its jobs.", "WARNING"
+            )
+    return 0
+
+
+_RANKS = {State.CANCELLED: 5, State.COMPLETED: 1}
+
+
+def _row(queue: QueueOverview) -> list[Cell]:
+    is_paused = queue.paused_since is not None
+    name = queue.name + (" (paused)" if is_paused else "") + ("" if queue.is_declared else " (undeclared)")
+    return [
+        Painted(name, "WARNING" if is_paused or not queue.is_declared else "SQL_FIELD"),
+        *(_count(state, queue.counts[state]) for state in STATES),
+        span(queue.oldest_waiting),
+        _rate(queue.per_minute),
+        _workers(queue),
+    ]
+
+
+def _count(state: State, count: int) -> Cell:
+    return Painted(count, "ERROR") if state is State.FAILED and count else count
+
+
+def _rate(per_minute: float) -> str:
+    return f"{per_minute:,.0f}" if per_minute >= 10 or not per_minute else f"{per_minute:.1f}"
+
+
+def _workers(queue: QueueOverview) -> Cell:
+    if queue.workers:
+        return len(queue.workers)
+    is_needed = queue.counts[State.WAITING] or queue.counts[State.DELAYED]
+    return Painted("no worker", "ERROR" if is_needed else "WARNING")
+
+
+def _totals(queues: tuple[QueueOverview, ...]) -> list[Cell]:
+    oldest = max((queue.oldest_waiting or 0 for queue in queues), default=0)
+    cells: list[Cell] = [
+        "all",
+        *(sum(queue.counts[state] for queue in queues) for state in STATES),
+        span(oldest or None),
+        _rate(sum(queue.per_minute for queue in queues)),
+        len({worker for queue in queues for worker in queue.workers}),
+    ]
+    return [Painted(cell, "MIGRATE_LABEL") for cell in cells]
+
+
+def _as_json(queue: QueueOverview) -> dict[str, Any]:
+    return {
+        "queue": queue.name,
+        "is_declared": queue.is_declared,
+        "paused_since": queue.paused_since,
+        "counts": dict(queue.counts),
+        "oldest_waiting": queue.oldest_waiting,
+        "per_minute": round(queue.per_minute, 2),
+        "workers": list(queue.workers),
+    }
+
+
+# ── pause and resume ──
+
+
+def _queue_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("queues", nargs="+", metavar="QUEUE")
+
+
+def _switch(screen: Screen, options: Namespace, switch: Callable[[Queue], bool], word: str) -> int:
+    for queue in [queue_named(name) for name in options.queues]:
+        if switch(queue):
+            screen.line(f"{queue} is {word}.", "SUCCESS")
+        else:
+            screen.line(f"{queue} was {word} already.")
+    return 0
+
+
+def _pause(screen: Screen, options: Namespace) -> int:
+    return _switch(screen, options, Queue.pause, "paused")
+
+
+def _resume(screen: Screen, options: Namespace) -> int:
+    return _switch(screen, options, Queue.resume, "running")
+
+
+# ── empty and clean ──
+
+
+def _empty_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("queue", metavar="QUEUE")
+    parser.add_argument(
+        "--yes",
+        "--no-input",
+        "--noinput",
+        action="store_true",
+        dest="is_sure",
+        help="don't ask for confirmation",
+    )
+
+
+def _empty(screen: Screen, options: Namespace) -> int:
+    queue = queue_named(options.queue)
+    if not options.is_sure:
+        _confirm(screen, queue)
+    screen.line(f"{many(queue.empty(), 'job')} removed from {queue}.", "SUCCESS")
+    return 0
+
+
+def _confirm(screen: Screen, queue: Queue) -> None:
+    counts = queue.counts()
+    screen.line(
+        f"This removes {counts['waiting']:,} waiting and {many(counts['delayed'], 'delayed job')} of {queue} "
+        "for good.",
+        "WARNING",
+    )
+    screen.flush()
+    try:
+        answer = input("Type 'yes' to go on: ")
+    except EOFError as error:
+        raise CommandError("Nobody answered; nothing was removed. In a script, give --yes.") from error
+    if answer.strip().lower() != "yes":
+        raise CommandError("Nothing was removed.")
+
+
+def _clean_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("queue", metavar="QUEUE")
+    parser.add_argument("state", metavar="STATE", type=arguments.state, help="completed, failed or cancelled")
+    parser.add_argument(
+        "--older-than",
+        type=arguments.seconds,
+        default=0,
+        metavar="AGE",
+        help="only jobs that finished longer ago: 90 (seconds), 12h, 3d; default: all",
+    )
+
+
+def _clean(screen: Screen, options: Namespace) -> int:
+    queue = queue_named(options.queue)
+    if options.state not in FINISHED:
+        raise CommandError(
+            f"clean takes completed, failed or cancelled, not {options.state}. "
+            f"Waiting and delayed jobs go with: manage.py kue empty {queue}"
+        )
+    gone = queue.clean(options.state, options.older_than)
+    screen.line(f"{many(gone, f'{options.state} job')} removed from {queue}.", "SUCCESS")
+    return 0
+
+
+SUBCOMMANDS = (
+    Subcommand(
+        "stats", "Queues, how many jobs are in each state, and who serves them", _stats_arguments, _stats
+    ),
+    Subcommand(
+        "pause", "Let no worker take jobs of these queues; running ones finish", _queue_arguments, _pause
+    ),
+    Subcommand("resume", "Undo a pause", _queue_arguments, _resume),
+    Subcommand("empty", "Remove a queue's waiting and delayed jobs", _empty_arguments, _empty),
+    Subcommand("clean", "Remove a queue's finished jobs of a state", _clean_arguments, _clean),
+)

@@ -1,0 +1,89 @@
+"""Where a subcommand's words go: a terminal, a pipe or a test; for people, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from django.core.management.base import OutputWrapper
+from django.core.management.color import Style
+
+from django_kue.cli import tables
+from django_kue.cli.tables import Cell, Column
+
+
+class Screen:
+    """Writes lines, tables and JSON. Text from jobs must come in as cells, or through ``one_line``."""
+
+    def __init__(self, out: OutputWrapper, errors: OutputWrapper, style: Style, *, has_color: bool) -> None:
+        self._out = out
+        self._errors = errors
+        self._style = style
+        self._has_color = has_color
+
+    @property
+    def is_terminal(self) -> bool:
+        return bool(self._out.isatty())
+
+    @property
+    def room(self) -> int | None:
+        """The terminal's width; ``None`` in a pipe or a file, where nothing is cut."""
+        return shutil.get_terminal_size().columns if self.is_terminal else None
+
+    def line(self, text: str = "", role: str = "") -> None:
+        """A line; ``role`` is a colour's name in Django's terminal style, such as ``SUCCESS``."""
+        self._out.write(self.paint(text, role))
+
+    def complain(self, text: str, role: str = "ERROR") -> None:
+        """A line on stderr."""
+        self._errors.write(text if not self._has_color else self.paint(text, role), lambda text: text)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+        for line in tables.render(columns, rows, self.room, self.paint):
+            self._out.write(line)
+
+    def json(self, value: Any, *, is_compact: bool = False) -> None:
+        """A value as JSON; times in ISO form. Compact is one line, for streams."""
+        text = json.dumps(value, ensure_ascii=False, default=_as_json, indent=None if is_compact else 2)
+        self._out.write(
+            "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
+        )
+
+    def flush(self) -> None:
+        self._out.flush()
+
+    def paint(self, text: str, role: str) -> str:
+        if not role or not self._has_color:
+            return text
+        painted: str = getattr(self._style, role)(text)
+        return painted
+
+
+def as_text(value: Any) -> str:
+    """A value as one line of JSON, for people."""
+    return json.dumps(value, ensure_ascii=False, default=_as_json)
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)
+
+
+def _escaped(char: str) -> str:
+    """``\\u009b`` and its like: within JSON's strings, where else would it be, that's the same text."""
+    return json.dumps(char)[1:-1]
+
+
+def forgive_encoding() -> None:
+    """Where the terminal's encoding lacks a character, spell it out instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

@@ -1,0 +1,66 @@
+"""Text for terminals: hostile text made harmless, and cut to fit."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+
+def one_line(text: object) -> str:
+    r"""Any text as one line that can't steer a terminal: ``\n``, ``\x1b`` and their like are spelt out.
+
+    >>> print(one_line("red \x1b[31m, and a\nline"))
+    red \x1b[31m, and a\nline
+    """
+    return "".join(map(_harmless, str(text)))
+
+
+def lines(text: object) -> list[str]:
+    """The same for text of several lines, such as a traceback."""
+    return [one_line(line) for line in str(text).expandtabs(4).replace("\r\n", "\n").split("\n")]
+
+
+def _harmless(char: str) -> str:
+    if char.isprintable():
+        return char
+    if unicodedata.category(char) == "Zs":  # a no-break space and its like
+        return " "
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(char: str) -> int:
+    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """The text, or its beginning and ``…``, in at most so many columns."""
+    if width(text) <= columns:
+        return text
+    kept, room = [], columns - 1
+    for char in text:
+        room -= _columns(char)
+        if room < 0:
+            break
+        kept.append(char)
+    return "".join(kept).rstrip() + "…"
+
+
+def cut_start(text: str, columns: int) -> str:
+    """The text, or ``…`` and its end: of a dotted name that's the part that matters."""
+    if width(text) <= columns:
+        return text
+    return "…" + text[len(text) - columns + 1 :] if text.isascii() else cut(text, columns)
+
+
+def listed(parts: Iterable[object], most: int = 8) -> str:
+    """Names in a row, the rest counted."""
+    names = [str(part) for part in parts]
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -1,0 +1,54 @@
+"""Numbers and times in words, as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from django.utils import timezone
+
+from django_kue.kinds import DAY, HOUR, MINUTE
+
+NONE = "–"
+
+
+def span(seconds: float | None) -> str:
+    """A duration, short.
+
+    >>> [span(seconds) for seconds in (0.012, 3.44, 45, 600, 7200, 260_000, None)]
+    ['12 ms', '3.4 s', '45 s', '10 min', '2 h', '3 d', '–']
+    """
+    if seconds is None:
+        return NONE
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for size, word in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {word}"
+    return f"{seconds:.0f} s"
+
+
+def ago(moment: datetime | None) -> str:
+    """When something was or will be, seen from now: ``5 min ago``, ``in 3 h``."""
+    if moment is None:
+        return NONE
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    words = span(abs(seconds))
+    return f"{words} ago" if seconds > 0 else f"in {words}"
+
+
+def clock(moment: datetime | None, spec: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A moment in the project's time zone."""
+    return NONE if moment is None else timezone.localtime(moment).strftime(spec)
+
+
+def many(count: int, one: str, more: str = "") -> str:
+    """A number of things.
+
+    >>> many(1, "job"), many(1200, "job"), many(2, "process", "processes")
+    ('1 job', '1,200 jobs', '2 processes')
+    """
+    return f"{count:,} {one if count == 1 else more or one + 's'}"

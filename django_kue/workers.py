@@ -1,0 +1,128 @@
+"""Workers as people see them: a frozen record of what each said of itself at its last heartbeat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import chain
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from django_kue.conf import settings
+from django_kue.store import ask, reads
+
+PATIENCE = 6.0  # seconds; a worker announces itself every two
+
+
+class WorkerState(StrEnum):
+    """How a worker is."""
+
+    RUNNING = "running"
+    STOPPING = "stopping"  # it takes no new jobs
+    LOST = "lost"  # silent for too long: killed, cut off, or its machine is down
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of a worker."""
+
+    pid: int
+    jobs: tuple[str, ...]  # ids of what it runs now
+    done: int  # runs that ended in it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """A worker as it was at its last heartbeat.
+
+    >>> [worker.id for worker in workers() if worker.state == "lost"]  # doctest: +SKIP
+    """
+
+    id: str
+    state: WorkerState
+    host: str
+    pid: int
+    version: str  # of django-kue
+    queues: tuple[str, ...]
+    threads: int  # functions at once in a process
+    coroutines: int  # coroutine functions at once in a process
+    started_at: datetime | None
+    seen_at: datetime  # its last heartbeat, by Redis's clock
+    done: int  # runs that ended since it was started
+    processes: tuple[Process, ...]
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The ids of all jobs that it runs now."""
+        return tuple(chain.from_iterable(process.jobs for process in self.processes))
+
+    def stop(self) -> None:
+        """Ask it to stop as SIGTERM does: within 2 s it takes no new jobs, and it ends when the running
+        ones are over, or handed back after its shutdown timeout.
+
+        Raises:
+            LookupError: it's gone already.
+        """
+        found = ask(reads.registry(order_to=self.id, order="stop"))
+        if self.id not in found.workers:
+            raise LookupError(f"There's no worker {self.id} any more.")
+
+    async def astop(self) -> None:
+        """The twin of :meth:`stop`."""
+        await sync_to_async(self.stop, thread_sensitive=False)()
+
+    def __str__(self) -> str:
+        return self.id
+
+
+def workers() -> list[Worker]:
+    """Every worker that runs, or was lost within the last hour; by when they were started."""
+    return workers_in(ask(reads.registry()))
+
+
+async def aworkers() -> list[Worker]:
+    """The twin of :func:`workers`."""
+    return await sync_to_async(workers, thread_sensitive=False)()
+
+
+def workers_in(registry: reads.Registry) -> list[Worker]:
+    """The workers of a registry that was read already."""
+    now, pulses = registry.now_ms, registry.pulses
+    found = [_worker(name, text, pulses.get(name, 0), now) for name, text in registry.workers.items()]
+    return sorted(found, key=lambda worker: (worker.started_at or worker.seen_at, worker.id))
+
+
+def _worker(id: str, text: bytes, pulse_ms: int, now_ms: int) -> Worker:
+    is_lost = now_ms - pulse_ms > 1000 * max(PATIENCE, settings.LEASE)
+    seen_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=pulse_ms)
+    try:
+        return _portrait(id, json.loads(text), seen_at, is_lost)
+    except (ValueError, TypeError, AttributeError):  # not a worker's words; it's still in the list
+        return _portrait(id, {}, seen_at, is_lost)
+
+
+def _portrait(id: str, said: Mapping[str, Any], seen_at: datetime, is_lost: bool) -> Worker:
+    started_at = said.get("started_at")
+    state = WorkerState.STOPPING if said.get("state") == "stopping" else WorkerState.RUNNING
+    return Worker(
+        id=id,
+        state=WorkerState.LOST if is_lost else state,
+        host=str(said.get("host", "?")),
+        pid=int(said.get("pid", 0)),
+        version=str(said.get("version", "?")),
+        queues=tuple(map(str, said.get("queues", ()))),
+        threads=int(said.get("threads", 0)),
+        coroutines=int(said.get("coroutines", 0)),
+        started_at=None if started_at is None else datetime.fromtimestamp(float(started_at), UTC),
+        seen_at=seen_at,
+        done=int(said.get("done", 0)),
+        processes=tuple(_process(process) for process in said.get("processes", ())),
+    )
+
+
+def _process(said: Mapping[str, Any]) -> Process:
+    return Process(int(said.get("pid", 0)), tuple(map(str, said.get("jobs", ()))), int(said.get("done", 0)))
