@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -211,6 +211,12 @@ class Job:
         from django_kue import events
 
         return events.of_job(self, timeout)
+
+    async def aevents(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """The twin of :meth:`events`; it listens in a thread."""
+        told = self.events(timeout)
+        while (event := await sync_to_async(next, thread_sensitive=False)(told, None)) is not None:
+            yield event
 
     # ── verbs ──
 
