@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -215,7 +216,8 @@ class Job:
     async def aevents(self, timeout: float | None = None) -> AsyncIterator[Any]:
         """The twin of :meth:`events`; it listens in a thread."""
         told = self.events(timeout)
-        while (event := await sync_to_async(next, thread_sensitive=False)(told, None)) is not None:
+        following = sync_to_async(partial(next, told, None), thread_sensitive=False)
+        while (event := await following()) is not None:
             yield event
 
     # ── verbs ──
