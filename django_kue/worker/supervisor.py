@@ -120,8 +120,6 @@ class Supervisor:
             self._beat()
             self._rescue()
             self._announce()
-            if self._is_away:
-                self._is_away = False
         except StoreUnavailable as error:
             if not self._is_away:
                 logger.warning("supervisor: %s; trying again", error)
@@ -355,6 +353,9 @@ class Supervisor:
         self._announce_at = now + ANNOUNCE
         order = self._link.send(moves.announce(self.id, json.dumps(self._self_portrait()).encode()))[0]
         self._touch_liveness()
+        if self._is_away:
+            self._is_away = False
+            logger.info("supervisor: Redis is back")
         if order == "stop" and self._stop_by is None:
             logger.info("asked to stop by an operator")
             self._stop()
