@@ -39,7 +39,9 @@ def test_priorities_reach_from_minus_100_to_100_in_the_order_of_numbers_not_of_t
     assert Hands().take(50) == [keys[priority] for priority in (100, 10, 9, 0, -9, -10, -100)]
 
 
-@pytest.mark.parametrize(("name", "number"), {"low": -10, "normal": 0, "medium": 5, "high": 10, "critical": 15}.items())
+@pytest.mark.parametrize(
+    ("name", "number"), {"low": -10, "normal": 0, "medium": 5, "high": 10, "critical": 15}.items()
+)
 def test_a_priority_can_be_given_by_kues_name(name: str, number: int) -> None:
     job = job_of(put_one())
     assert job.set_priority(name).priority == number

@@ -334,7 +334,7 @@ class Life(RuleBasedStateMachine):
             found += self.active_of(self.hands[who])
             self.drop_ghosts(self.hands[who])
         turn = rescue()
-        assert set(texts(turn.rescued)) == {job.key for job in found if not job.is_marked}
+        assert set(texts(turn)) == {job.key for job in found if not job.is_marked}
         for job in sorted(found, key=age, reverse=True):
             if job.is_marked:
                 self.finish(job, State.CANCELLED)
@@ -410,7 +410,11 @@ class Life(RuleBasedStateMachine):
         ):
             self.ask_one(verb, key, priority)
 
-    @rule(verb=st.sampled_from(["cancel", "remove"]), seed=st.integers(0, 9), share=st.sampled_from([0.3, 0.6, 0.9]))
+    @rule(
+        verb=st.sampled_from(["cancel", "remove"]),
+        seed=st.integers(0, 9),
+        share=st.sampled_from([0.3, 0.6, 0.9]),
+    )
     def ask_many(self, verb: str, seed: int, share: float) -> None:
         """So many leave the waiting lists that these are compacted, one slice a leave."""
         line = [key for keys in self.waiting.values() for key in keys]
