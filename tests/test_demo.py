@@ -36,13 +36,21 @@ def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "KUE_", "SHOP_"))
     }
     environment |= {"SHOP_VAR": str(folder), "KUE_PREFIX": f"demo-{os.getpid()}", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
+    demo = subprocess.Popen(
         [sys.executable, str(MANAGE), "demo", *arguments],
         env=environment,
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=SECONDS,
     )
+    try:
+        out, err = demo.communicate(timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        demo.terminate()  # so that it ends what it has started
+        out, err = demo.communicate()
+        err += f"\n(It took longer than {SECONDS} s.)"
+    return subprocess.CompletedProcess(demo.args, demo.returncode, out, err)
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -36,7 +36,7 @@ def announce(order: Order, partners: tuple[str, ...] = PARTNERS) -> list[Job]:
     queue="webhooks",
     attempts=4,
     backoff=Backoff.exponential(0.5, max=60, jitter=0.2),
-    timeout=2,
+    timeout=10,
     title="Delivery {delivery_id}",
 )
 async def deliver(delivery_id: int) -> int:

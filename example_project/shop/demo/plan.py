@@ -22,7 +22,8 @@ from shop.demo.servers import CARD_DECLINED, CARD_REPLY_LOST, GREYLISTED, NOBODY
 from storefront.models import Order
 from video.jobs import transcode
 from video.models import Clip
-from webhooks.jobs import announce
+from webhooks.jobs import announce, deliver
+from webhooks.models import Delivery
 
 PATIENCE = 4  # seconds that delayed jobs wait
 NEWSLETTERS = 24
@@ -146,7 +147,6 @@ class Plan:
         troubled: dict[str, dict[str, Any]] = {
             "flaky": {"runs": 3},  # 503, 503, 200
             "busy": {"runs": 2},  # 429 with Retry-After, 200
-            "slow": {"runs": 2},  # no answer in time, 200
             "moved": {"ends": "failed", "because": "moved refuses it: 404"},
             "strict": {"ends": "failed", "because": "strict refuses it: 422"},
             "down": {"ends": "failed", "because": "503", "runs": 4},  # all its attempts
@@ -154,6 +154,8 @@ class Plan:
         for partner, expected in troubled.items():
             for job in announce(self.paid_orders[0], (partner,)):
                 self.add(job, **expected)
+        slow = Delivery.objects.create(order=self.paid_orders[0], partner="slow")
+        self.add(deliver.using(timeout=2).enqueue(slow.pk), runs=2)  # no answer in time, 200
 
     # ── How it goes ───────────────────────────────────────────────────────────────────────────────
 
