@@ -1,0 +1,104 @@
+"""What the documentation says is so: its code runs, its links lead somewhere, its diagram is the table's."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from django_kue import states
+from tests.run_page import MARKS, ROOT, Block, blocks
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "example_project/README.md"]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def has_code(page: Path) -> bool:
+    return any(block.is_run or block.what in ("file", "settings") for block in blocks(page))
+
+
+def every_block() -> Iterator[tuple[Path, Block]]:
+    return ((page, block) for page in PAGES for block in blocks(page))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if has_code(page)], ids=name_of)
+def test_the_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-m", "tests.run_page", str(page), str(tmp_path)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        output, _ = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):  # most often it's over, and its worker too
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, output
+
+
+def test_the_readme_and_the_tutorial_are_among_the_pages_that_run() -> None:
+    run = {name_of(page) for page in PAGES if has_code(page)}
+
+    assert {"README.md", "docs/tutorial/first-job.md"} <= run
+
+
+def test_every_mark_is_one_that_is_understood() -> None:
+    unknown = [
+        (name_of(page), block.line, block.what)
+        for page, block in every_block()
+        if block.what not in ("", *MARKS)
+    ]
+
+    assert unknown == []
+
+
+def test_what_is_not_run_says_why() -> None:
+    silent = [
+        (name_of(page), block.line)
+        for page, block in every_block()
+        if block.what == "not run" and not block.detail
+    ]
+
+    assert silent == []
+
+
+@pytest.mark.parametrize("page", PAGES + OTHERS, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    dead = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+
+    assert dead == []
+
+
+@pytest.mark.parametrize("folder", ["tutorial", "how-to", "reference", "explanation", "decisions"])
+def test_every_page_is_in_its_folders_index(folder: str) -> None:
+    index = (ROOT / "docs" / folder / "index.md").read_text("utf-8")
+    pages = [page.name for page in (ROOT / "docs" / folder).glob("*.md") if page.name != "index.md"]
+
+    assert [page for page in pages if f"({page})" not in index] == []
+
+
+def test_the_diagram_is_drawn_from_the_table_of_moves() -> None:
+    [diagram] = [
+        block.code for block in blocks(ROOT / "docs/explanation/lifecycle.md") if block.language == "mermaid"
+    ]
+
+    assert diagram == f"{states.mermaid()}\n", "put states.mermaid() into docs/explanation/lifecycle.md"
+
+
+def test_the_page_tells_of_every_move_and_every_state() -> None:
+    text = (ROOT / "docs/explanation/lifecycle.md").read_text("utf-8")
+
+    assert [name for name in states.MOVES if f"| {name} |" not in text] == []
+    assert [state for state in states.State if f"**{state}**" not in text] == []
