@@ -67,7 +67,7 @@ def _definition(name: str) -> JobFunction[Any, Any]:
 def _hint(name: str) -> str:
     known = [function.name for function in registry.functions()]
     same_end = [full for full in known if full.rpartition(".")[2] == name.rpartition(".")[2]]
-    close = same_end or get_close_matches(name, known, 2, 0.8)
+    close = same_end or get_close_matches(name, known, 1, 0.8)
     if close:
         return f" Did you mean {' or '.join(close)}?"
     if known:

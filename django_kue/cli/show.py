@@ -119,7 +119,8 @@ def _timeline(screen: Screen, job: Job, runs: list[Run]) -> None:
 def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]:
     yield job.created_at, "enqueued", ""
     for run in runs:
-        if run.finished_at != job.finished_at:  # the last run is told below
+        is_the_end = run is runs[-1] and run.outcome != "retried" and run.finished_at == job.finished_at
+        if not is_the_end:  # that is told below
             yield run.finished_at, Painted(f"run {run.attempt} {run.outcome}", "WARNING"), _note(run)
     if job.run_at is not None and job.state is State.DELAYED:
         yield job.run_at, "due", ""

@@ -78,7 +78,7 @@ def _undeclared(queue: QueueOverview) -> Iterator[Finding]:
 
 def _paused(queue: QueueOverview) -> Iterator[Finding]:
     if queue.paused_since is not None:
-        ago = span((datetime.now(UTC) - queue.paused_since).total_seconds())
+        ago = span(max(0.0, (datetime.now(UTC) - queue.paused_since).total_seconds()))
         yield Finding(
             Level.WARNING,
             "queue.paused",

@@ -1,0 +1,31 @@
+"""``docs/reference/command-line.md`` tells of everything that there is."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from django_kue import doctor
+from django_kue.management.commands.kue import SUBCOMMANDS
+from tests.test_cli.hands import ROOT
+
+PAGE = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
+
+
+def test_the_page_has_every_command_and_every_option() -> None:
+    missing = []
+    for subcommand in SUBCOMMANDS.values():
+        parser = argparse.ArgumentParser(add_help=False)
+        subcommand.add_arguments(parser)
+        flags = [flag for action in parser._actions for flag in action.option_strings[:1]]
+        missing += [word for word in (f"`{subcommand.name}", *flags) if word not in PAGE]
+    assert missing == []
+
+
+def test_the_page_has_every_finding() -> None:
+    rooms = Path(doctor.__file__).parent.glob("*.py")
+    source = "".join(room.read_text("utf-8") for room in rooms)
+    codes = set(re.findall(r'"((?:settings|redis|worker|queue|job)\.[a-z_]+)"', source))
+    assert len(codes) > 15
+    assert [code for code in sorted(codes) if f"`{code}`" not in PAGE] == []
