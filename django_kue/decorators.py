@@ -15,14 +15,13 @@ from django_kue.conf import QueueSettings, settings
 from django_kue.context import JobContext, current_job
 from django_kue.jobs import Job
 from django_kue.options import DECORATOR, USING, JobOptions, Options, UsingOptions, effective, read, to_store
+from django_kue.redaction import redacted
 from django_kue.signatures import Signature, Template
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 Item = tuple[Any, ...] | Mapping[str, Any]  # positional or keyword arguments of one job
-
-REDACTED = "•••"
 
 
 class JobFunction(Generic[P, R]):
@@ -135,9 +134,7 @@ class JobFunction(Generic[P, R]):
         if template is None:
             return self.name
         values = self.signature.bound(args, kwargs)
-        return template.render(
-            {name: REDACTED if _is_secret(name) else values[name] for name in template.fields}
-        )
+        return template.render({name: redacted(name, values[name]) for name in template.fields})
 
     def option(self, name: str, queue: str) -> Any:
         """What ``@job`` says about an option, or else the queue's setting."""
@@ -226,7 +223,3 @@ def _check_search_keys(options: Options, signature: Signature) -> None:
         if name not in signature.names:
             known = ", ".join(signature.names) or "none"
             raise ValueError(f"search_keys: {name!r} isn't an argument; there are {known}")
-
-
-def _is_secret(name: str) -> bool:
-    return any(word in name.lower() for word in settings.REDACT)

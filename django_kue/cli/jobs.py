@@ -11,9 +11,9 @@ from django_kue.cli import arguments
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
 from django_kue.cli.tables import Cell, Column, Dotted, Painted
+from django_kue.display import shown_arguments, shown_result
 from django_kue.jobs import Job
 from django_kue.queue import Queue, queues
-from django_kue.redaction import shown_arguments, shown_result
 from django_kue.states import State
 from django_kue.words import NONE, ago, many, span
 

@@ -15,8 +15,8 @@ from django_kue.cli.jobs import ROLES, as_json
 from django_kue.cli.screen import Screen, as_text
 from django_kue.cli.tables import Cell, Column, Painted
 from django_kue.cli.text import lines, one_line
+from django_kue.display import shown_arguments, shown_result
 from django_kue.jobs import Job, JobError, LogLine, Run
-from django_kue.redaction import shown_arguments, shown_result
 from django_kue.states import State
 from django_kue.words import NONE, ago, clock, span
 

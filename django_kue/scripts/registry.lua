@@ -6,7 +6,7 @@
 -- KEYS: queues workers pulses orders
 -- @include lib/clock
 if name ~= '' then redis.call('SADD', queues, name) end
-if worker ~= '' then redis.call('HSET', orders, worker, order) end
+if worker ~= '' and redis.call('HEXISTS', workers, worker) == 1 then redis.call('HSET', orders, worker, order) end
 return {
   redis.call('SMEMBERS', queues), redis.call('HGETALL', workers),
   redis.call('ZRANGE', pulses, 0, -1, 'WITHSCORES'), now,

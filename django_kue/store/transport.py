@@ -15,7 +15,14 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from django.core.signals import setting_changed
-from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import (
+    ConnectionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 
 from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
@@ -24,7 +31,8 @@ from django_kue.store.calls import Call, pack
 
 T = TypeVar("T")
 
-NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError)
+# RedisClusterException, of a cluster that's away, is no RedisError.
+NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError, RedisClusterException)
 # Redis answers, but not yet, not here or not now: the same call may succeed later.
 TRANSIENT = re.compile(
     r"\b(LOADING|READONLY|MISCONF|NOREPLICAS|BUSY|OOM|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK"
@@ -134,7 +142,10 @@ class ClusterLink:
         return [_tried(call, self._run(call)) for call in calls]
 
     def command(self, *words: bytes) -> Any:
-        return self._try(lambda client: client.execute_command(*words))
+        texts = [word.decode() for word in words]  # redis-py looks its policies up by text
+        return self._try(
+            lambda client: client.execute_command(*texts, target_nodes=client.get_default_node())
+        )
 
     def is_cut(self) -> bool:
         """redis-py's client looks after its connections itself."""
