@@ -14,6 +14,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import django
+
 PROJECT = Path(__file__).resolve().parent.parent
 # Beside the code in most projects. Here all that's made has a folder of its own; an embedded Redis keeps its
 # files in BASE_DIR, too.
@@ -96,10 +98,16 @@ MEDIA_ROOT = BASE_DIR / "media"
 MEDIA_URL = "/media/"
 STATIC_URL = "/static/"
 
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-EMAIL_HOST = "127.0.0.1"
-EMAIL_PORT = int(os.environ.get("SHOP_SMTP_PORT", "8025"))
-EMAIL_TIMEOUT = 10
+SMTP_PORT = int(os.environ.get("SHOP_SMTP_PORT", "8025"))
+if django.VERSION >= (6, 1):
+    MAILERS = {
+        "default": {
+            "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+            "OPTIONS": {"host": "127.0.0.1", "port": SMTP_PORT, "timeout": 10},
+        },
+    }
+else:
+    EMAIL_HOST, EMAIL_PORT, EMAIL_TIMEOUT = "127.0.0.1", SMTP_PORT, 10
 DEFAULT_FROM_EMAIL = "Kue & Co. <shop@shop.example>"
 
 SITE_URL = os.environ.get("SHOP_SITE_URL", "http://127.0.0.1:8000")

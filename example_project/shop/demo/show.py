@@ -18,7 +18,7 @@ from shop.demo import data
 from shop.demo.crash import Crash
 from shop.demo.customer import Customer
 from shop.demo.plan import Plan
-from shop.demo.processes import ManagePy, wait_for
+from shop.demo.processes import DemoError, ManagePy, wait_for
 from shop.demo.screen import FAINT, GREEN, RED, Screen
 from shop.demo.servers import HOST, MailServer, PartnerServer, free_port
 from shop.demo.verify import Scene, Verdict, verdicts
@@ -97,7 +97,7 @@ def work(
     plan = Plan()
     filmed = plan.heavy_work(photos, broken, clip, data.SALES)
     crash = Crash(plan, filmed, worker.process.pid)
-    scene = Scene(plan, mail, partners, customer, crash)
+    scene = Scene(plan, mail, partners, customer, crash, deadline=time.monotonic() + LONGEST)
     watch(screen, scene, worker, until=lambda: crash.is_healed or filmed.job.is_finished)
 
     screen.heading("Many small jobs: mail, orders, webhooks, and a customer on the page")
@@ -106,7 +106,11 @@ def work(
         enqueue()
         watch(screen, scene, worker, until=lambda: True)  # one look
     watch(screen, scene, worker, until=lambda: visit.done() and plan.is_over)
-    visit.result()  # raises what went wrong for the customer
+    customer.leave()
+    try:
+        visit.result()
+    except httpx.HTTPError as error:
+        raise DemoError(f"The page failed the customer: {error}\n{site.last_lines()}") from error
     return scene
 
 
@@ -115,8 +119,7 @@ def watch(screen: Screen, scene: Scene, worker: ManagePy, *, until: Callable[[],
 
     What hasn't ended by then is for the checks to report.
     """
-    deadline = time.monotonic() + LONGEST
-    while time.monotonic() < deadline:
+    while time.monotonic() < scene.deadline:
         screen.tell(scene.plan.refresh())
         worker.check()
         if scene.crash.happens_now():

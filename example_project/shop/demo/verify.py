@@ -44,6 +44,7 @@ class Scene:
     partners: PartnerServer
     customer: Customer
     crash: Crash
+    deadline: float  # on time.monotonic(): what hasn't ended by then is late
 
 
 class Wrong(Exception):
