@@ -28,8 +28,8 @@ class Row(NamedTuple):
 def _row(reply: list[Any]) -> Row:
     key, state, record, lease, score, outcome, progress, last_run, marked = reply
     return Row(
-        key.decode(errors="backslashreplace"), State(state.decode()), record, lease, int(float(score)) if score else None,
-        outcome, progress, last_run, marked == 1,
+        key.decode(errors="backslashreplace"), State(state.decode()), record, lease,
+        int(float(score)) if score else None, outcome, progress, last_run, marked == 1,
     )  # fmt: skip
 
 
