@@ -122,7 +122,7 @@ def test_a_redis_that_refuses_writes_is_an_error(
 def test_a_real_replica_is_told(tmp_path: Path) -> None:
     port = free_port()
     process = start_redis(
-        port, str(tmp_path), "--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "yes"
+        port, str(tmp_path), "--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "yes"
     )
     try:
         with override_settings(KUE={"REDIS": f"redis://127.0.0.1:{port}/0"}):
