@@ -108,7 +108,7 @@ if django.VERSION >= (6, 1):
     }
 else:
     EMAIL_HOST, EMAIL_PORT, EMAIL_TIMEOUT = "127.0.0.1", SMTP_PORT, 10
-DEFAULT_FROM_EMAIL = "Kue & Co. <shop@shop.example>"
+DEFAULT_FROM_EMAIL = "Kue and Company <shop@shop.example>"
 
 SITE_URL = os.environ.get("SHOP_SITE_URL", "http://127.0.0.1:8000")
 PARTNER_URL = os.environ.get("SHOP_PARTNER_URL", "http://127.0.0.1:8026")

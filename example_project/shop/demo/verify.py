@@ -60,8 +60,11 @@ class Verdict(NamedTuple):
 
 def expect(found: object, wanted: object, what: str) -> None:
     """Raises Wrong when the two differ."""
-    if found != wanted:
-        raise Wrong(f"{what}: expected {wanted}, found {found}")
+    if found == wanted:
+        return
+    if isinstance(found, set | Counter) and isinstance(wanted, set | Counter):
+        raise Wrong(f"{what}: missing {wanted - found or 'none'}, not expected {found - wanted or 'none'}")
+    raise Wrong(f"{what}: expected {wanted}, found {found}")
 
 
 def verdicts(scene: Scene) -> Iterator[Verdict]:
