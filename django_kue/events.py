@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from django_kue.errors import JobDoesNotExist, JobFailed, StoreUnavailable
 from django_kue.jobs import Job, JobError, _attempts, failure_of, moment
 from django_kue.states import State
 from django_kue.store import Subscription, moves, send
+
+logger = logging.getLogger("django_kue")
 
 RENEW = 3.0  # seconds; a listener that's gone is forgotten after three of these
 
@@ -70,15 +73,15 @@ def of_job(job: Job, timeout: float | None) -> Iterator[Event]:
     """See :meth:`Job.events`."""
     deadline = _deadline(timeout)
     with _listening([job.queue]) as events:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not job.refresh().is_finished:
             for event in events(min(RENEW, max(0.0, deadline - time.monotonic()))):
                 if event.job and event.job.id == job.id:
                     yield event
                     deadline = _deadline(timeout)
                     if event.name in _LAST:
                         return
-            if job.refresh().is_finished:
-                return
+                if time.monotonic() >= deadline:  # others' events don't count
+                    break
 
 
 def wait_for(job: Job, timeout: float | None) -> Any:
@@ -152,10 +155,21 @@ def _listening(queues: Sequence[str]) -> Iterator[Any]:
 
 
 def _events_in(queue: str, message: bytes) -> Iterator[Event]:
-    at, items = json.loads(message)
-    for name, key, function, text in items:
-        job = _reference(queue, key, function, _STATES[name]) if key else None
-        yield Event(name, job, queue, moment(at), _data_of(name, text))
+    try:
+        at, items = json.loads(message)
+        events = [_event(queue, moment(at), *item) for item in items]
+    except (ValueError, TypeError, LookupError):
+        logger.warning("a message on the events channel of %s can't be read: %.200r", queue, message)
+        return
+    yield from events
+
+
+def _event(queue: str, at: datetime, name: str, key: str, function: str, text: str) -> Event:
+    data = _data_of(name, text)
+    if not key:
+        return Event(name, None, queue, at, data)
+    state = State.WAITING if name == "retrying" and not data["delay"] else _STATES[name]
+    return Event(name, _reference(queue, key, function, state), queue, at, data)
 
 
 def _reference(queue: str, key: str, function: str, state: State) -> Job:
