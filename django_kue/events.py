@@ -14,9 +14,9 @@ from typing import Any
 from django_kue import codecs, ids, registry, signals
 from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist, JobFailed, StoreUnavailable
-from django_kue.jobs import Job, JobError, _attempts, failure_of, moment
+from django_kue.jobs import Job, JobError, _attempts, ended, failure_of, moment
 from django_kue.states import State
-from django_kue.store import Subscription, moves, send
+from django_kue.store import Subscription, ask, moves, reads, send
 
 logger = logging.getLogger("django_kue")
 
@@ -98,7 +98,7 @@ def wait_for(job: Job, timeout: float | None) -> Any:
 
 def _wait_once(job: Job, deadline: float) -> Any:
     with _listening([job.queue]) as events:
-        job = job.refresh()
+        job = _now(job)
         while not job.is_finished:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -108,10 +108,21 @@ def _wait_once(job: Job, deadline: float) -> Any:
                     return _result_of(event)
                 if time.monotonic() >= deadline:
                     break
-            job = job.refresh()  # an event may have been missed
+            job = _now(job)  # an event may have been missed
     if job.state is not State.COMPLETED:
         raise failure_of(job)
     return job.result
+
+
+def _now(job: Job) -> Job:
+    """The job as it is; one that wasn't kept, as it ended, for some seconds after that."""
+    try:
+        return job.refresh()
+    except JobDoesNotExist:
+        outcome = ask(reads.farewell(job.queue, job.key))
+        if not outcome:
+            raise
+        return ended(job, outcome)
 
 
 def _result_of(event: Event) -> Any:

@@ -146,6 +146,9 @@ class Job:
         """True when it's completed, failed or cancelled."""
         return self.state.is_finished
 
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def __str__(self) -> str:
         return f"{self.title} ({self.id}, {self.state})"
 
@@ -372,7 +375,7 @@ def _attempts(name: str, queue: str, options: Mapping[str, Any]) -> int:
 
 
 # What foreign or corrupt data raise when they're read: a page shows such a job as far as it can be read.
-_FOREIGN = (ValueError, TypeError, LookupError)
+_FOREIGN = (ValueError, TypeError, LookupError, OverflowError)
 
 
 def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any]:
@@ -393,7 +396,7 @@ def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any
         "_options": options,
         "_arguments": record.arguments,
     }
-    for fields_of in (_fields_of_progress, _fields_of_run, _fields_of_outcome):
+    for fields_of in (_fields_of_progress, _fields_of_run, _fields_of_end):
         with suppress(*_FOREIGN):
             fields |= fields_of(row)
     if row.outcome.startswith(b"c"):
@@ -420,10 +423,18 @@ def _fields_of_run(row: reads.Row) -> dict[str, Any]:
     return fields
 
 
-def _fields_of_outcome(row: reads.Row) -> dict[str, Any]:
-    if not row.state.is_finished:
-        return {}
-    letter, finished, started, worker, text = row.outcome.split(b"|", 4)
+def _fields_of_end(row: reads.Row) -> dict[str, Any]:
+    return _fields_of_outcome(row.outcome) if row.state.is_finished else {}
+
+
+def ended(job: Job, outcome: bytes) -> Job:
+    """A job as it ended, by its stored outcome."""
+    state = {b"c": State.COMPLETED, b"f": State.FAILED}.get(outcome[:1], State.CANCELLED)
+    return replace(job, state=state, **_fields_of_outcome(outcome))
+
+
+def _fields_of_outcome(outcome: bytes) -> dict[str, Any]:
+    letter, finished, started, worker, text = outcome.split(b"|", 4)
     fields = {"started_at": _moment(started), "finished_at": _moment(finished), "worker": worker.decode()}
     if letter == b"c":
         return fields | {"_result": text, "progress": 100}
@@ -433,31 +444,40 @@ def _fields_of_outcome(row: reads.Row) -> dict[str, Any]:
 def _created_at(key: str) -> datetime:
     try:
         return moment(ids.created_ms(key))
-    except ValueError:  # not a key of ours
+    except (ValueError, OverflowError):  # not a key of ours
         return moment(0)
 
 
 def _log_lines(lines: list[bytes]) -> list[LogLine]:
-    pairs = (line.split(b"|", 1) for line in lines)
-    return [LogLine(moment(at), text.decode(errors="replace")) for at, text in pairs]
+    return [_log_line(line) for line in lines]
+
+
+def _log_line(line: bytes) -> LogLine:
+    at, _, text = line.partition(b"|")
+    try:
+        return LogLine(moment(at), text.decode(errors="replace"))
+    except _FOREIGN:
+        return LogLine(moment(0), line.decode(errors="replace"))
 
 
 def _runs(texts: list[bytes]) -> list[Run]:
-    runs = []
-    for attempt, text in enumerate(texts, 1):
+    return [_run(attempt, text) for attempt, text in enumerate(texts, 1)]
+
+
+def _run(attempt: int, text: bytes) -> Run:
+    try:
         outcome, started, finished, delay, worker, error = text.split(b"|", 5)
-        runs.append(
-            Run(
-                attempt,
-                _moment(started),
-                moment(finished),
-                worker.decode(),
-                outcome.decode(),
-                JobError.from_text(error),
-                int(delay) / 1000,
-            )
+        return Run(
+            attempt,
+            _moment(started),
+            moment(finished),
+            worker.decode(),
+            outcome.decode(),
+            JobError.from_text(error),
+            int(delay) / 1000,
         )
-    return runs
+    except _FOREIGN:
+        return Run(attempt, None, moment(0), "", "unreadable", JobError.from_text(text), 0)
 
 
 def failure_of(job: Job) -> JobFailed:

@@ -32,6 +32,7 @@ QUEUE_KEYS = {
     "unique": "u",  # hash   hash of a unique key → key of the job that holds it, by its state
     "locks": "ul:",  # string one a unique key that is held for a time → key
     "search": "s:",  # set    one a search key's value
+    "farewells": "by:",  # string outcome of a job that isn't kept, for a moment: who waits reads it
     "forward": "fw:",  # string key of a duplicate → key of the first
     "senders": "n:",  # string one a sending connection: the number of its last send
     "flags": "h",  # hash   paused, ev (somebody listens until), pulse (last rescue), trim cursors

@@ -51,7 +51,7 @@ MOVES: dict[str, Move] = {
     "release": _move({S.ACTIVE}, S.WAITING),  # the worker stops, or is dead
     "requeue": _move({S.FAILED, S.COMPLETED, S.CANCELLED}, S.WAITING),
     "cancel": _move({S.WAITING, S.DELAYED, S.ACTIVE}, S.CANCELLED),
-    "expire": _move({S.WAITING, S.DELAYED}, S.CANCELLED),
+    "expire": _move({S.WAITING}, S.CANCELLED),  # found out when it would be claimed
     "remove": _move(set(S)),
 }
 

@@ -62,6 +62,11 @@ def counts(queue: str) -> Call[dict[str, int]]:
     return call("counts", queue, read=lambda reply: dict(zip(map(str, STATES), reply, strict=True)))
 
 
+def farewell(queue: str, key: str) -> Call[bytes]:
+    """The outcome of a job that wasn't kept, for some seconds after its end; or nothing."""
+    return call("farewell", queue, key)
+
+
 class Oldest(NamedTuple):
     now_ms: int
     waiting: list[tuple[str, bytes]]  # key and record of the first of each priority

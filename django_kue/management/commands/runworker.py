@@ -16,6 +16,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import autoreload
 
 from django_kue.conf import settings
+from django_kue.errors import StoreUnavailable
+from django_kue.queue import get_queue
 from django_kue.worker import WorkerOptions, supervise
 from django_kue.worker.supervisor import die_with_parent
 
@@ -69,9 +71,9 @@ class Command(BaseCommand):
         }
         try:
             for name in queues:
-                settings.queue(name)
+                get_queue(name)  # one that's not declared any more may still have jobs
             return WorkerOptions(queues=queues, **given)
-        except (LookupError, ValueError) as error:
+        except (LookupError, ValueError, StoreUnavailable) as error:
             raise CommandError(str(error)) from error
 
 

@@ -1,7 +1,7 @@
 -- The end of a job: its outcome is stored, its unique key let go, and its state's shelf trimmed.
 -- Retention is `count ms` for completed, failed and cancelled; a job with its own keep has its
 -- own time and doesn't count towards the queue's.
--- KEYS: jobs outcomes completed failed cancelled kept_completed kept_failed kept_cancelled flags totals stats
+-- KEYS: jobs outcomes farewells completed failed cancelled kept_completed kept_failed kept_cancelled flags totals stats
 -- @include lib/clock
 -- @include lib/erase
 local shelves = { completed = completed, failed = failed, cancelled = cancelled }
@@ -72,7 +72,8 @@ local function count_up(state, count, work_ms)
   if redis.call('HINCRBY', hour, field, count) == count then redis.call('EXPIRE', hour, 90000) end
 end
 
--- `keep` is '' (the queue's), or ms; '0' forgets the job at once.
+-- `keep` is '' (the queue's), or ms; '0' forgets the job at once, but for its outcome, which stays for
+-- a moment: somebody who enqueued it may be about to wait for it.
 local function finish(state, key, record, outcome, keep, retention)
   local head = head_of(record)
   local claim = token(head, 'u')
@@ -82,6 +83,7 @@ local function finish(state, key, record, outcome, keep, retention)
     if mode ~= 't' and not string.find(mode, letter, 1, true) then release_unique(key, head) end
   end
   if keep == '0' then
+    redis.call('SET', farewells .. key, outcome, 'EX', 10)
     erase({ key })
     return
   end
