@@ -76,8 +76,9 @@ class Run:
         return self.record.name if self.record else "(unreadable)"
 
     @property
-    def is_suspect(self) -> bool:
-        return self.record is not None and "z" in self.record.head
+    def suspicion(self) -> int:
+        """How often it was among those that ran when their process died; 0: it's no suspect."""
+        return int(self.record.head.get("z", 0)) if self.record else 0
 
     @property
     def started_ms(self) -> int:
@@ -182,6 +183,7 @@ def load(run: Run) -> Outcome | None:
             run.rules = _plain_rules(definition, run.queue)
         if record.head:
             run.attempt = int(record.head.get("m", 0)) + 1
+            int(record.head.get("z", 0))  # raises here if it's no number, not later
         return None
     except records.NewerRecord:
         return PARKED

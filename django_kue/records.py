@@ -8,7 +8,7 @@ p     priority, left out when 0
 m     runs that ended in failure
 s     seat: the entry ``key~seat`` of a waiting list is this job's, no other is
 c     crashes: how often its run killed its process
-z     suspect: it was in the hands of a worker that died with nobody to blame
+z     suspect: how often it was in the hands of a worker that died with nobody to blame
 y     a suspect whose run has started
 n     parked: the last worker that saw it doesn't know its function
 e     Unix ms after which it's not worth starting

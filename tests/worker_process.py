@@ -74,7 +74,7 @@ class WorkerProcess:
     def __exit__(self, *exc: object) -> None:
         self.end()
         if exc[0] is not None:
-            sys.stderr.write(f"── log of the worker ──\n{self.log[-20_000:]}")
+            sys.stderr.write(f"── log of the worker ──\n{self.log[-3_000:]}")
         self._path.unlink(missing_ok=True)
 
     def end(self) -> None:
@@ -234,3 +234,13 @@ def counts(queue: str = "default") -> dict[str, Any]:
     from django_kue import get_queue
 
     return {str(state): count for state, count in get_queue(queue).counts().items() if count}
+
+
+def is_well(queue: str) -> bool:
+    """Whether all of a queue's keys agree. With a worker at work, ask until it is."""
+    from tests.audit import audit
+
+    try:
+        return audit(queue) == []
+    except KeyError:  # a key went while it was looked at
+        return False

@@ -7,7 +7,7 @@ is stuck, or dead. Times are ``time.monotonic()``, which all processes of a host
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
@@ -15,9 +15,12 @@ _COUNT = Struct("<Q")  # jobs done
 _QUEUE = Struct("<Qdd")  # leases held, valid until: by the child's claims, by the supervisor's beats
 _HELD = Struct("<Q")
 _TIME = Struct("<d")
-_SLOT = Struct("<BH22sdd")  # free, busy or suspect; queue; key; started; must be over by (0: no limit)
+_SLOT = Struct("<BH22sdd")  # free, or 1 + suspicion; queue; key; started; must be over by (0: no limit)
 
-FREE, BUSY, SUSPECT = 0, 1, 2
+FREE, BUSY = 0, 1
+
+ALONE = 1.0  # seconds that a process takes nothing more after a suspect's start
+NOTORIOUS = 3  # suspicions with which a run is alone to its end
 
 
 class Busy(NamedTuple):
@@ -25,7 +28,7 @@ class Busy(NamedTuple):
 
     queue: str
     key: bytes
-    is_suspect: bool
+    suspicion: int  # how often it was among those that ran when their process died
     started: float
     deadline: float  # 0: none
 
@@ -44,12 +47,21 @@ class Board:
     # ── by the child ──
 
     def begin(
-        self, slot: int, queue: str, key: bytes, started: float, deadline: float, is_suspect: bool
+        self, slot: int, queue: str, key: bytes, started: float, deadline: float, suspicion: int
     ) -> None:
         _SLOT.pack_into(
             self._memory, self._slots_at + _SLOT.size * slot,
-            SUSPECT if is_suspect else BUSY, self._number[queue], key, started, deadline,
+            BUSY + min(suspicion, 100), self._number[queue], key, started, deadline,
         )  # fmt: skip
+
+    def blame(self, runs: Iterable[tuple[str, bytes, float, int]]) -> None:
+        """Put runs into free slots again, as far as there are some: the process dies of one of them."""
+        free = (slot for slot in range(self._slots) if self._state(slot) == FREE)
+        for slot, (queue, key, started, suspicion) in zip(free, runs, strict=False):
+            self.begin(slot, queue, key, started, 0.0, suspicion)
+
+    def _state(self, slot: int) -> int:
+        return self._memory[self._slots_at + _SLOT.size * slot]
 
     def end(self, slot: int) -> None:
         self._memory[self._slots_at + _SLOT.size * slot] = FREE
@@ -91,7 +103,7 @@ class Board:
                 self._memory, self._slots_at + _SLOT.size * slot
             )
             if state != FREE:
-                yield Busy(self._queues[number], key, state == SUSPECT, started, deadline)
+                yield Busy(self._queues[number], key, state - BUSY, started, deadline)
 
     def close(self) -> None:
         self._memory.close()

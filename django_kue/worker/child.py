@@ -26,13 +26,15 @@ from django_kue.states import State
 from django_kue.store import moves
 from django_kue.worker import joblog
 from django_kue.worker.board import Board
-from django_kue.worker.fetch import Fetcher
+from django_kue.worker.fetch import GUTTED, Fetcher
 from django_kue.worker.options import WorkerOptions
 
 logger = logging.getLogger("django_kue.worker")
 
 # Exit codes, for the supervisor. Not 0: a job's os._exit(0) isn't an orderly end.
 STOPPED, BURST_OVER, REPLACE_ME, ORPHANED = 50, 51, 52, 53
+__all__ = ["BURST_OVER", "GUTTED", "ORPHANED", "REPLACE_ME", "STOPPED", "Child", "main"]
+
 TICK = 0.1  # seconds between looks at the clock and at memory
 
 
@@ -57,6 +59,7 @@ class Child:
         self._unread = b""
         self._fetcher = Fetcher(owner, options, board)
         self._exit_code = STOPPED
+        self._folder = os.getcwd()
         signal.signal(signal.SIGTERM, lambda *_: self._fetcher.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to handle
 
@@ -78,6 +81,7 @@ class Child:
             self._fetcher.run()
         except BaseException:
             logger.critical("the fetch loop broke; this process is replaced", exc_info=True)
+            self._fetcher.blame_if_gutted()
             os._exit(REPLACE_ME)
 
     def _consider_retiring(self) -> None:
@@ -89,14 +93,28 @@ class Child:
             logger.info("process %d has grown over %d MiB and is replaced", os.getpid(), options.max_memory)
             self._exit_code = REPLACE_ME
             fetcher.stop()
+        if self._exit_code == STOPPED and not self._is_in_place():
+            logger.error("a job changed the working folder of process %d, which is replaced", os.getpid())
+            self._exit_code = REPLACE_ME
+            fetcher.stop()
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.getcwd() == self._folder
+        except FileNotFoundError:
+            return False
 
     # ── the supervisor's words: JSON, one a line ──
 
     def _hear(self) -> None:
-        ready, _, _ = select.select([self._control], [], [], TICK)
-        if not ready:
-            return
-        data = self._control.recv(65536)
+        try:
+            ready, _, _ = select.select([self._control], [], [], TICK)
+            if not ready:
+                return
+            data = self._control.recv(65536)
+        except (OSError, ValueError):
+            self._fetcher.blame_if_gutted()
+            raise
         if not data:  # our supervisor is dead: nobody beats for us, others will get our jobs
             os._exit(ORPHANED)
         *lines, self._unread = (self._unread + data).split(b"\n")

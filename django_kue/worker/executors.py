@@ -209,7 +209,7 @@ class Threads:
         timeout = run.rules.timeout if run.rules else None
         slot.open(run, now + timeout if timeout else 0.0)
         self._board.begin(
-            slot.number, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.is_suspect
+            slot.number, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.suspicion
         )
         outcome: Outcome | None = None
         try:
@@ -346,7 +346,7 @@ class Loop:
                 return  # as in a thread
             timeout = run.rules.timeout if run.rules else None
             self._board.begin(
-                slot, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.is_suspect
+                slot, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.suspicion
             )
             outcome = CANCELLED if run.is_cancelled else await self._steps(run, timeout)
         except asyncio.CancelledError as error:

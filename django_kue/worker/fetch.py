@@ -23,7 +23,7 @@ from django_kue.errors import KueError, StoreError, StoreUnavailable
 from django_kue.execution import RELEASED, Outcome, Run
 from django_kue.jobs import Job
 from django_kue.store import Doorbell, Link, moves, new_link, reads
-from django_kue.worker.board import Board
+from django_kue.worker.board import ALONE, NOTORIOUS, Board
 from django_kue.worker.executors import Buffer, Loop, Threads
 from django_kue.worker.joblog import JobLog
 from django_kue.worker.options import WorkerOptions
@@ -37,6 +37,8 @@ FLUSH_ACKS = 0.002  # seconds that an outcome may wait for company while jobs ar
 FLUSH_REPORTS = 0.1
 FLOWING = 0.02  # seconds since a thread last took a job, within which fetching ahead makes sense
 LONGEST_NAP = 1.0
+
+GUTTED = 54  # exit code: a job closed or replaced this process's file descriptors
 
 
 class Planned(NamedTuple):
@@ -61,9 +63,11 @@ class Fetcher:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
+        self._pipe = pipe_at(self._wake_read)
         self._is_asleep = False
         self._is_stopping = False
         self._is_away = False  # Redis can't be reached, and that has been said
+        self._suspects: list[Run] = []  # those in hand
         self._first_ack = 0.0
         self._burst_checked_at = 0.0
         self._lost: deque[str] = deque()  # queues of which the leases are gone
@@ -114,8 +118,21 @@ class Fetcher:
         self.wake()
 
     def wake(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # full, or a job closed it: blame_if_gutted will see
             os.write(self._wake_write, b"!")
+
+    def blame_if_gutted(self) -> None:
+        """End this process if its descriptors aren't its own any more: a job closed or replaced them.
+
+        The culprit is one of the runs that ended and couldn't be told, or that are running.
+        """
+        if pipe_at(self._wake_read) == self._pipe:
+            return
+        runs = [run for queue in self._queues.values() for run in queue.acks]
+        self._board.blame(
+            (run.queue, run.key, run.started, run.suspicion) for run in runs if run.outcome is not RELEASED
+        )
+        os._exit(GUTTED)
 
     @property
     def is_idle(self) -> bool:
@@ -138,6 +155,7 @@ class Fetcher:
                 if not is_busy:
                     self._sleep()
             except StoreUnavailable as error:
+                self.blame_if_gutted()
                 failures += 1
                 self._is_dirty_all()
                 self._say_away(error)
@@ -232,7 +250,7 @@ class Fetcher:
         return None
 
     def _wants(self, queue: Served, now: float) -> int:
-        if now < queue.blocked_until:
+        if now < queue.blocked_until or now < self._alone_until(now):
             return 0
         wanted = queue.wanted(
             threads=self._options.threads,
@@ -245,6 +263,13 @@ class Fetcher:
             begun = self.done_count + sum(served.held() for served in self._queues.values())
             wanted = min(wanted, max(0, self._options.max_jobs - begun))
         return wanted
+
+    def _alone_until(self, now: float) -> float:
+        """While a suspect is tried nothing is taken beside it, so that a crash has one culprit."""
+        suspects = self._suspects = [run for run in self._suspects if run.outcome is None]
+        if any(run.suspicion >= NOTORIOUS for run in suspects):
+            return now + LONGEST_NAP
+        return max((run.fetched + ALONE for run in suspects), default=0.0)
 
     def _call(self, turn: Planned, now: float) -> Any:
         queue = turn.queue
@@ -303,10 +328,11 @@ class Fetcher:
         if not turn.keys:
             return
         claimed_ms = int(turn.lease.split(b"|", 2)[1])
+        now = time.monotonic()
         fresh_until = asked_at + settings.LEASE / 2
         runs = []
         for key, text in zip(turn.keys, turn.records, strict=True):
-            run = Run(queue.name, key, turn.lease, text, claimed_ms, asked_at)
+            run = Run(queue.name, key, turn.lease, text, claimed_ms, now)
             run.fresh_until = fresh_until
             run.reports = self.reports
             runs.append(run)
@@ -314,7 +340,8 @@ class Fetcher:
         queue.claimed(turn.lease, runs)
         self._board.set_claimed(queue.name, asked_at + settings.LEASE)
         self._board.set_held(queue.name, queue.held())
-        if runs[0].is_suspect and not self._mark_started(runs[0]):
+        self._suspects += [run for run in runs if run.suspicion]
+        if runs[0].suspicion and not self._mark_started(runs[0]):
             outcomes[0] = RELEASED
         for run, outcome in zip(runs, outcomes, strict=True):
             if outcome is not None:
@@ -484,6 +511,8 @@ class Fetcher:
     def _nap(self, now: float) -> float:
         """Seconds until there's something to do without being woken."""
         ends = [now + LONGEST_NAP]
+        if (alone_until := self._alone_until(now)) > now:
+            ends.append(alone_until)
         if self._lost:
             return 0.0
         if any(queue.acks for queue in self._queues.values()):
@@ -500,6 +529,15 @@ class Fetcher:
             if not self._is_stopping and queue.ready_at < ends[0] and self._wants(queue, now):
                 ends.append(max(queue.ready_at, queue.blocked_until))
         return min(ends) - now
+
+
+def pipe_at(descriptor: int) -> tuple[int, int] | None:
+    """What a descriptor leads to."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 _SIGNALS = {

@@ -33,7 +33,7 @@ from django_kue.errors import JobCrashed, JobTimeout, StoreError, StoreUnavailab
 from django_kue.execution import Run
 from django_kue.store import Link, moves, new_link, reads
 from django_kue.worker import child as children
-from django_kue.worker.board import Board, Busy
+from django_kue.worker.board import ALONE, NOTORIOUS, Board, Busy
 from django_kue.worker.options import WorkerOptions
 
 logger = logging.getLogger("django_kue.worker")
@@ -41,7 +41,14 @@ logger = logging.getLogger("django_kue.worker")
 TICK = 0.1  # seconds between looks at the children
 ANNOUNCE = 2.0  # seconds between heartbeats of the worker itself
 ORDERLY = (children.STOPPED, children.BURST_OVER, children.REPLACE_ME)
-RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait after so many children that died young
+RESPAWN = (
+    0.0,
+    0.1,
+    0.5,
+    1.0,
+    2.0,
+    5.0,
+)  # seconds to wait after so many children that died without having had a job
 
 
 @dataclass
@@ -208,6 +215,7 @@ class Supervisor:
         self._done_before += sibling.board.done()
         code = os.waitstatus_to_exitcode(status)
         is_orderly = code in ORDERLY and not any(sibling.board.busy())
+        has_worked = sibling.board.done() or sibling.board.held()
         if not is_orderly or sibling.board.held():
             self._graves.append(self._grave_of(sibling, code))
         if not is_orderly and not sibling.is_killed and sibling.culprit is None:
@@ -215,8 +223,8 @@ class Supervisor:
         sibling.board.close()
         if (is_orderly and code == children.BURST_OVER) or self._stop_by is not None:
             return
-        is_young = time.monotonic() - sibling.born < 2 and code != children.REPLACE_ME
-        self._young_deaths = self._young_deaths + 1 if is_young and not is_orderly else 0
+        is_stillborn = not has_worked and not is_orderly and time.monotonic() - sibling.born < 2
+        self._young_deaths = self._young_deaths + 1 if is_stillborn else 0
         delay = RESPAWN[min(self._young_deaths, len(RESPAWN) - 1)]
         self._respawn_at[sibling.number] = time.monotonic() + delay
 
@@ -242,8 +250,8 @@ class Supervisor:
     def _grave_of(self, sibling: Sibling, code: int) -> Grave:
         """Who is to blame, and what becomes of the others.
 
-        Out of time, or the only one that ran, or a suspect: that's the culprit. Of several that ran
-        nobody is blamed: they're suspects now, and will be claimed alone.
+        Out of time, or the only one that ran: that's the culprit; or the one suspect that was just
+        being tried. Of several nobody is blamed: they're suspects now, and will be tried one by one.
         """
         grave = Grave(sibling.owner, {queue: {} for queue in sibling.board.held()})
         busy = list(sibling.board.busy())
@@ -253,7 +261,7 @@ class Supervisor:
             late = sibling.culprit
             grave.queues.setdefault(late.queue, {})[late.key] = b"timeout"
             return grave
-        culprits = [one for one in busy if one.is_suspect] or (busy if len(busy) == 1 else [])
+        culprits = culprits_among(busy, time.monotonic())
         error = execution.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
         for one in busy:
             started = int((time.time() - (time.monotonic() - one.started)) * 1000)
@@ -269,7 +277,11 @@ class Supervisor:
                     key: self._timed_out(grave.owner, queue, key) if outcome == b"timeout" else outcome
                     for key, outcome in outcomes.items()
                 }
-                given_back, ended = self._link.send(moves.bury(queue, grave.owner, settled))[0]
+                try:
+                    given_back, ended = self._link.send(moves.bury(queue, grave.owner, settled))[0]
+                except StoreError as error:  # foreign data: the leases lapse by themselves
+                    logger.error("%s: a dead process's jobs can't be handed back: %s", queue, error)  # noqa: TRY400
+                    given_back = ended = []
                 del grave.queues[queue]
                 if given_back or ended:
                     logger.warning(
@@ -387,6 +399,9 @@ class Supervisor:
                 for queue in self._options.queues:
                     self._link.send(reads.registry(queue))
                 return
+            except StoreError as error:
+                logger.error("%s", error)  # noqa: TRY400 - foreign data: a queue that has some will say more
+                return
             except StoreUnavailable as error:
                 self._touch_liveness()  # it waits, and restarting it wouldn't help
                 if tries % 30 == 0:
@@ -427,8 +442,26 @@ class Supervisor:
             sibling.control.sendall(json.dumps(order).encode() + b"\n")
 
 
+def culprits_among(busy: list[Busy], now: float) -> list[Busy]:
+    """The one that its process surely died of, as far as one can be sure; else nobody.
+
+    A process takes nothing more for :data:`ALONE` after a suspect's start, and nothing at all beside
+    one that was there :data:`NOTORIOUS` times: so that at least every third death has a culprit.
+    """
+    for certain in (
+        busy,
+        [one for one in busy if one.suspicion >= NOTORIOUS],
+        [one for one in busy if one.suspicion and now - one.started < ALONE],
+    ):
+        if len(certain) == 1:
+            return certain
+    return []
+
+
 def died_of(code: int) -> str:
     """An exit code in words."""
+    if code == children.GUTTED:
+        return "a job closed or replaced its file descriptors"
     if code < 0:
         with suppress(ValueError):
             return f"killed by {signal.Signals(-code).name}"

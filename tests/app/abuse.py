@@ -152,12 +152,11 @@ def sleep_in_c(name: str) -> None:
 
 
 @job(timeout=0.05)
-def about(seconds: float, name: str, value: int) -> int:
-    """As long as its timeout, more or less; code in between that a stray exception would break."""
+def about(seconds: float, value: int) -> int:
+    """As long as its timeout, more or less."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         sum(range(20))
-    mark(name, value)
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 
 from django_kue import Backoff, get_queue
 from tests.app import abuse, jobs
-from tests.worker_process import WorkerProcess, all_finished, counts, finished, in_state, marks, wait_marks
+from tests.worker_process import WorkerProcess, all_finished, counts, finished, marks, wait_for, wait_marks
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,9 @@ def test_an_expired_job_isnt_run() -> None:
     queue = get_queue()
     queue.pause()
     job = jobs.leave.using(expires=0.05).enqueue("expired", 1)
-    late = jobs.leave.using(delay=0.1).enqueue("expired", "later")
-    in_state(late, "waiting")
+    late = jobs.leave.enqueue("expired", "later")
+    expired_at = time.time() + 0.06
+    wait_for(lambda: time.time() > expired_at)
     queue.resume()
     finished(late)
     job = finished(job)
