@@ -164,7 +164,8 @@ class Queue:
         Without signals. Returns how many went.
 
         Raises:
-            ValueError: the state isn't a finished one (waiting and delayed jobs go with :meth:`empty`).
+            ValueError: the state isn't a finished one (waiting and delayed jobs go with :meth:`empty`),
+                or the time is negative.
         """
         state = _state(state)
         if state not in FINISHED:
@@ -172,6 +173,8 @@ class Queue:
                 f"clean() takes completed, failed or cancelled, not {state}; empty() removes the rest"
             )
         seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        if not seconds >= 0:
+            raise ValueError(f"older_than is 0 or more seconds, or a timedelta, not {older_than!r}")
         before = ask(reads.facts(self.name)).now_ms - int(seconds * 1000) + 1
         gone = 0
         while removed := ask(moves.clean(self.name, state, before)):

@@ -43,7 +43,7 @@ function verbs.set_priority(key, state, record)
   changes.s = next_seat(head)
   record = with_tokens(record, changes)
   redis.call('HSET', jobs, key, record)
-  leave_waiting(token(head, 'p') or '0')
+  leave_waiting(priority_of(head))
   push_back(argument, { entry_of(key, head_of(record)) })
 end
 

@@ -18,8 +18,19 @@ from django_kue.signals import job_completed, job_failed, job_retrying, queue_pa
 from django_kue.states import State
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
-    CANCELLED, Hands, completed, completed_kept, error_text, failed, job_of, parked, put, put_one, rescue,
-    retried, wait_until,
+    CANCELLED,
+    Hands,
+    completed,
+    completed_kept,
+    error_text,
+    failed,
+    job_of,
+    parked,
+    put,
+    put_one,
+    rescue,
+    retried,
+    wait_until,
 )  # fmt: skip
 
 QUEUE = Queue("default")
@@ -64,7 +75,12 @@ def test_a_job_tells_what_it_was_made_of() -> None:
     handle = described.using(priority="high").enqueue(17, when=when)
     for one in (handle, Job.get(handle.id), handle.refresh(), QUEUE.get(handle.id)):
         assert one.id == f"default.{one.key}" == handle.id
-        assert (one.queue, one.name, one.state, one.priority) == ("default", "tests.described", State.WAITING, 10)
+        assert (one.queue, one.name, one.state, one.priority) == (
+            "default",
+            "tests.described",
+            State.WAITING,
+            10,
+        )
         assert (one.args, one.kwargs) == ((17,), {"when": when})
         assert (one.title, one.attempts, one.attempts_made) == ("Order 17", 4, 0)
         assert (one.result, one.error, one.progress, one.progress_data) == (None, None, 0, None)
@@ -89,7 +105,12 @@ def test_a_completed_job_tells_its_result_and_its_times() -> None:
     started = int(time.time() * 1000)
     hands.settle(handle.key, completed({"rows": [1, 2]}, started=started))
     done = handle.refresh()
-    assert (done.state, done.result, done.progress, done.attempts_made) == (State.COMPLETED, {"rows": [1, 2]}, 100, 1)
+    assert (done.state, done.result, done.progress, done.attempts_made) == (
+        State.COMPLETED,
+        {"rows": [1, 2]},
+        100,
+        1,
+    )
     assert done.started_at == datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=started)
     assert done.finished_at is not None
     assert done.finished_at >= done.started_at
@@ -191,7 +212,9 @@ async def test_the_async_twins_read_the_same() -> None:
 # ── waiting ──
 
 
-@pytest.mark.parametrize("outcome", [completed({"rows": 3}), completed_kept(None, {"rows": 3}), completed_kept(0, {"rows": 3})])
+@pytest.mark.parametrize(
+    "outcome", [completed({"rows": 3}), completed_kept(None, {"rows": 3}), completed_kept(0, {"rows": 3})]
+)
 def test_wait_gives_the_result_however_short_the_job_is_kept(outcome: bytes) -> None:
     key = put_one()
     hands = Hands()
@@ -212,7 +235,10 @@ def test_wait_raises_the_failure(outcome: bytes) -> None:
     key = put_one()
     hands = Hands()
     hands.take_one()
-    with in_background(lambda: hands.settle(key, outcome)), pytest.raises(JobFailed, match="no paper") as caught:
+    with (
+        in_background(lambda: hands.settle(key, outcome)),
+        pytest.raises(JobFailed, match="no paper") as caught,
+    ):
         job_of(key).wait(timeout=10)
     assert isinstance(caught.value.job, Job)
     assert caught.value.job.error is not None
@@ -289,7 +315,9 @@ async def test_await_result_is_the_twin_of_wait() -> None:
         with in_background(lambda: hands.settle(hands.take_one(), completed(7))):
             pass
 
-    result, _ = await asyncio.gather(job.await_result(timeout=10), sync_to_async(work, thread_sensitive=False)())
+    result, _ = await asyncio.gather(
+        job.await_result(timeout=10), sync_to_async(work, thread_sensitive=False)()
+    )
     assert result == 7
     with pytest.raises(TimeoutError):
         await (await sync_to_async(lambda: job_of(put_one()))()).await_result(timeout=0.05)
@@ -430,7 +458,15 @@ def test_foreign_messages_on_the_channel_harm_no_listener() -> None:
     hands.take_one()
 
     def act() -> None:
-        for message in (b"", b"\xff\xfe", b"{}", b"[1]", b'["1", [["what", "x", "y", ""]]]', b"null", b"[1, 2]"):
+        for message in (
+            b"",
+            b"\xff\xfe",
+            b"{}",
+            b"[1]",
+            b'["1", [["what", "x", "y", ""]]]',
+            b"null",
+            b"[1, 2]",
+        ):
             redis_client().publish("kue:{default}:ev", message)
         hands.settle(key, completed("still heard"))
 
@@ -465,7 +501,9 @@ def test_events_can_be_sent_again_as_signals() -> None:
             send_as_signals(event)
             if event.name == "paused":
                 break
-    retrying, done, paused, *twice = [(name, sender, kwargs) for name, sender, kwargs in got if sender or name == "paused"]
+    retrying, done, paused, *twice = [
+        (name, sender, kwargs) for name, sender, kwargs in got if sender or name == "paused"
+    ]
     assert (retrying[0], retrying[1], retrying[2]["delay"]) == ("retrying", described, 0)
     assert retrying[2]["exception"].message == "first"
     assert retrying[2]["job"].state is State.WAITING
@@ -479,6 +517,6 @@ def test_errors_in_events_are_read_as_they_were_written() -> None:
     key = put_one()
     hands = Hands()
     hands.take_one()
-    with in_background(lambda: hands.settle(key, b"f|1|" + error_text("Ä\n\"quoted\" | \\ ☃"))):
+    with in_background(lambda: hands.settle(key, b"f|1|" + error_text('Ä\n"quoted" | \\ ☃'))):
         [event] = list(job_of(key).events(timeout=10))
-    assert event.data["error"].message == "Ä\n\"quoted\" | \\ ☃"
+    assert event.data["error"].message == 'Ä\n"quoted" | \\ ☃'

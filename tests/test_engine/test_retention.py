@@ -93,7 +93,9 @@ def test_a_job_with_a_keep_of_none_is_forgotten_at_once(outcome: bytes) -> None:
     _finish(3, outcome)
     assert sum(QUEUE.counts().values()) == 0
     assert set(snapshot("default")) <= {"h", "hb", "k", "p", "tt"} | {
-        name for name in snapshot("default") if name.startswith(("n:", "t:", "by:"))  # these end by themselves
+        name
+        for name in snapshot("default")
+        if name.startswith(("n:", "t:", "by:"))  # these end by themselves
     }
     assert redis_client().hgetall("kue:{default}:tt")  # it still counts
 

@@ -4,7 +4,7 @@
 -- @include lib/record
 local modes = redis.call('HMGET', flags, 'paused', 'ev')
 local is_paused = modes[1]
-local is_heard = modes[2] and tonumber(modes[2]) > now
+local is_heard = (tonumber(modes[2] or '') or 0) > now
 local heard = {}
 
 local function emit(name, key, record, data)

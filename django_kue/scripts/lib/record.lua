@@ -13,6 +13,15 @@ local function token(head, letter)
   return string.match(',' .. head, ',' .. letter .. '([^,]*)')
 end
 
+-- A number out of a head; foreign text is 0. Scripts that stop halfway would lose jobs.
+local function number_of(head, letter)
+  return tonumber(token(head, letter) or '') or 0
+end
+
+local function priority_of(head)
+  return string.format('%d', number_of(head, 'p'))
+end
+
 -- The record with tokens set (a text) or dropped (false).
 local function with_tokens(record, changes)
   local bar = string.find(record, '|', 1, true)

@@ -4,6 +4,7 @@
 -- The key of the job that holds this claim (`hash:mode`), if it's another one than `key`.
 local function holder_of(claim, key)
   local hash, mode = string.match(claim, '^([^:]*):(.*)$')
+  if not hash then return nil end
   local holder
   if mode == 't' then
     holder = redis.call('GET', locks .. hash)
@@ -22,6 +23,7 @@ end
 
 local function hold(claim, key, ms)
   local hash, mode = string.match(claim, '^([^:]*):(.*)$')
+  if not hash then return end
   if mode == 't' then
     if ms and ms > 0 then redis.call('SET', locks .. hash, key, 'PX', ms) end
   else

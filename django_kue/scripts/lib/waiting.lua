@@ -100,5 +100,5 @@ local function leave_waiting(priority)
 end
 
 local function next_seat(head)
-  return string.format('%d', (tonumber(token(head, 's')) or 0) + 1)
+  return string.format('%d', number_of(head, 's') + 1)
 end

@@ -21,7 +21,7 @@ local function cancel(key, state, record, retention)
     local head = head_of(record)
     record = with_tokens(record, { s = next_seat(head) })
     redis.call('HSET', jobs, key, record)
-    leave_waiting(token(head, 'p') or '0')
+    leave_waiting(priority_of(head))
   end
   end_cancelled(key, record, '', '|', retention)
 end

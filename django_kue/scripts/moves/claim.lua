@@ -32,8 +32,8 @@ local function claim(want, lease, owner, lease_ms, retention)
           passed = passed + 1
         else
           local head = head_of(record)
-          local deadline = token(head, 'e')
-          if deadline and tonumber(deadline) < now then
+          local deadline = number_of(head, 'e')
+          if deadline > 0 and deadline < now then
             expire(lookups[i], record, retention)
             expired[#expired + 1] = lookups[i]
           elseif token(head, 'z') and #keys > 0 then

@@ -8,7 +8,7 @@ local function fail(key, record, worker, keep, text, retention, max_runs, outcom
   local head = head_of(record)
   local started, error_text = string.match(text, '^(%d*)|(.*)$')
   record = with_tokens(record, {
-    m = string.format('%d', (tonumber(token(head, 'm')) or 0) + 1), y = false, z = false,
+    m = string.format('%d', number_of(head, 'm') + 1), y = false, z = false,
   })
   redis.call('HSET', jobs, key, record)
   if keep ~= '0' then remember_run(key, outcome or 'failed', started, 0, worker, error_text, max_runs) end

@@ -10,7 +10,7 @@ local function promote(keys)
     local record = records[i]
     if record then
       local head = head_of(record)
-      local priority = token(head, 'p') or '0'
+      local priority = priority_of(head)
       local entries = by_priority[priority]
       if not entries then
         entries = {}

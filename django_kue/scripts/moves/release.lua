@@ -6,7 +6,7 @@ local function release(keys, records)
   local by_priority = {}
   for i = 1, #keys do
     local head = head_of(records[i])
-    local priority = token(head, 'p') or '0'
+    local priority = priority_of(head)
     if token(head, 'y') then
       redis.call('HSET', jobs, keys[i], with_tokens(records[i], { y = false }))
     end
@@ -16,9 +16,11 @@ local function release(keys, records)
   for priority, entries in pairs(by_priority) do push_front(priority, entries) end
 end
 
--- It may have killed its worker, or was only beside: it runs again, claimed alone.
+-- It may have killed its worker, or was only beside: it runs again, claimed alone. How often it was
+-- there is counted: whoever always is will be run alone, and then it's certain.
 local function suspect(key, record)
-  record = with_tokens(record, { z = '1' })
+  local suspicion = number_of(head_of(record), 'z') + 1
+  record = with_tokens(record, { z = string.format('%d', suspicion) })
   redis.call('HSET', jobs, key, record)
   release({ key }, { record })
   emit('stalled', key, record)
@@ -28,7 +30,7 @@ end
 -- Returns true when it failed.
 local function crash(key, record, worker, max_crashes, text, retention, max_runs)
   local head = head_of(record)
-  local crashes = (tonumber(token(head, 'c')) or 0) + 1
+  local crashes = number_of(head, 'c') + 1
   record = with_tokens(record, { c = string.format('%d', crashes), z = '1', y = false })
   redis.call('HSET', jobs, key, record)
   if crashes >= max_crashes then

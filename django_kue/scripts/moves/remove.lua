@@ -18,6 +18,6 @@ local function remove(key, state, record)
     redis.call('ZREM', kept[state], key)
   end
   erase({ key })
-  if state == 'waiting' then leave_waiting(token(head_of(record), 'p') or '0') end
+  if state == 'waiting' then leave_waiting(priority_of(head_of(record))) end
   emit('removed', key, record)
 end

@@ -14,6 +14,6 @@ local function requeue(key, state, record)
   local head = head_of(record)
   local claim = token(head, 'u')
   if claim then hold(claim, key) end
-  push_back(token(head, 'p') or '0', { entry_of(key, head) })
+  push_back(priority_of(head), { entry_of(key, head) })
   emit('enqueued', key, record)
 end

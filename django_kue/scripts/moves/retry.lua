@@ -19,7 +19,7 @@ local function retry(key, record, worker, delay, text, max_runs)
   remember_run(key, 'retried', started, delay, worker, error_text, max_runs)
   local due = now + tonumber(delay)
   record = with_tokens(record, {
-    m = string.format('%d', (tonumber(token(head, 'm')) or 0) + 1),
+    m = string.format('%d', number_of(head, 'm') + 1),
     d = string.format('%d', due),
     y = false, z = false, n = false,
   })
@@ -27,7 +27,7 @@ local function retry(key, record, worker, delay, text, max_runs)
   if tonumber(delay) > 0 then
     redis.call('ZADD', delayed, due, key)
   else
-    push_back(token(head, 'p') or '0', { entry_of(key, head) })
+    push_back(priority_of(head), { entry_of(key, head) })
   end
   emit('retrying', key, record, cjson.encode({ delay = tonumber(delay) / 1000, error = error_text }))
 end
