@@ -55,7 +55,7 @@ class JobError:
 class Run:
     """A run that didn't complete."""
 
-    attempt: int  # counted from the oldest that's kept
+    attempt: int  # which try it was, from 1; a crash uses none up
     started_at: datetime | None
     finished_at: datetime
     worker: str
@@ -416,7 +416,7 @@ def _fields_of_run(row: reads.Row) -> dict[str, Any]:
         return {}
     fields: dict[str, Any] = {}
     if row.last_run:
-        fields["error"] = JobError.from_text(row.last_run.split(b"|", 5)[5])
+        fields["error"] = JobError.from_text(row.last_run.split(b"|", 6)[6])
     if row.state is State.ACTIVE:
         _, claimed, owner = row.lease.split(b"|", 2)
         fields |= {"started_at": _moment(claimed), "worker": owner.decode().strip()}
@@ -461,14 +461,14 @@ def _log_line(line: bytes) -> LogLine:
 
 
 def _runs(texts: list[bytes]) -> list[Run]:
-    return [_run(attempt, text) for attempt, text in enumerate(texts, 1)]
+    return [_run(text) for text in texts]
 
 
-def _run(attempt: int, text: bytes) -> Run:
+def _run(text: bytes) -> Run:
     try:
-        outcome, started, finished, delay, worker, error = text.split(b"|", 5)
+        attempt, outcome, started, finished, delay, worker, error = text.split(b"|", 6)
         return Run(
-            attempt,
+            int(attempt),
             _moment(started),
             moment(finished),
             worker.decode(),
@@ -477,7 +477,7 @@ def _run(attempt: int, text: bytes) -> Run:
             int(delay) / 1000,
         )
     except _FOREIGN:
-        return Run(attempt, None, moment(0), "", "unreadable", JobError.from_text(text), 0)
+        return Run(0, None, moment(0), "", "unreadable", JobError.from_text(text), 0)
 
 
 def failure_of(job: Job) -> JobFailed:

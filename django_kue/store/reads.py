@@ -84,7 +84,7 @@ def oldest(queue: str) -> Call[Oldest]:
 
 class Lists(NamedTuple):
     logs: list[bytes]  # ms|text
-    runs: list[bytes]  # outcome|started|finished|delay|worker|error
+    runs: list[bytes]  # attempt|outcome|started|finished|delay|worker|error
 
 
 def lists(queue: str, key: str, most: int = 1000) -> Call[Lists]:

@@ -19,6 +19,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from django.dispatch import Signal
+
 from django_kue import registry, signals
 from django_kue.errors import KueError
 from django_kue.jobs import Job
@@ -59,13 +61,16 @@ class Child:
         self._unread = b""
         self._fetcher = Fetcher(owner, options, board)
         self._exit_code = STOPPED
+        self._owner = owner
+        self._is_stopping = False
         self._folder = os.getcwd()
-        signal.signal(signal.SIGTERM, lambda *_: self._fetcher.stop())
+        signal.signal(signal.SIGTERM, lambda *_: self._stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to handle
 
     def run(self) -> int:
         fetching = threading.Thread(target=self._fetch, name="kue-fetch", daemon=True)
         fetching.start()
+        self._tell(signals.worker_started)
         while fetching.is_alive():
             self._hear()
             self._fetcher.threads.interrupt_overdue()
@@ -84,19 +89,30 @@ class Child:
             self._fetcher.blame_if_gutted()
             os._exit(REPLACE_ME)
 
+    def _tell(self, signal: Signal) -> None:
+        """Receivers of the worker's own signals, on an executor thread: once in each of its processes."""
+        told = {"worker": self._owner.name.partition("/")[0], "queues": self._options.queues}
+        self._fetcher.buffer.put([partial(signals.emit, signal, None, **told)], 1)
+
+    def _stop(self) -> None:
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._tell(signals.worker_stopping)
+            self._fetcher.stop()
+
     def _consider_retiring(self) -> None:
         options, fetcher = self._options, self._fetcher
         if self._exit_code == STOPPED and options.max_jobs and fetcher.done_count >= options.max_jobs:
             self._exit_code = REPLACE_ME
-            fetcher.stop()
+            self._stop()
         if self._exit_code == STOPPED and options.max_memory and resident_mib() > options.max_memory:
             logger.info("process %d has grown over %d MiB and is replaced", os.getpid(), options.max_memory)
             self._exit_code = REPLACE_ME
-            fetcher.stop()
+            self._stop()
         if self._exit_code == STOPPED and not self._is_in_place():
             logger.error("a job changed the working folder of process %d, which is replaced", os.getpid())
             self._exit_code = REPLACE_ME
-            fetcher.stop()
+            self._stop()
 
     def _is_in_place(self) -> bool:
         try:
@@ -123,7 +139,7 @@ class Child:
 
     def _obey(self, order: dict[str, Any]) -> None:
         if "stop" in order:
-            self._fetcher.stop()
+            self._stop()
         elif "lost" in order:
             self._fetcher.lost(order["lost"])
         elif "cancel" in order:

@@ -24,7 +24,7 @@ from django_kue.worker.board import Board
 logger = logging.getLogger("django_kue.worker")
 
 Done = Callable[[Run, Outcome], None]
-GRACE = 0.5  # seconds between asking a run that's out of time to stop, and ending its process
+GRACE = 0.8  # seconds between asking a run that's out of time to stop, and ending its process
 CHECK_DATABASES = 1.0  # seconds between looks at how old this thread's database connections are
 
 

@@ -136,7 +136,9 @@ class Fetcher:
 
     @property
     def is_idle(self) -> bool:
-        return not (self.threads.busy or self.loop.busy or len(self.buffer) or self.loop.waiting())
+        """No run goes on, and no receiver is being told of one."""
+        is_quiet = self.buffer.idle == self.threads.count and not len(self.buffer)
+        return is_quiet and not self.loop.busy and not self.loop.waiting()
 
     # ── the loop ──
 

@@ -41,14 +41,8 @@ logger = logging.getLogger("django_kue.worker")
 TICK = 0.1  # seconds between looks at the children
 ANNOUNCE = 2.0  # seconds between heartbeats of the worker itself
 ORDERLY = (children.STOPPED, children.BURST_OVER, children.REPLACE_ME)
-RESPAWN = (
-    0.0,
-    0.1,
-    0.5,
-    1.0,
-    2.0,
-    5.0,
-)  # seconds to wait after so many children that died without having had a job
+RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait after so many children that died young
+FORGIVEN = 10  # deaths of children that had jobs in hand: a job may be to blame, and jobs are capped
 
 
 @dataclass
@@ -223,9 +217,10 @@ class Supervisor:
         sibling.board.close()
         if (is_orderly and code == children.BURST_OVER) or self._stop_by is not None:
             return
-        is_stillborn = not has_worked and not is_orderly and time.monotonic() - sibling.born < 2
-        self._young_deaths = self._young_deaths + 1 if is_stillborn else 0
-        delay = RESPAWN[min(self._young_deaths, len(RESPAWN) - 1)]
+        is_young = not is_orderly and time.monotonic() - sibling.born < 2
+        self._young_deaths = self._young_deaths + 1 if is_young else 0
+        counted = self._young_deaths - (FORGIVEN if has_worked else 0)
+        delay = RESPAWN[min(max(0, counted), len(RESPAWN) - 1)]
         self._respawn_at[sibling.number] = time.monotonic() + delay
 
     def _end_overdue(self) -> None:

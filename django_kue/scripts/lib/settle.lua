@@ -27,7 +27,7 @@ local function settle_one(key, outcome, record, worker, retention, max_runs, max
     local delay, rest = string.match(text, '^(%d+)|(.*)$')
     retry(key, record, worker, delay, rest, max_runs)
   elseif kind == 'k' then park(key, record, text)
-  elseif kind == 'x' then end_cancelled(key, record, worker, text, retention)
+  elseif kind == 'x' then end_cancelled(key, record, worker, text, retention, true)
   elseif kind == 'z' then suspect(key, record)
   elseif kind == 'd' then crash(key, record, worker, max_crashes, text, retention, max_runs)
   else
@@ -57,7 +57,7 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
   redis.call('HDEL', leases, lease) -- no such field: a first write that is never refused for want of memory
   local has_marks = redis.call('EXISTS', marks) == 1
   local marked = has_marks and redis.call('HMGET', marks, unpack(keys)) or {}
-  local accepted, refused, cancelled_ = {}, {}, {}
+  local accepted, refused, cancelled_, has_run = {}, {}, {}, {}
   local plain, texts, released, slow, to_front = {}, {}, {}, {}, {}
   for i = 1, #keys do
     local key, outcome = keys[i], outcomes_[i]
@@ -68,6 +68,7 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
       local kind = string.byte(outcome)
       if marked[i] then
         cancelled_[#cancelled_ + 1] = key
+        has_run[key] = kind ~= 98 -- b
       elseif kind == 99 then -- c
         plain[#plain + 1], texts[#texts + 1] = key, string.sub(outcome, 2)
       elseif kind == 98 then -- b
@@ -104,7 +105,7 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
   has_refilled = has_refilled or #released + #to_front > 0
   for _, key in ipairs(cancelled_) do
     local record = redis.call('HGET', jobs, key)
-    if record then end_cancelled(key, record, worker, '|', retention) end
+    if record then end_cancelled(key, record, worker, '|', retention, has_run[key]) end
   end
   return refused, cancelled_
 end

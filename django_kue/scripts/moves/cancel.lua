@@ -4,7 +4,11 @@
 -- @include lib/finish
 -- @include lib/waiting
 -- @include moves/complete
-local function end_cancelled(key, record, worker, text, retention)
+local function end_cancelled(key, record, worker, text, retention, has_run)
+  if has_run then
+    record = with_tokens(record, { m = string.format('%d', number_of(head_of(record), 'm') + 1) })
+    redis.call('HSET', jobs, key, record)
+  end
   finish('cancelled', key, record, outcome_text('x', worker, text), '', retention)
   count_up('cancelled', 1)
   emit('cancelled', key, record)

@@ -11,7 +11,7 @@ local function fail(key, record, worker, keep, text, retention, max_runs, outcom
     m = string.format('%d', number_of(head, 'm') + 1), y = false, z = false,
   })
   redis.call('HSET', jobs, key, record)
-  if keep ~= '0' then remember_run(key, outcome or 'failed', started, 0, worker, error_text, max_runs) end
+  if keep ~= '0' then remember_run(key, head, outcome or 'failed', started, 0, worker, error_text, max_runs) end
   finish('failed', key, record, outcome_text('f', worker, text), keep, retention)
   count_up('failed', 1)
   emit('failed', key, record, error_text)

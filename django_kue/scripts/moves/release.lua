@@ -38,7 +38,7 @@ local function crash(key, record, worker, max_crashes, text, retention, max_runs
     return true
   end
   local started, error_text = string.match(text, '^(%d*)|(.*)$')
-  remember_run(key, 'crashed', started, 0, worker, error_text, max_runs)
+  remember_run(key, head, 'crashed', started, 0, worker, error_text, max_runs)
   release({ key }, { record })
   emit('stalled', key, record, error_text)
   return false

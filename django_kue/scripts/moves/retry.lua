@@ -4,10 +4,10 @@
 -- @include lib/events
 -- @include lib/waiting
 -- @include lib/wake
--- A run that didn't complete is remembered: `outcome|started|finished|delay|worker|error`.
-local function remember_run(key, outcome, started, delay, worker, error_text, max_runs)
+-- A run that didn't complete is remembered: `attempt|outcome|started|finished|delay|worker|error`.
+local function remember_run(key, head, outcome, started, delay, worker, error_text, max_runs)
   if max_runs == '0' then return end
-  redis.call('RPUSH', runs .. key,
+  redis.call('RPUSH', runs .. key, string.format('%d', number_of(head, 'm') + 1) .. '|' ..
     outcome .. '|' .. started .. '|' .. now_text .. '|' .. delay .. '|' .. worker .. '|' .. error_text)
   redis.call('LTRIM', runs .. key, -max_runs, -1)
   redis.call('SADD', side, key)
@@ -16,7 +16,7 @@ end
 local function retry(key, record, worker, delay, text, max_runs)
   local head = head_of(record)
   local started, error_text = string.match(text, '^(%d*)|(.*)$')
-  remember_run(key, 'retried', started, delay, worker, error_text, max_runs)
+  remember_run(key, head, 'retried', started, delay, worker, error_text, max_runs)
   local due = now + tonumber(delay)
   record = with_tokens(record, {
     m = string.format('%d', number_of(head, 'm') + 1),
