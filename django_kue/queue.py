@@ -292,7 +292,7 @@ async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = Fa
             keys += (await _apersist(partial(link.send, call)))[0]
         return keys
     finally:
-        transport_async.give_back(link)
+        await transport_async.give_back(link)
 
 
 def _delivered(link: Any, call: Any) -> list[bytes]:

@@ -16,12 +16,17 @@ from typing import Any, Protocol, TypeVar
 
 from django.core.signals import setting_changed
 from redis.exceptions import (
+    AskError,
+    ClusterDownError,
     ConnectionError,
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
 from django_kue.conf import settings
@@ -34,6 +39,8 @@ T = TypeVar("T")
 # RedisClusterException, of a cluster that's away, is no RedisError.
 NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError, RedisClusterException)
 # Redis answers, but not yet, not here or not now: the same call may succeed later.
+# redis-py has classes for some and takes the word out of their text; Redis 6.2 has it in a script's error.
+TRANSIENT_ERRORS = (AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
 TRANSIENT = re.compile(
     r"\b(LOADING|READONLY|MISCONF|NOREPLICAS|BUSY|OOM|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK"
     r"|max number of clients)\b"
@@ -185,13 +192,13 @@ def unavailable(error: Exception) -> StoreUnavailable:
 
 def is_from_replica(reply: Any) -> bool:
     """Whether this server was the master once: a new connection finds the one that is now."""
-    return isinstance(reply, ResponseError) and "READONLY" in str(reply)
+    return isinstance(reply, ReadOnlyError) or (isinstance(reply, ResponseError) and "READONLY" in str(reply))
 
 
 def _checked(reply: Any) -> Any:
     if isinstance(reply, Exception):
         text = str(reply)
-        if TRANSIENT.search(text):
+        if isinstance(reply, TRANSIENT_ERRORS) or TRANSIENT.search(text):
             raise unavailable(reply) from reply
         raise StoreError(f"Redis refused a call: {text}") from reply
     return reply
@@ -220,7 +227,8 @@ def new_link(timeout: float) -> Link:
     return ClusterLink(timeout) if connections.is_cluster() else ServerLink(timeout)
 
 
-_idle: deque[Link] = deque(maxlen=64)
+IDLE = 64  # links at most that are kept for the next caller
+_idle: deque[Link] = deque()
 
 
 def send(*calls: Call[Any]) -> list[Any]:
@@ -250,7 +258,11 @@ def borrow() -> Link:
 
 
 def give_back(link: Link) -> None:
-    _idle.append(link)
+    """Keep a link for the next caller, or close it when enough are kept."""
+    if len(_idle) < IDLE:
+        _idle.append(link)
+    else:
+        link.close()
 
 
 def forget_links(**kwargs: Any) -> None:
@@ -263,7 +275,7 @@ def forget_links(**kwargs: Any) -> None:
 def _drop_links() -> None:
     global _idle
     _kept.append(_idle)  # not closed: the sockets are the parent's
-    _idle = deque(maxlen=64)
+    _idle = deque()
 
 
 _kept: list[deque[Link]] = []

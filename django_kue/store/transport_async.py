@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from django_kue.conf import settings
 from django_kue.store import connections
 from django_kue.store.calls import Call
-from django_kue.store.transport import NETWORK_ERRORS, _read, is_from_replica, unavailable
+from django_kue.store.transport import IDLE, NETWORK_ERRORS, _read, is_from_replica, unavailable
 
 T = TypeVar("T")
 
@@ -130,8 +130,13 @@ def borrow() -> AsyncLink:
     return AsyncClusterLink(timeout) if connections.is_cluster() else AsyncServerLink(timeout)
 
 
-def give_back(link: AsyncLink) -> None:
-    _idle.setdefault(asyncio.get_running_loop(), deque(maxlen=64)).append(link)
+async def give_back(link: AsyncLink) -> None:
+    """Keep a link for the next caller on this event loop, or close it when enough are kept."""
+    links = _idle.setdefault(asyncio.get_running_loop(), deque())
+    if len(links) < IDLE:
+        links.append(link)
+    else:
+        await link.close()
 
 
 async def asend(*calls: Call[Any]) -> list[Any]:
@@ -140,7 +145,7 @@ async def asend(*calls: Call[Any]) -> list[Any]:
     try:
         return await link.send(*calls)
     finally:
-        give_back(link)
+        await give_back(link)
 
 
 async def aask(call: Call[T]) -> T:

@@ -1,0 +1,440 @@
+"""How calls get to Redis and back when the way is bad: cuts, silence, forks, many threads."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+
+from django_kue import EnqueueError, Job, job
+from django_kue.errors import StoreUnavailable
+from django_kue.queue import Queue, asubmit, submit
+from django_kue.store import close_links, forget_links, reads, send
+from tests.conftest import free_port, redis_client, start_redis
+from tests.proxy import Proxy
+from tests.test_engine.hands import Hands, completed, completed_kept, put, put_one, wait_until
+
+QUEUE = Queue("default")
+REAL_PORT = int(os.environ["KUE_TEST_REDIS"].rpartition(":")[2].partition("/")[0])
+
+
+@job(name="tests.sent", search_keys=("number",))
+def sent(number: int) -> None: ...
+
+
+@job(name="tests.sent_once", unique=True)
+def sent_once(number: int) -> None: ...
+
+
+@pytest.fixture
+def proxy(settings: Any) -> Iterator[Proxy]:
+    """All of this process's connections go through a proxy, which has seen a first job already."""
+    with Proxy(REAL_PORT) as one:
+        settings.KUE = {**settings.KUE, "REDIS": one.url, "ENQUEUE_TIMEOUT": 3}
+        put_one()
+        redis_client().delete("kue:{default}:d", "kue:{default}:w:0", "kue:{default}:p", "kue:{default}:k")
+        yield one
+        forget_links()
+
+
+WAYS = {
+    "plain": lambda: sent.using(search_keys=()).enqueue(1),
+    "searched": lambda: sent.enqueue(1),
+    "delayed": lambda: sent.using(delay=60).enqueue(1),
+    "unique": lambda: sent_once.enqueue(1),
+    "expiring": lambda: sent.using(expires=60).enqueue(1),
+}
+
+
+# ── cuts ──
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_enqueue_whose_reply_is_cut_creates_one_job_and_returns_it(proxy: Proxy, way: str, after: int) -> None:
+    proxy.cut_reply(after)
+    handle = WAYS[way]()
+    assert sum(QUEUE.counts().values()) == 1
+    assert handle.refresh().id == handle.id
+
+
+@pytest.mark.parametrize("after", [0, 5, 200])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_enqueue_whose_request_is_cut_creates_one_job(proxy: Proxy, way: str, after: int) -> None:
+    proxy.cut_request(after)
+    handle = WAYS[way]()
+    assert sum(QUEUE.counts().values()) == 1
+    assert handle.refresh().id == handle.id
+
+
+@pytest.mark.parametrize("after", [0, 2])
+async def test_an_async_enqueue_whose_reply_is_cut_creates_one_job(proxy: Proxy, after: int) -> None:
+    await sent.aenqueue(0)
+    proxy.cut_reply(after)
+    handle = await sent.aenqueue(1)
+    proxy.cut_request(after)
+    await sent.aenqueue(2)
+    assert (await QUEUE.acounts())["waiting"] == 3
+    assert (await handle.arefresh()).id == handle.id
+    await close_links()
+
+
+def test_a_job_that_ran_and_went_before_its_enqueue_was_sent_again_does_not_run_twice(proxy: Proxy) -> None:
+    ran: list[str] = []
+
+    def run() -> None:
+        hands = Hands()
+        ran.extend(hands.take(5))
+        hands.settle_all(completed_kept(0))
+
+    proxy.cut_reply(0, run)
+    handle = sent.enqueue(1)
+    assert ran == [handle.key]
+    assert sum(QUEUE.counts().values()) == 0
+
+
+def test_a_bulk_whose_replies_are_cut_again_and_again_is_stored_once_and_in_order(proxy: Proxy) -> None:
+    proxy.cut_reply(0, lambda: proxy.cut_reply(1))
+    keys = put(count=2_500)
+    assert QUEUE.counts()["waiting"] == 2_500
+    assert [job.key for job in QUEUE.jobs("waiting", limit=1000, newest_first=False)] == keys[:1000]
+
+
+def test_random_cuts_lose_and_double_nothing(proxy: Proxy) -> None:
+    rng = random.Random(5)
+    stored = []
+    for number in range(40):
+        if rng.random() < 0.4:
+            rng.choice([proxy.cut_reply, proxy.cut_request])(rng.choice([0, 1, 4, 30]))
+        stored.append(sent.enqueue(number).key)
+    assert [job.key for job in QUEUE.jobs("waiting", limit=100, newest_first=False)] == stored
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_replies_in_small_pieces_are_read_as_a_whole(proxy: Proxy, size: int) -> None:
+    for number in range(5):
+        sent.enqueue(number)
+    proxy.split = size
+    assert [job.args for job in QUEUE.jobs("waiting", newest_first=False)] == [(number,) for number in range(5)]
+
+
+@pytest.mark.parametrize("after", [0, 1, 50, 400])
+def test_half_a_reply_is_never_taken_for_the_next_ones(proxy: Proxy, after: int, settings: Any) -> None:
+    """A call that timed out in the middle of its reply leaves its connection unusable: it's closed."""
+    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.3}
+    for number in range(20):
+        sent.enqueue(number)
+    proxy.stall_reply(after)
+    with pytest.raises(StoreUnavailable):
+        QUEUE.jobs("waiting")
+    assert QUEUE.counts()["waiting"] == 20
+    assert len(QUEUE.jobs("waiting")) == 20
+
+
+async def test_a_cancelled_call_leaves_no_reply_for_the_next(proxy: Proxy) -> None:
+    await QUEUE.acounts()
+    proxy.delay = 0.3
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await sent.aenqueue(1)
+    proxy.delay = 0.0
+    assert await QUEUE.ajobs("failed") == []
+    assert set(await QUEUE.acounts()) == {"delayed", "waiting", "active", "completed", "failed", "cancelled"}
+    await close_links()
+
+
+def test_connections_that_redis_has_closed_are_made_anew_without_an_error(proxy: Proxy) -> None:
+    QUEUE.counts()
+    accepted = proxy.accepted
+    proxy.cut_all()
+    time.sleep(0.05)
+    assert QUEUE.counts()["waiting"] == 0
+    assert proxy.accepted == accepted + 1
+
+
+async def test_async_connections_that_redis_has_closed_are_made_anew_without_an_error(proxy: Proxy) -> None:
+    await QUEUE.acounts()
+    proxy.cut_all()
+    await asyncio.sleep(0.05)
+    assert (await QUEUE.acounts())["waiting"] == 0
+    await close_links()
+
+
+def test_a_former_master_is_left_for_the_new_one(proxy: Proxy, tmp_path: Path) -> None:
+    """Behind one address another server takes over; the open connection still leads to the old one."""
+    replica = start_redis(port := free_port(), str(tmp_path))
+    try:
+        client = redis_client()
+        sent.enqueue(1)
+        client.execute_command("REPLICAOF", "127.0.0.1", str(port))
+        proxy.target = port
+        handle = sent.enqueue(2)
+        assert handle.refresh().args == (2,)
+    finally:
+        redis_client().execute_command("REPLICAOF", "NO", "ONE")
+        forget_links()
+        redis_client().flushall()
+        replica.kill()
+        replica.wait()
+
+
+# ── silence ──
+
+
+def test_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(proxy: Proxy, settings: Any) -> None:
+    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.4}
+    put_one()
+    proxy.is_mute = True
+    begun = time.monotonic()
+    with pytest.raises(EnqueueError, match=r"not enqueued.*Redis is unavailable"):
+        sent.enqueue(1)
+    assert time.monotonic() - begun < 1.2
+
+
+async def test_async_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(proxy: Proxy, settings: Any) -> None:
+    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.4}
+    await sent.aenqueue(0)
+    proxy.is_mute = True
+    begun = time.monotonic()
+    with pytest.raises(EnqueueError, match=r"not enqueued.*Redis is unavailable"):
+        await sent.aenqueue(1)
+    assert time.monotonic() - begun < 1.2
+    await close_links()
+
+
+@pytest.fixture
+def own_server(settings: Any, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Redis server of the test's own, and the settings lead to it."""
+    port = free_port()
+    server = start_redis(port, str(tmp_path), "--unixsocket", str(tmp_path / "redis.sock"))
+    settings.KUE = {**settings.KUE, "REDIS": f"redis://127.0.0.1:{port}/0", "ENQUEUE_TIMEOUT": 0.5}
+    yield server
+    server.send_signal(signal.SIGCONT)
+    server.kill()
+    server.wait()
+    forget_links()
+
+
+def test_enqueue_gives_up_quickly_while_redis_is_stopped_and_works_again_afterwards(
+    own_server: subprocess.Popen[bytes],
+) -> None:
+    sent.enqueue(1)
+    own_server.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(EnqueueError):
+        sent.enqueue(2)
+    assert time.monotonic() - begun < 1.5
+    own_server.send_signal(signal.SIGCONT)
+    assert sent.enqueue(3).refresh().args == (3,)
+
+
+def test_enqueue_gives_up_at_once_when_nobody_listens(own_server: subprocess.Popen[bytes]) -> None:
+    own_server.kill()
+    own_server.wait()
+    for _ in range(2):
+        begun = time.monotonic()
+        with pytest.raises(EnqueueError, match="refused"):
+            sent.enqueue(1)
+        assert time.monotonic() - begun < 1.2
+    with pytest.raises(StoreUnavailable):
+        QUEUE.counts()
+
+
+def test_the_queue_joins_the_registry_even_when_the_first_enqueue_failed(
+    own_server: subprocess.Popen[bytes], tmp_path: Path, settings: Any
+) -> None:
+    own_server.kill()
+    own_server.wait()
+    with pytest.raises(EnqueueError):
+        sent.enqueue(1)
+    port = int(settings.KUE["REDIS"].rpartition(":")[2].partition("/")[0])
+    again = start_redis(port, str(tmp_path))
+    try:
+        sent.enqueue(1)
+        assert send(reads.registry())[0].queues == ["default"]
+    finally:
+        again.kill()
+        again.wait()
+
+
+# ── scripts that Redis has forgotten ──
+
+
+def test_scripts_that_redis_has_forgotten_are_sent_again() -> None:
+    redis = redis_client()
+    hands = Hands()
+    for number in range(3):
+        redis.script_flush()
+        sent.enqueue(number)
+        redis.script_flush()
+        key = hands.take_one()
+        redis.script_flush()
+        hands.settle(key, completed())
+    redis.script_flush()
+    counts, facts, page = send(reads.counts("default"), reads.facts("default"), reads.page("default", "completed", 0, 9, newest_first=True))  # type: ignore[arg-type]
+    assert (counts["completed"], facts.totals["completed"], len(page)) == (3, 3, 3)
+
+
+async def test_async_scripts_that_redis_has_forgotten_are_sent_again() -> None:
+    for number in range(3):
+        await sync_to_async(redis_client().script_flush)()
+        await sent.aenqueue(number)
+    assert (await QUEUE.acounts())["waiting"] == 3
+    await close_links()
+
+
+# ── forks, threads, loops ──
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_crosses_no_replies() -> None:
+    sent.enqueue(-1)  # a link is idle now, and would be shared
+    children = []
+    for child in range(3):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                jobs = [sent.enqueue(100 * child + number) for number in range(40)]
+                if all(job.refresh().args == job.args for job in jobs):
+                    status = 0
+            finally:
+                os._exit(status)
+        children.append(pid)
+    mine = [sent.enqueue(1_000 + number) for number in range(40)]
+    assert all(job.refresh().args == job.args for job in mine)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0, 0]
+    assert QUEUE.counts()["waiting"] == 161
+    found = sorted(job.args[0] for job in QUEUE.jobs("waiting", limit=1000))
+    assert found == [-1, *range(40), *range(100, 140), *range(200, 240), *range(1_000, 1_040)]
+
+
+def test_fifty_threads_enqueue_exactly_what_they_were_told() -> None:
+    handles: list[Job] = []
+    errors: list[BaseException] = []
+
+    def work(first: int) -> None:
+        try:
+            handles.extend([sent.enqueue(first + number) for number in range(100)])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(100 * number,)) for number in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len({job.id for job in handles}) == 5_000
+    assert QUEUE.counts()["waiting"] == 5_000
+    for number in (0, 2_345, 4_999):
+        assert [job.args for job in QUEUE.find(number=number)] == [(number,)]
+
+
+async def test_many_coroutines_enqueue_exactly_what_they_were_told() -> None:
+    handles = await asyncio.gather(*(sent.aenqueue(number) for number in range(300)))
+    assert [job.args for job in handles] == [(number,) for number in range(300)]
+    assert (await QUEUE.acounts())["waiting"] == 300
+    many = await sent.aenqueue_many([(number,) for number in range(1_200)])
+    assert len(many) == 1_200
+    assert (await QUEUE.acounts())["waiting"] == 1_500
+    await close_links()
+
+
+def test_each_event_loop_has_connections_of_its_own() -> None:
+    async def work(number: int) -> str:
+        handle = await sent.aenqueue(number)
+        await close_links()
+        return handle.id
+
+    found = {asyncio.run(work(number)) for number in range(3)}
+    assert len(found) == 3
+
+
+def test_no_more_idle_connections_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connected() -> int:
+        return int(redis_client().info("clients")["connected_clients"])
+
+    forget_links()
+    before = connected()
+    barrier = threading.Barrier(80)
+
+    def work() -> None:
+        barrier.wait()
+        submit("default", [])
+        for _ in range(3):
+            sent.enqueue(1)
+
+    threads = [threading.Thread(target=work) for _ in range(80)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait_until(lambda: connected() - before <= 64)
+
+
+async def test_no_more_idle_async_connections_are_kept_than_fit() -> None:
+    def connected() -> int:
+        return int(redis_client().info("clients")["connected_clients"])
+
+    before = await sync_to_async(connected)()
+    await asyncio.gather(*(asubmit("default", []) for _ in range(10)), *(sent.aenqueue(n) for n in range(150)))
+    for _ in range(100):
+        if await sync_to_async(connected)() - before <= 64:
+            break
+        await asyncio.sleep(0.02)
+    assert await sync_to_async(connected)() - before <= 64
+    await close_links()
+
+
+# ── ways to say where Redis is ──
+
+
+@pytest.mark.parametrize("way", ["alias", "other alias", "url", "unix", "password", "database", "decoding alias"])
+def test_redis_is_found_whichever_way_it_is_named(
+    way: str, settings: Any, own_server: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    import redis
+
+    url = settings.KUE["REDIS"]
+    backend = "django_redis.cache.RedisCache"
+    names = {
+        "alias": "default", "other alias": "queue", "url": url, "unix": f"unix://{tmp_path}/redis.sock?db=0",
+        "password": url.replace("//", "//:secret@"), "database": url.replace("/0", "/3"), "decoding alias": "text",
+    }  # fmt: skip
+    if way == "password":
+        redis.Redis.from_url(url).config_set("requirepass", "secret")
+    caches = {
+        "default": {"BACKEND": backend, "LOCATION": url if way == "alias" else "redis://127.0.0.1:1/0"},
+        "queue": {"BACKEND": backend, "LOCATION": url, "KEY_PREFIX": "shop", "OPTIONS": {"SOCKET_TIMEOUT": 0.2}},
+        "text": {
+            "BACKEND": backend,
+            "LOCATION": url,
+            "OPTIONS": {"CONNECTION_POOL_KWARGS": {"decode_responses": True, "max_connections": 2}},
+        },
+    }
+    settings.CACHES = caches
+    settings.KUE = {**settings.KUE, "REDIS": names[way]}
+    handle = sent.enqueue(7)
+    hands = Hands()
+    assert hands.take(1) == [handle.key]
+    hands.settle(handle.key, completed("ok"))
+    assert handle.wait(timeout=5) == "ok"
+    assert asyncio.run(_aenqueue_and_read()) == (8,)
+
+
+async def _aenqueue_and_read() -> Any:
+    try:
+        return (await (await sent.aenqueue(8)).arefresh()).args
+    finally:
+        await close_links()
