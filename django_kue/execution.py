@@ -58,7 +58,7 @@ class Run:
         self.outcome: Outcome | None = None
         self.interrupt: str | None = None  # "timeout" or "cancel", once its coroutine was cancelled
         self.is_cancelled = False
-        self.is_lost = False
+        self.is_lost = False  # its lease may be over: it should stop, and is another's to finish
         self.is_resent = False  # its outcome may have got through already
         self.reports: Any = None  # where the context's words go
         self.task: asyncio.Task[None] | None = None
@@ -215,7 +215,7 @@ def call(run: Run, context: JobContext) -> Any:
 def of_result(run: Run, result: Any) -> Outcome:
     """The outcome of a run that returned: completed, unless the result can't be stored."""
     run.result = result
-    if run.is_cancelled:
+    if run.is_cancelled and not run.is_lost:
         return CANCELLED
     assert run.rules is not None
     if result is None:
@@ -232,9 +232,10 @@ def of_result(run: Run, result: Any) -> Outcome:
 
 def of_exception(run: Run, exception: BaseException) -> Outcome:
     """The outcome of a run that raised: the one place that decides about retries."""
-    if run.is_cancelled:
-        return CANCELLED
-    if isinstance(exception, JobCancelled):  # it gave up by itself
+    has_given_up = isinstance(exception, JobCancelled)
+    if run.is_lost and (has_given_up or isinstance(exception, asyncio.CancelledError)):
+        return RELEASED  # it ended because it seemed to be another's; nobody asked that it be cancelled
+    if has_given_up or (run.is_cancelled and not run.is_lost):
         return CANCELLED
     run.exception = exception
     rules = run.rules

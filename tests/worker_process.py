@@ -45,8 +45,10 @@ class WorkerProcess:
     ``environment`` holds what ``tests/settings.py`` reads. ``log`` is all that it has written.
     """
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, wrap: str = "", folder: Path = ROOT, **environment: str) -> None:
         self._arguments = arguments
+        self._wrap = wrap.split()  # a command that runs it
+        self._folder = folder
         self._environment = environment
         handle, name = tempfile.mkstemp(prefix="kue-worker-", suffix=".log")
         self._log = os.fdopen(handle, "wb")
@@ -59,12 +61,12 @@ class WorkerProcess:
 
     def start(self) -> WorkerProcess:
         environment = {
-            **os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": str(ROOT),
+            **os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONPATH": f"{self._folder}:{ROOT}",
             "PYTHONFAULTHANDLER": "", **self._environment,
         }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "django", "runworker", *self._arguments],
-            env=environment, stdout=self._log, stderr=self._log, start_new_session=True, cwd=ROOT,
+            [*self._wrap, sys.executable, "-m", "django", "runworker", *self._arguments],
+            env=environment, stdout=self._log, stderr=self._log, start_new_session=True, cwd=self._folder,
         )  # fmt: skip
         return self
 

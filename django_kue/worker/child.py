@@ -141,7 +141,7 @@ class Child:
         if "stop" in order:
             self._stop()
         elif "lost" in order:
-            self._fetcher.lost(order["lost"])
+            self._fetcher.lost(order["lost"], order["before"])
         elif "cancel" in order:
             self._fetcher.cancelled(order["queue"], order["cancel"].encode())
         elif "buried" in order:

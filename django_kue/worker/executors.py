@@ -205,7 +205,7 @@ class Threads:
         if now > run.fresh_until:
             return RELEASED  # we were frozen, or cut off: it may be another's by now
         if run.is_cancelled:
-            return CANCELLED
+            return RELEASED if run.is_lost else CANCELLED
         timeout = run.rules.timeout if run.rules else None
         slot.open(run, now + timeout if timeout else 0.0)
         self._board.begin(
@@ -348,7 +348,10 @@ class Loop:
             self._board.begin(
                 slot, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.suspicion
             )
-            outcome = CANCELLED if run.is_cancelled else await self._steps(run, timeout)
+            if run.is_cancelled:
+                outcome = RELEASED if run.is_lost else CANCELLED
+            else:
+                outcome = await self._steps(run, timeout)
         except asyncio.CancelledError as error:
             outcome = execution.of_exception(run, error)
         finally:

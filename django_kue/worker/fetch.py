@@ -70,7 +70,7 @@ class Fetcher:
         self._suspects: list[Run] = []  # those in hand
         self._first_ack = 0.0
         self._burst_checked_at = 0.0
-        self._lost: deque[str] = deque()  # queues of which the leases are gone
+        self._lost: deque[tuple[str, float]] = deque()  # queues of which the leases are gone
         self._calls: deque[Callable[[], None]] = deque()
         self.done_count = 0
         self.exit_code = 0
@@ -100,9 +100,10 @@ class Fetcher:
         if self._is_asleep:
             self.wake()
 
-    def lost(self, queue: str) -> None:
-        """The supervisor learned that this child was declared dead for a queue."""
-        self._lost.append(queue)
+    def lost(self, queue: str, before: float) -> None:
+        """The supervisor learned that this child was declared dead for a queue; what was claimed later
+        than ``before`` is under a new lease."""
+        self._lost.append((queue, before))
         self.wake()
 
     def cancelled(self, queue: str, key: bytes) -> None:
@@ -315,7 +316,8 @@ class Fetcher:
             for run in planned.acks:
                 if run.key in refused:
                     # Sent twice, or of a job that was removed: nobody is stale then.
-                    if not run.is_cancelled and not run.is_resent and run.outcome is not RELEASED:
+                    is_known = run.is_cancelled and not run.is_lost
+                    if not is_known and not run.is_resent and (run.is_lost or run.outcome is not RELEASED):
                         self.log.add(run, "stale")
                     continue
                 if run.key in cancelled:
@@ -405,7 +407,7 @@ class Fetcher:
     def _forget_lost(self) -> None:
         """Leases of a queue are gone: what isn't started must not be, what runs should stop."""
         while self._lost:
-            name = self._lost.popleft()
+            name, before = self._lost.popleft()
             unstarted = [*self.buffer.drain(), *self.loop.drain()]
             self._hand_out([run for run in unstarted if run.queue != name])
             for run in unstarted:
@@ -413,7 +415,7 @@ class Fetcher:
                     run.started = time.monotonic()
                     self.done(run, RELEASED)
             for run in self._known_runs():
-                if run.queue == name:
+                if run.queue == name and run.fetched < before:
                     run.is_lost = run.is_cancelled = True
                     self.loop.cancel(run, "cancel")
             self._queues[name].is_dirty = True

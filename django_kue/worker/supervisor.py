@@ -336,7 +336,7 @@ class Supervisor:
                 for key in beat.to_stop:
                     self._order(sibling, cancel=key.decode(), queue=queue)
             elif sibling.board.held().get(queue) and sibling.board.valid_until(queue) < now:
-                self._order(sibling, lost=queue)
+                self._order(sibling, lost=queue, before=now)
         self._touch_liveness()
 
     def _rescue(self) -> None:

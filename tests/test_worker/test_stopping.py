@@ -1,0 +1,316 @@
+"""How a worker ends: on a signal, on an order, when there's nothing more to do; and its options."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from django_kue import get_queue
+from django_kue.store import ask, reads
+from tests.app import abuse, jobs
+from tests.worker_process import (
+    ROOT,
+    WorkerProcess,
+    all_finished,
+    counts,
+    finished,
+    is_running,
+    is_well,
+    marks,
+    wait_for,
+    wait_marks,
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_running_jobs_finish_and_waiting_ones_stay(number: int) -> None:
+    with WorkerProcess("--processes", "1", "--threads", "1") as worker:
+        worker.wait_started()
+        arun = jobs.anap.enqueue(0.8, "arunning")
+        wait_marks("arunning")
+        job = jobs.nap.enqueue(0.8, "running")
+        wait_marks("running")
+        waiting = jobs.nap.enqueue(0.1, "waiting")
+        worker.send(number)
+        assert worker.wait() == 0
+        assert (job.refresh().state, arun.refresh().state) == ("completed", "completed")
+        assert waiting.refresh().state == "waiting"
+        assert "stopping" in worker.log
+        assert "stopped after 2 jobs" in worker.log
+    assert is_well("default")
+
+
+def test_an_idle_worker_ends_at_once_and_leaves_the_list_of_workers() -> None:
+    with WorkerProcess("--processes", "2") as worker:
+        worker.wait_started()
+        wait_for(lambda: ask(reads.registry()).workers)
+        begun = time.monotonic()
+        assert worker.stop() == 0
+        assert time.monotonic() - begun < 1.0
+        assert ask(reads.registry()).workers == {}
+
+
+def test_at_the_deadline_running_jobs_are_handed_back_at_the_front_with_no_attempt_used() -> None:
+    with WorkerProcess("--processes", "1", "--threads", "2", "--shutdown-timeout", "1") as worker:
+        worker.wait_started()
+        long = [
+            jobs.nap.enqueue(30, "long"),
+            jobs.anap.enqueue(30, "long"),
+            jobs.stubborn.using(timeout=None).enqueue("long"),
+        ]
+        wait_marks("long", 3)
+        behind = jobs.noop.enqueue()
+        children = worker.children()
+        begun = time.monotonic()
+        assert worker.stop() == 0
+        assert 1.0 <= time.monotonic() - begun < 2.0
+        assert not any(map(is_running, children))
+        for job in long:
+            job = job.refresh()
+            assert (job.state, job.attempts_made, job.crashes, job.runs()) == ("waiting", 0, 0, [])
+        first = [job.id for job in get_queue().jobs("waiting", newest_first=False)]
+        assert first[-1] == behind.id
+        assert {*first[:3]} == {job.id for job in long}
+    assert is_well("default")
+
+
+def test_a_second_signal_ends_it_at_once() -> None:
+    with WorkerProcess("--processes", "1") as worker:
+        worker.wait_started()
+        job = jobs.nap.enqueue(30, "long")
+        wait_marks("long")
+        worker.send(signal.SIGTERM)
+        worker.wait_log("stopping")
+        begun = time.monotonic()
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert time.monotonic() - begun < 1.0
+        assert (job.refresh().state, job.refresh().attempts_made) == ("waiting", 0)
+
+
+def test_jobs_in_the_buffer_go_back_at_once() -> None:
+    with WorkerProcess("--processes", "1", "--threads", "1", "--shutdown-timeout", "5") as worker:
+        worker.wait_started()
+        all_finished(jobs.noop.enqueue_many([() for _ in range(300)]))
+        put = abuse.begun.enqueue_many([(1.0 if n == 3 else 0.0005, "begun", n) for n in range(60)])
+        wait_for(lambda: any(mark.startswith("3 ") for mark in marks("begun")))
+        worker.send(signal.SIGTERM)
+        wait_for(lambda: counts().get("active", 0) == 1, 0.5)
+        assert worker.wait() == 0
+        assert [job.refresh().state for job in put] == ["completed"] * 4 + ["waiting"] * 56
+        order = [job.id for job in get_queue().jobs("waiting", newest_first=False, limit=100)]
+        assert order == [job.id for job in put[4:]]
+
+
+def test_an_order_from_a_page_stops_it() -> None:
+    with WorkerProcess("--processes", "1") as worker:
+        worker.wait_started()
+        [name] = wait_for(lambda: list(ask(reads.registry()).workers))
+        ask(reads.registry(order_to=name, order="stop"))
+        assert worker.wait(5) == 0
+        assert "asked to stop by an operator" in worker.log
+        assert ask(reads.registry()).workers == {}
+
+
+def test_the_list_of_workers_says_what_each_does() -> None:
+    import json
+    import os
+
+    with WorkerProcess("--processes", "2", "--threads", "3", "--queues", "email,other") as worker:
+        worker.wait_started()
+        job = jobs.nap.using(queue="other").enqueue(3.0)
+        wait_marks("nap")
+
+        def portrait() -> dict | None:
+            for text in ask(reads.registry()).workers.values():
+                said = json.loads(text)
+                if any(process["jobs"] for process in said["processes"]):
+                    return said
+            return None
+
+        said = wait_for(portrait, 5)
+        assert said["pid"] == worker.pid
+        assert said["host"] == os.uname().nodename
+        assert (said["queues"], said["threads"], said["state"]) == (["email", "other"], 3, "running")
+        assert {process["pid"] for process in said["processes"]} == set(worker.children())
+        assert [process["jobs"] for process in said["processes"] if process["jobs"]] == [[job.id]]
+
+
+@pytest.mark.slow
+def test_stops_at_any_moment_lose_nothing() -> None:
+    """Thirty workers one after the other, each told to stop at a random moment."""
+    chosen = random.Random(11)
+    put = []
+    for round_ in range(30):
+        put += jobs.leave.using(keep=600).enqueue_many([("stops", f"{round_}-{n}") for n in range(100)])
+        put += jobs.anap.using(queue="other", keep=600).enqueue_many([(0.005, "astops") for _ in range(20)])
+        with WorkerProcess("--processes", "2", "--threads", "2") as worker:
+            until = time.monotonic() + chosen.uniform(0.3, 1.1)
+            wait_for(lambda until=until: time.monotonic() > until)
+            worker.send(chosen.choice([signal.SIGTERM, signal.SIGINT]))
+            assert worker.wait() in (0, -signal.SIGTERM, -signal.SIGINT, 1, 130)
+            if "stopping" in worker.log:
+                assert worker.wait() == 0, worker.log
+            assert counts().get("active", 0) == 0
+    with WorkerProcess("--burst") as worker:
+        assert worker.wait(60) == 0
+    assert {job.state for job in all_finished(put)} == {"completed"}
+    ran = Counter(marks("stops"))
+    assert len(ran) == 3000
+    assert max(ran.values()) == 1  # an orderly stop runs nothing twice
+    assert is_well("default")
+    assert is_well("other")
+
+
+# ── options ──
+
+
+def test_a_burst_ends_when_nothing_waits_and_leaves_delayed_jobs() -> None:
+    put = jobs.noop.enqueue_many([() for _ in range(50)])
+    put += jobs.anap.enqueue_many([(0.05,) for _ in range(10)])
+    put.append(jobs.fail_twice.enqueue("burst"))
+    later = jobs.noop.using(delay=60).enqueue()
+    with WorkerProcess("--processes", "2", "--burst") as worker:
+        assert worker.wait() == 0
+    assert {job.refresh().state for job in put} == {"completed"}
+    assert later.refresh().state == "delayed"
+    assert counts() == {"completed": 61, "delayed": 1}
+
+
+def test_a_burst_on_empty_queues_ends_at_once() -> None:
+    with WorkerProcess("--burst") as worker:
+        assert worker.wait(5) == 0
+
+
+def test_a_burst_waits_for_a_queue_whose_rate_or_concurrency_is_used_up() -> None:
+    put = [jobs.noop.using(queue="slow").enqueue() for _ in range(8)]
+    put += [jobs.nap.using(queue="narrow").enqueue(0.2, "narrow") for _ in range(6)]
+    with WorkerProcess("--processes", "1", "--burst") as worker:
+        assert worker.wait() == 0
+    assert {job.refresh().state for job in put} == {"completed"}
+
+
+def test_a_burst_passes_a_paused_queue() -> None:
+    get_queue("other").pause()
+    job = jobs.noop.using(queue="other").enqueue()
+    with WorkerProcess("--processes", "1", "--burst") as worker:
+        assert worker.wait(5) == 0
+    assert job.refresh().state == "waiting"
+
+
+def test_a_process_is_replaced_after_max_jobs() -> None:
+    with WorkerProcess("--processes", "1", "--threads", "1", "--max-jobs", "3") as worker:
+        all_finished([abuse.whoami.enqueue("pids") for _ in range(12)])
+        runs = Counter(marks("pids"))
+        assert len(runs) == 4
+        assert set(runs.values()) == {3}
+        assert "died" not in worker.log
+        assert worker.stop() == 0
+
+
+def test_a_process_is_replaced_when_it_has_grown_too_large() -> None:
+    with WorkerProcess("--processes", "1", "--max-memory", "150") as worker:
+        worker.wait_started()
+        child = worker.child()
+        neighbour = jobs.nap.enqueue(0.5, "neighbour")
+        assert finished(abuse.grow.enqueue(120)).state == "completed"
+        wait_for(lambda: not is_running(child), 5, "a new process")
+        assert "grown over 150 MiB" in worker.log
+        assert finished(neighbour).attempts_made == 1
+        assert marks("neighbour") == ["start", "end"]
+        assert finished(jobs.add.enqueue(1)).result == 3
+
+
+def test_it_serves_only_the_queues_that_it_is_told() -> None:
+    elsewhere = jobs.noop.using(queue="other").enqueue()
+    with WorkerProcess("--processes", "1", "--queues", "email, default") as worker:
+        finished(jobs.noop.enqueue())
+        finished(jobs.noop.using(queue="email").enqueue())
+        assert worker.stop() == 0
+    assert elsewhere.refresh().state == "waiting"
+
+
+def test_an_unknown_queue_is_an_error_that_names_the_declared_ones() -> None:
+    with pytest.raises(
+        CommandError, match="emial.*Did you mean 'email'.*default, email, other, narrow, slow"
+    ):
+        call_command("runworker", "--queues", "emial")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--processes", "0"),
+        ("--threads", "0"),
+        ("--max-jobs", "0"),
+        ("--max-memory", "0"),
+        ("--shutdown-timeout", "-1"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_an_error(option: str, value: str) -> None:
+    with pytest.raises(CommandError, match=f"{option} is at least"):
+        call_command("runworker", option, value)
+
+
+def test_the_liveness_file_is_touched_while_it_is_well(tmp_path: Path) -> None:
+    path = tmp_path / "alive"
+    with WorkerProcess("--processes", "1", "--liveness-file", str(path)) as worker:
+        wait_for(path.exists)
+        seen = path.stat().st_mtime
+        wait_for(lambda: path.stat().st_mtime > seen, 3, "a touch")
+        for pid in (worker.pid, *worker.children()):
+            worker.send(signal.SIGSTOP, pid)
+        seen = path.stat().st_mtime
+        until = time.monotonic() + 2.5
+        wait_for(lambda: time.monotonic() > until)
+        assert path.stat().st_mtime == seen
+
+
+@pytest.mark.slow
+def test_reload_restarts_the_worker_when_code_changes(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(ROOT / "tests", project / "tests", ignore=shutil.ignore_patterns("test_*", "__pycache__"))
+    with WorkerProcess("--processes", "1", "--reload", folder=project) as worker:
+        first = finished(abuse.who_am_i.enqueue(), 20).worker
+        changed = project / "tests" / "app" / "jobs.py"
+        worker.bookmark()
+        changed.write_text(changed.read_text() + "\n\n@job\ndef fresh() -> str:\n    return 'fresh'\n")
+        worker.wait_log("stopped after", 10)
+        second = finished(abuse.who_am_i.enqueue(), 20).worker
+        assert first.split("/")[0] != second.split("/")[0]
+        worker.send(signal.SIGTERM)
+        worker.wait(10)
+    wait_for(lambda: not _mentions(str(project)), 5, "the end of all of it")
+
+
+def _mentions(text: str) -> bool:
+    listing = subprocess.run(["ps", "-A", "-E", "-o", "args="], capture_output=True, text=True, check=False)
+    return text in listing.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+def test_a_worker_that_is_process_1_works_as_in_a_container() -> None:
+    probe = subprocess.run(["unshare", "-pf", "true"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("namespaces aren't allowed here")
+    with (
+        WorkerProcess("--processes", "1", wrap="unshare -pf --kill-child --mount-proc") as first,
+        WorkerProcess("--processes", "1", wrap="unshare -pf --kill-child --mount-proc") as second,
+    ):
+        names = wait_for(lambda: found if len(found := ask(reads.registry()).workers) == 2 else None, 20)
+        assert len(names) == 2
+        assert {name.split(":")[1] for name in names} == {"1"}
+        put = jobs.nap.enqueue_many([(0.02,) for _ in range(40)])
+        assert {job.state for job in all_finished(put)} == {"completed"}
+        assert "died" not in first.log + second.log
+        left = finished(abuse.leave_child.enqueue("child"))
+        assert left.state == "completed"
