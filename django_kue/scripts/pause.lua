@@ -3,6 +3,7 @@
 -- KEYS: flags
 -- @include lib/events
 -- @include lib/wake
+redis.call('HDEL', flags, '') -- a first write that is never refused for want of memory
 local changed
 if paused == '1' then
   changed = redis.call('HSETNX', flags, 'paused', now_text)

@@ -47,6 +47,7 @@ function verbs.set_priority(key, state, record)
   push_back(argument, { entry_of(key, head_of(record)) })
 end
 
+redis.call('HDEL', jobs, '') -- a first write that is never refused for want of memory
 local answers = {}
 for i = keys_at, #ARGV do
   local key = ARGV[i]

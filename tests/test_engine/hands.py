@@ -144,9 +144,9 @@ class Hands:
         one = moves.Report(lease or self.leases[key], key.encode(), kind.encode(), text)
         return texts(send(moves.report(self.queue, [one]))[0])
 
-    def let_lease_run_out(self) -> None:
+    def let_lease_run_out(self, client: Any = None) -> None:
         """As if nothing had been heard of this owner for longer than its lease."""
-        redis_client().zadd(f"kue:{{{self.queue}}}:hb", {self.owner.text: 1})
+        (client or redis_client()).zadd(f"kue:{{{self.queue}}}:hb", {self.owner.text: 1})
 
 
 def texts(keys: Iterable[bytes]) -> list[str]:
