@@ -7,8 +7,10 @@ and a socket timeout shorter than a blocking read.
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop, get_running_loop
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -21,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from django_kue import embedded
 from django_kue.conf import EMBEDDED, alias_problem, settings
@@ -40,7 +42,7 @@ def new_connection(timeout: float) -> Any:
     pool = _living_pool()
     overrides: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
     if isinstance(pool, SentinelConnectionPool):
-        overrides["connection_pool"] = pool.connection_kwargs["connection_pool"]
+        overrides["connection_pool"] = _sentinel_pool().connection_kwargs["connection_pool"]
     return pool.connection_class(**_parameters(pool, timeout), **overrides)
 
 
@@ -136,16 +138,46 @@ def _pool() -> ConnectionPool:
 
 
 @cache
+def _sentinel_pool() -> SentinelConnectionPool:
+    """Who the master is: asked of Sentinels that may take no longer than an enqueue."""
+    pool, nodes, parameters = _sentinels()
+    sentinel: Any = Sentinel(nodes, sentinel_kwargs=parameters | {"retry": Retry(NoBackoff(), 0)})  # type: ignore[no-untyped-call]
+    return SentinelConnectionPool(pool.service_name, sentinel, is_master=pool.is_master)  # type: ignore[no-untyped-call]
+
+
+# One an event loop, like the connections that it holds.
+_async_sentinel_pools: WeakKeyDictionary[AbstractEventLoop, AsyncSentinelConnectionPool] = WeakKeyDictionary()
+
+
 def _async_sentinel_pool() -> AsyncSentinelConnectionPool:
+    loop = get_running_loop()
+    if loop not in _async_sentinel_pools:
+        pool, nodes, parameters = _sentinels()
+        sentinel: Any = AsyncSentinel(  # type: ignore[no-untyped-call]
+            nodes, sentinel_kwargs=parameters | {"retry": AsyncRetry(NoBackoff(), 0)}
+        )
+        _async_sentinel_pools[loop] = AsyncSentinelConnectionPool(  # type: ignore[no-untyped-call]
+            pool.service_name, sentinel, is_master=pool.is_master
+        )
+    return _async_sentinel_pools[loop]
+
+
+async def close_sentinels() -> None:
+    """Close this event loop's connections to Sentinels."""
+    pool = _async_sentinel_pools.pop(get_running_loop(), None)
+    if pool is not None:
+        for node in pool.sentinel_manager.sentinels:
+            await node.connection_pool.disconnect()
+
+
+def _sentinels() -> tuple[SentinelConnectionPool, list[tuple[str, int]], dict[str, Any]]:
+    """The project's pool, where its Sentinels are, and the parameters of connections to them."""
     pool = _pool()
     assert isinstance(pool, SentinelConnectionPool)
     manager = pool.sentinel_manager
-    nodes = [
-        (node.connection_pool.connection_kwargs["host"], node.connection_pool.connection_kwargs["port"])
-        for node in manager.sentinels
-    ]
-    sentinel: Any = AsyncSentinel(nodes, sentinel_kwargs=dict(manager.sentinel_kwargs))  # type: ignore[no-untyped-call]
-    return AsyncSentinelConnectionPool(pool.service_name, sentinel, is_master=pool.is_master)  # type: ignore[no-untyped-call]
+    places = [node.connection_pool.connection_kwargs for node in manager.sentinels]
+    timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), settings.ENQUEUE_TIMEOUT)
+    return pool, [(place["host"], place["port"]) for place in places], dict(manager.sentinel_kwargs) | timeouts
 
 
 def _async_class(sync_class: type) -> type:
@@ -162,7 +194,8 @@ def forget(**kwargs: Any) -> None:
     """Read the settings anew; connections made before keep their parameters."""
     if kwargs.get("setting") in (None, "KUE", "CACHES"):
         _pool.cache_clear()
-        _async_sentinel_pool.cache_clear()
+        _sentinel_pool.cache_clear()
+        _async_sentinel_pools.clear()
 
 
 setting_changed.connect(forget, dispatch_uid="django_kue.connections")

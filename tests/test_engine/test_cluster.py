@@ -1,0 +1,297 @@
+"""The main things on a real Redis Cluster of three nodes, which the tests start."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from django_kue import EnqueueError, Job, Queue, get_queue, job, queues
+from django_kue.errors import StoreUnavailable
+from django_kue.events import listen
+from django_kue.store import Doorbell, close_links, forget_links
+from tests.conftest import free_port, start_redis
+from tests.test_engine.hands import Hands, completed, put, retried, wait_until
+
+pytestmark = pytest.mark.slow
+SLOTS = 16384
+NAMES = [f"q{number}" for number in range(9)]
+
+
+@job(name="tests.clustered", search_keys=("number",))
+def clustered(number: int) -> None: ...
+
+
+@job(name="tests.clustered_once", unique=True)
+def clustered_once(number: int) -> None: ...
+
+
+class Cluster:
+    """Three masters. Made by hand, so that no redis-cli is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ports = [free_port() for _ in range(3)]
+        self.processes = [self._start(port, folder / str(port)) for port in self.ports]
+        self.nodes = [redis.Redis(port=port) for port in self.ports]
+        try:
+            self._join()
+        except BaseException:
+            self.stop()
+            raise
+
+    @staticmethod
+    def _start(port: int, folder: Path) -> subprocess.Popen[bytes]:
+        folder.mkdir()
+        return start_redis(
+            port, str(folder), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+            "--cluster-port", str(free_port()), "--cluster-require-full-coverage", "no",
+        )  # fmt: skip
+
+    def _join(self) -> None:
+        for index, node in enumerate(self.nodes):
+            first, last = index * SLOTS // 3, (index + 1) * SLOTS // 3
+            node.execute_command("CLUSTER", "ADDSLOTS", *range(first, last))
+            node.execute_command("CONFIG", "SET", "cluster-announce-ip", "127.0.0.1")
+        for port in self.ports[1:]:
+            bus = int(redis.Redis(port=port).config_get("cluster-port")["cluster-port"])
+            self.nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
+        wait_until(lambda: all(self._is_whole(node) for node in self.nodes), timeout=30)
+
+    @staticmethod
+    def _is_whole(node: redis.Redis) -> bool:
+        info = node.execute_command("CLUSTER", "INFO")
+        if not isinstance(info, dict):  # redis-py parses it since 5.1
+            info = dict(line.split(":") for line in info.decode().splitlines() if ":" in line)
+        return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == 3
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.flushall()
+
+    def home_of(self, queue: str) -> int:
+        """The number of the node that has a queue."""
+        slot = self.nodes[0].execute_command("CLUSTER", "KEYSLOT", f"kue:{{{queue}}}:d")
+        return next(index for index in range(3) if slot < (index + 1) * SLOTS // 3)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.close()
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster, settings: Any) -> Iterator[Cluster]:
+    running_cluster.flush()
+    settings.KUE = {
+        **settings.KUE,
+        "REDIS": f"redis+cluster://127.0.0.1:{running_cluster.ports[0]}",
+        "QUEUES": {name: {} for name in NAMES} | {"narrow": {"CONCURRENCY": 2}},
+        "ENQUEUE_TIMEOUT": 3,
+    }
+    yield running_cluster
+    forget_links()
+
+
+def test_queues_are_spread_over_the_nodes_and_each_is_whole_on_one(cluster: Cluster) -> None:
+    for name in NAMES:
+        put(name, 3)
+        put(name, 2, delay=60_000, search=("x" * 22,), unique=name.ljust(22, "_"))
+    assert {cluster.home_of(name) for name in NAMES} == {0, 1, 2}
+    for name in NAMES:
+        holders = [index for index, node in enumerate(cluster.nodes) if node.keys(f"kue:{{{name}}}:*")]
+        assert holders == [cluster.home_of(name)]
+        assert get_queue(name).counts() == {**get_queue(name).counts(), "waiting": 3, "delayed": 1}
+    assert [queue.name for queue in queues()] == sorted([*NAMES, "default", "narrow"])
+
+
+@pytest.mark.parametrize("name", NAMES[:4])
+def test_jobs_are_enqueued_claimed_retried_and_completed(cluster: Cluster, name: str) -> None:
+    handle = clustered.using(queue=name, priority="high").enqueue(17)
+    late = clustered.using(queue=name, delay=60).enqueue(18)
+    low = put(name, 2)
+    hands = Hands(name)
+    assert hands.take(1) == [handle.key]
+    hands.report(handle.key, "l", b"a line")
+    hands.settle(handle.key, retried())
+    assert hands.take(5) == [handle.key, *low]
+    hands.settle(handle.key, completed({"rows": 3}))
+    done = handle.refresh()
+    assert (done.result, done.attempts_made, len(done.runs()), str(done.logs()[0])) == (
+        {"rows": 3},
+        2,
+        1,
+        "a line",
+    )
+    assert late.promote().refresh().state == "waiting"
+    assert [job.id for job in get_queue(name).find(number=17)] == [handle.id]
+    assert get_queue(name).pause()
+    assert hands.turn(5).keys == []
+    assert get_queue(name).resume()
+    late.cancel()
+    handle.remove()
+    assert hands.beat().is_alive
+    assert get_queue(name).rates()[-1].completed in (0, 1)
+
+
+def test_unique_jobs_and_bulks_and_limits_hold(cluster: Cluster) -> None:
+    first = clustered_once.using(queue="q1").enqueue(1)
+    assert clustered_once.using(queue="q1").enqueue(1).id == first.id
+    keys = put("q2", 2_500)
+    assert Hands("q2").run_all(500) == keys
+    put("narrow", 5)
+    assert len(Hands("narrow").take(5)) == 2
+
+
+def test_one_connections_numbered_sends_go_to_queues_on_every_node(cluster: Cluster) -> None:
+    for name in NAMES:
+        for _ in range(3):
+            clustered.using(queue=name).enqueue(1)
+    assert [get_queue(name).counts()["waiting"] for name in NAMES] == [3] * len(NAMES)
+
+
+def test_wait_and_events_work_from_every_node(cluster: Cluster) -> None:
+    for name in NAMES[:4]:
+        handle = clustered.using(queue=name).enqueue(1)
+
+        def work(name: str = name, key: str = handle.key) -> None:
+            wait_until(lambda: any(node.hexists(f"kue:{{{name}}}:h", "ev") for node in _homes(cluster, name)))
+            hands = Hands(name)
+            hands.take_one()
+            hands.settle(key, completed("done"))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert handle.wait(timeout=10) == "done"
+        thread.join()
+
+
+def _homes(cluster: Cluster, name: str) -> list[redis.Redis]:
+    return [cluster.nodes[cluster.home_of(name)]]
+
+
+def test_listen_hears_all_queues(cluster: Cluster) -> None:
+    heard: set[str] = set()
+
+    def work() -> None:
+        for name in NAMES:
+            wait_until(lambda name=name: _homes(cluster, name)[0].hexists(f"kue:{{{name}}}:h", "ev"))
+            put(name)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for event in listen():
+        heard.add(event.queue)
+        if len(heard) == len(NAMES):
+            break
+    thread.join()
+    assert heard == set(NAMES)
+
+
+def test_the_doorbell_rings_for_queues_on_every_node(cluster: Cluster) -> None:
+    bell = Doorbell(NAMES)
+    try:
+        assert not bell.wait(0)
+        for name in NAMES[:4]:
+            threading.Timer(0.05, put, (name,)).start()
+            begun = time.monotonic()
+            rang = wait_until(lambda: bell.wait(5))
+            assert rang == [name]
+            assert time.monotonic() - begun < 3
+    finally:
+        bell.close()
+
+
+async def _use_all() -> list[Any]:
+    handles = await asyncio.gather(*(clustered.using(queue=name).aenqueue(n) for n, name in enumerate(NAMES)))
+    many = await clustered.using(queue="q3").aenqueue_many([(number,) for number in range(1_200)])
+    counts = [await Queue(name).acounts() for name in NAMES]
+    read = await asyncio.gather(*(Job.aget(handle.id) for handle in handles))
+    found = await Queue("q3").afind(number=3)
+    assert len(many) == 1_200
+    assert len(found) == 2
+    await close_links()
+    return [[job.args[0] for job in read], [one["waiting"] for one in counts]]
+
+
+def test_the_async_twins_do_the_same(cluster: Cluster) -> None:
+    numbers, waiting = asyncio.run(_use_all())
+    assert numbers == list(range(len(NAMES)))
+    assert waiting == [1, 1, 1, 1_201, 1, 1, 1, 1, 1]
+
+
+def test_a_queue_that_has_moved_to_another_node_is_followed(cluster: Cluster) -> None:
+    put("q5")
+    home = cluster.home_of("q5")
+    there = (home + 1) % 3
+    node, other = cluster.nodes[home], cluster.nodes[there]
+    node.flushall()
+    slot = node.execute_command("CLUSTER", "KEYSLOT", "kue:{q5}:d")
+    ids = [_id_of(one) for one in cluster.nodes]
+    try:
+        for one in (other, node, *cluster.nodes):
+            one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[there])
+        handle = clustered.using(queue="q5").enqueue(7)
+        assert handle.refresh().args == (7,)
+        assert other.hlen("kue:{q5}:d") == 1
+        assert Hands("q5").take(1) == [handle.key]
+        assert asyncio.run(_read(handle.id)) == (7,)
+    finally:
+        cluster.flush()
+        for one in (node, other, *cluster.nodes):
+            one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[home])
+
+
+def _id_of(node: redis.Redis) -> str:
+    found = node.execute_command("CLUSTER", "MYID")
+    return found.decode() if isinstance(found, bytes) else found
+
+
+async def _read(id: str) -> Any:
+    try:
+        return (await Job.aget(id)).args
+    finally:
+        await close_links()
+
+
+def test_a_node_that_is_away_takes_only_its_own_queues_with_it(cluster: Cluster, settings: Any) -> None:
+    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 1}
+    for name in NAMES:
+        put(name)
+    away = cluster.home_of("q0")
+    if away == 0:  # the one that the URL names; the client knows the others
+        away = cluster.home_of(next(name for name in NAMES if cluster.home_of(name) != 0))
+    process = cluster.processes[away]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        for name in NAMES:
+            begun = time.monotonic()
+            if cluster.home_of(name) == away:
+                with pytest.raises(EnqueueError):
+                    put(name)
+                with pytest.raises(StoreUnavailable):
+                    get_queue(name).counts()
+                assert time.monotonic() - begun < 8
+            else:
+                put(name)
+                assert get_queue(name).counts()["waiting"] == 2
+    finally:
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: all(Cluster._is_whole(node) for node in cluster.nodes), timeout=30)
+    put(next(name for name in NAMES if cluster.home_of(name) == away))
