@@ -214,6 +214,10 @@ class Settings:
                 f"No queue {name!r} is declared.{_did_you_mean(name, self.QUEUES)} {declared}"
             ) from None
 
+    def queue_or_default(self, name: str) -> QueueSettings:
+        """The settings of a queue; one that isn't declared (any more) has the defaults."""
+        return self.QUEUES.get(name) or QueueSettings()
+
 
 # ── Checking and reading ──────────────────────────────────────────────────────────────────────────
 
@@ -355,7 +359,8 @@ class _Lazy:
         if name.startswith("_"):
             raise AttributeError(name)
         values = read()
-        self.__dict__.update(vars(values), queue=values.queue, queues=values.queues)
+        methods = {"queue": values.queue, "queue_or_default": values.queue_or_default}
+        self.__dict__.update(vars(values), **methods, queues=values.queues)
         try:
             return self.__dict__[name]
         except KeyError:

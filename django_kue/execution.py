@@ -304,7 +304,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _queue_settings(queue: str) -> QueueSettings:
-    return settings.queues.get(queue) or QueueSettings()
+    return settings.queue_or_default(queue)
 
 
 @lru_cache(maxsize=4096)

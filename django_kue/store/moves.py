@@ -12,25 +12,17 @@ from django_kue.states import MOVES, State
 from django_kue.store.calls import Call, call
 
 BULK = 1000  # jobs a call: a script's arguments must fit on Lua's stack
+RESCUED = 1000  # jobs a sweep: MOST in scripts/lib/rescue.lua
 
 
-def retention(queue: QueueSettings) -> str:
+@cache
+def retention(queue: QueueSettings) -> bytes:
     """How much a queue keeps, in the words of ``scripts/lib/finish.lua``: ``state=count:ms``."""
     parts = []
     for state in ("completed", "failed", "cancelled"):
         age = getattr(queue, f"keep_{state}_for")
         parts.append(f"{state}={getattr(queue, f'keep_{state}')}:{'' if age is None else int(age * 1000)}")
-    return " ".join(parts)
-
-
-@cache
-def _retention(queue: QueueSettings) -> bytes:
-    return retention(queue).encode()
-
-
-def retention_of(queue: str) -> bytes:
-    """The retention of a queue by name; one that's not declared any more has the defaults."""
-    return _retention(settings.queues.get(queue) or QueueSettings())
+    return " ".join(parts).encode()
 
 
 def enqueue(
@@ -112,7 +104,7 @@ def turn(
     work_ms: int = 0,
 ) -> Call[Turn]:
     """A worker's turn: settle ``batches``, promote what's due, claim up to ``want``."""
-    limits = settings.queues.get(queue) or QueueSettings()
+    limits = settings.queue_or_default(queue)
     rate = limits.rate
     arguments: list[bytes | str | int] = [
         want,
@@ -120,7 +112,7 @@ def turn(
         lease_ms(),
         sequence,
         switches,
-        _retention(limits),
+        retention(limits),
         settings.MAX_RUNS,
         limits.max_crashes,
         limits.concurrency or "",
@@ -143,9 +135,12 @@ def lease_ms() -> int:
 
 
 def rescue(queue: str) -> Call[list[bytes]]:
-    """A sweep: jobs of dead owners go back, and what was kept long enough goes. Replies what went back."""
-    limits = settings.queues.get(queue) or QueueSettings()
-    return call("rescue", queue, lease_ms(), _retention(limits), settings.MAX_RUNS, limits.max_crashes)
+    """A sweep: jobs of dead owners go back, and what was kept long enough goes. Replies what went back.
+
+    At most :data:`RESCUED` jobs go back in one sweep; when so many did, the next may follow at once.
+    """
+    limits = settings.queue_or_default(queue)
+    return call("rescue", queue, lease_ms(), retention(limits), settings.MAX_RUNS, limits.max_crashes)
 
 
 class Beat(NamedTuple):
@@ -162,14 +157,14 @@ def beat(queue: str, owner: Owner) -> Call[Beat]:
 
 def sync(queue: str, owner: Owner, leases: Iterable[bytes]) -> Call[list[bytes]]:
     """Give back what a lost reply claimed: leases of this owner that it doesn't know of."""
-    return call("sync", queue, owner.text, retention_of(queue), *leases)
+    return call("sync", queue, owner.text, retention(settings.queue_or_default(queue)), *leases)
 
 
 def bury(queue: str, owner: Owner, culprits: Mapping[bytes, bytes]) -> Call[list[list[bytes]]]:
     """An owner is dead: settle what it was running (key → outcome), give back the rest."""
-    limits = settings.queues.get(queue) or QueueSettings()
+    limits = settings.queue_or_default(queue)
     pairs = [part for pair in culprits.items() for part in pair]
-    return call("bury", queue, owner.text, _retention(limits), settings.MAX_RUNS, limits.max_crashes, *pairs)
+    return call("bury", queue, owner.text, retention(limits), settings.MAX_RUNS, limits.max_crashes, *pairs)
 
 
 class Report(NamedTuple):
@@ -203,7 +198,7 @@ def verb(name: str, queue: str, keys: Sequence[str | bytes], argument: int | str
     """What people ask of jobs: promote, cancel, requeue, remove, set_priority."""
     legal = ",".join(sorted(_LEGAL[name]))
     return call(
-        "verbs", queue, name, argument, retention_of(queue), legal, *keys,
+        "verbs", queue, name, argument, retention(settings.queue_or_default(queue)), legal, *keys,
         read=lambda reply: [_answer(text.decode()) for text in reply],
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ class Served:
 
     @property
     def limits(self) -> QueueSettings:
-        return settings.queues.get(self.name) or QueueSettings()
+        return settings.queue_or_default(self.name)
 
     @property
     def is_limited(self) -> bool:
