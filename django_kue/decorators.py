@@ -11,7 +11,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpac
 from asgiref.sync import iscoroutinefunction
 
 from django_kue import enqueueing, registry
-from django_kue.conf import QueueSettings, settings
+from django_kue.conf import settings
 from django_kue.context import JobContext, current_job
 from django_kue.jobs import Job
 from django_kue.options import DECORATOR, USING, JobOptions, Options, UsingOptions, effective, read, to_store
@@ -138,7 +138,7 @@ class JobFunction(Generic[P, R]):
 
     def option(self, name: str, queue: str) -> Any:
         """What ``@job`` says about an option, or else the queue's setting."""
-        return effective(self.original.options, name, settings.queues.get(queue) or QueueSettings())
+        return effective(self.original.options, name, settings.queue_or_default(queue))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "original" in vars(self):
