@@ -31,13 +31,13 @@ QUEUE_KEYS = {
     "side": "sd",  # set    keys that have logs, runs or search keys to clean up
     "unique": "u",  # hash   hash of a unique key → key of the job that holds it, by its state
     "locks": "ul:",  # string one a unique key that is held for a time → key
-    "search": "s:",  # set    one a search key's value
+    "search": "s:",  # zset   one a search key's value: key → created, Unix ms
     "farewells": "by:",  # string outcome of a job that isn't kept, for a moment: who waits reads it
     "forward": "fw:",  # string key of a duplicate → key of the first
     "senders": "n:",  # string one a sending connection: the number of its last send
     "flags": "h",  # hash   paused, ev (somebody listens until), pulse (last rescue), trim cursors
     "wake": "k",  # zset   a marker for a blocked worker
-    "rate": "rl",  # list   count:ms of recent starts, for RATE
+    "rate": "rl",  # list   count:ms:sum of recent starts, for RATE
     "totals": "tt",  # hash   sums since ever: completed, failed, …, work_ms
     "stats": "t:",  # hash   one an hour: c<minute>, f<minute>
     "events": "ev",  # channel

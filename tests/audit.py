@@ -189,10 +189,11 @@ def _wrong_shelves(dump: Dump) -> list[str]:
 
 
 def _wrong_leases(dump: Dump) -> list[str]:
-    leases, ghosts, owners = dump.hash("a"), dump.hash("g"), dump.zset("hb")
+    leases, ghosts, owners = dump.hash("a"), dump.hash("g"), dump.zset("hb").keys()
+    dead = {owner.removeprefix("dead|") for owner in owners if owner.startswith("dead|")}
     found = []
     for key, lease in {**leases, **ghosts}.items():
-        if lease.decode().split("|", 2)[2] not in owners:
+        if lease.decode().split("|", 2)[2] not in owners | dead:
             found.append(f"{key} is leased to an owner whose death nobody would notice")
     for key in ghosts:
         if key in leases and leases[key] == ghosts[key]:

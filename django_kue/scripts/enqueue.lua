@@ -56,7 +56,8 @@ for i = items_at, #ARGV, 8 do
     if claim then hold(claim, key, tonumber(ARGV[i + 6])) end
     local hashes = token(head, 'k')
     if hashes then
-      for hash in string.gmatch(hashes, '[^+]+') do redis.call('SADD', search .. hash, key) end
+      local made = now + #holders / 1024 -- jobs of one call keep their order
+      for hash in string.gmatch(hashes, '[^+]+') do redis.call('ZADD', search .. hash, made, key) end
       redis.call('SADD', side, key)
     end
     if due > now then
@@ -69,7 +70,7 @@ for i = items_at, #ARGV, 8 do
       push_back(priority, { key })
       should_wake = true
     end
-    emit('enqueued', key, record)
+    emit('enqueued', key, record, due > now and 'd' or nil)
   end
 end
 if should_wake and not is_paused then wake_one() end

@@ -1,6 +1,9 @@
 -- A page of a state's jobs. Finished jobs by when they finished, delayed by when they're due,
 -- active by when they were claimed, waiting in the order in which they will be claimed;
 -- `newest` = 1 turns each order round.
+-- A waiting list with stale entries has to be read from its end to know what stands at an offset. A call
+-- reads so 5,000 entries; beyond them it takes every entry for a job's, and passes long stale stretches
+-- in growing steps: such a page is about right, and any page costs a bounded time.
 -- ARGV: state offset limit newest
 -- KEYS: waiting levels stale
 -- @include lib/rows
@@ -8,49 +11,73 @@
 local skip, left = tonumber(offset), tonumber(limit)
 local is_reversed = newest == '1'
 local keys = {}
+local BATCH = 100
+local exact, budget = 5000, 10000 -- entries that may be looked at: to count exactly, and in all
 
-local function take_waiting(list, is_clean)
+-- Entries of a list from one position to another, counted from the end where the page's order begins.
+local function entries_of(list, length, from, to)
+  if not is_reversed then return redis.call('LRANGE', list, from, to) end
+  local entries, turned = redis.call('LRANGE', list, length - 1 - to, length - 1 - from), {}
+  for i = #entries, 1, -1 do turned[#turned + 1] = entries[i] end
+  return turned
+end
+
+local function take(entry)
+  if skip > 0 then
+    skip = skip - 1
+  elseif left > 0 then
+    keys[#keys + 1] = key_and_seat(entry)
+    left = left - 1
+  end
+end
+
+local function take_clean(list)
   local length = redis.call('LLEN', list)
-  if is_clean and skip >= length then
+  if skip >= length then
     skip = skip - length
     return
   end
-  local at = is_clean and skip or 0
-  if is_clean then skip = 0 end
-  while at < length and left > 0 do
-    local from, to = at, math.min(at + 99, length - 1)
-    if is_clean then to = math.min(to, at + left - 1) end
-    local entries
-    if is_reversed then
-      entries = redis.call('LRANGE', list, length - 1 - to, length - 1 - from)
+  local from = skip
+  skip = 0
+  for _, entry in ipairs(entries_of(list, length, from, math.min(from + left, length) - 1)) do take(entry) end
+end
+
+local function take_seated(list)
+  local length, at, step = redis.call('LLEN', list), 0, BATCH
+  while at < length and left > 0 and budget > 0 do
+    if exact <= 0 and skip > 0 then
+      local passed = math.min(skip, length - at)
+      at, skip = at + passed, skip - passed
     else
-      entries = redis.call('LRANGE', list, from, to)
-    end
-    local first, last, step = 1, #entries, 1
-    if is_reversed then first, last, step = #entries, 1, -1 end
-    for j = first, last, step do
-      local key = key_and_seat(entries[j])
-      if is_clean or is_seated(entries[j], redis.call('HGET', jobs, key)) then
-        if skip > 0 then skip = skip - 1
-        elseif left > 0 then
-          keys[#keys + 1] = key
-          left = left - 1
+      local entries, lookups = entries_of(list, length, at, math.min(at + BATCH, length) - 1), {}
+      for i = 1, #entries do lookups[i] = (key_and_seat(entries[i])) end
+      local records, is_empty = redis.call('HMGET', jobs, unpack(lookups)), true
+      for i = 1, #entries do
+        if is_seated(entries[i], records[i]) then
+          is_empty = false
+          take(entries[i])
         end
       end
+      at, exact, budget = at + #entries, exact - #entries, budget - #entries
+      if exact <= 0 and is_empty then
+        at = at + step
+        step = step * 2
+      end
     end
-    at = to + 1
   end
 end
 
 if state == 'waiting' then
   local order = redis.call(is_reversed and 'ZREVRANGE' or 'ZRANGE', levels, 0, -1)
   for _, priority in ipairs(order) do
+    if left == 0 then break end
     local is_clean = redis.call('HEXISTS', stale, priority) == 0
     local list = waiting .. priority
-    local lists = is_clean and { list } or { list .. ':front', list }
-    if is_reversed and not is_clean then lists = { list, list .. ':front' } end
-    for _, one in ipairs(lists) do take_waiting(one, is_clean) end
-    if left == 0 then break end
+    if is_clean then take_clean(list)
+    else
+      take_seated(is_reversed and list or list .. ':front')
+      take_seated(is_reversed and list .. ':front' or list)
+    end
   end
 elseif state == 'active' then
   local held = redis.call('HGETALL', leases)

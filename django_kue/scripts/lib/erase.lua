@@ -12,7 +12,7 @@ local function erase_side(key)
   local record = redis.call('HGET', jobs, key)
   if record then
     for hash in string.gmatch(token(head_of(record), 'k') or '', '[^+]+') do
-      redis.call('SREM', search .. hash, key)
+      redis.call('ZREM', search .. hash, key)
     end
   end
   redis.call('DEL', logs .. key, runs .. key)

@@ -7,16 +7,19 @@
 local shelves = { completed = completed, failed = failed, cancelled = cancelled }
 local kept = { completed = kept_completed, failed = kept_failed, cancelled = kept_cancelled }
 local SLACK = 256 -- trims are done in batches of about so many
+local FAREWELL = 512 -- bytes of an outcome that's remembered of a job that isn't kept
 
--- Remove up to `most` of the oldest that have no keep of their own. A cursor remembers the score
--- below which only jobs with their own keep are left.
+-- Remove up to `most` of the oldest that have no keep of their own, of those that finished before `before`
+-- (ms; nil: of all). A cursor remembers the score below which only jobs with their own keep are left.
 local function trim_oldest(state, most, before)
   local cursor = redis.call('HGET', flags, 'trim:' .. state) or '-inf'
+  if before and cursor ~= '-inf' and tonumber(cursor) >= before then return end
   -- what finished in the cursor's own millisecond may be seen once more
   local seen = cursor == '-inf' and 0 or redis.call('ZCOUNT', shelves[state], cursor, cursor)
-  local oldest = redis.call('ZRANGEBYSCORE', shelves[state], cursor, before, 'LIMIT', 0, most + SLACK + seen)
+  local oldest = redis.call('ZRANGEBYSCORE', shelves[state], cursor,
+    before and string.format('(%d', before) or '+inf', 'LIMIT', 0, most + SLACK + seen)
   if #oldest == 0 then
-    if cursor ~= '-inf' then redis.call('HDEL', flags, 'trim:' .. state) end
+    if cursor ~= '-inf' and not before then redis.call('HDEL', flags, 'trim:' .. state) end
     return
   end
   local own = redis.call('ZMSCORE', kept[state], unpack(oldest))
@@ -43,7 +46,7 @@ local function trim(state, retention)
   if not count then return end
   local over = redis.call('ZCARD', shelves[state]) - redis.call('ZCARD', kept[state]) - count
   -- a small shelf is kept exactly, a large one within its slack
-  if over > math.min(SLACK, math.floor(count / 4)) then trim_oldest(state, math.min(over, 1000), '+inf') end
+  if over > math.min(SLACK, math.floor(count / 4)) then trim_oldest(state, math.min(over, 1000)) end
 end
 
 local function trim_kept(state, most)
@@ -59,21 +62,20 @@ local function trim_old(retention)
   for state in pairs(shelves) do
     trim_kept(state, SLACK)
     local _, age = limits(retention, state)
-    if age then trim_oldest(state, SLACK, string.format('(%d', now - age)) end
+    if age then trim_oldest(state, SLACK, now - age) end
   end
 end
 
-local function count_up(state, count, work_ms)
+local function count_up(state, count)
   redis.call('HINCRBY', totals, state, count)
-  if work_ms and work_ms > 0 then redis.call('HINCRBY', totals, 'work_ms', string.format('%d', work_ms)) end
   local minute = math.floor(now / 60000)
   local hour = stats .. string.format('%d', math.floor(minute / 60))
   local field = string.sub(state, 1, 2) .. string.format('%d', minute)
   if redis.call('HINCRBY', hour, field, count) == count then redis.call('EXPIRE', hour, 90000) end
 end
 
--- `keep` is '' (the queue's), or ms; '0' forgets the job at once, but for its outcome, which stays for
--- a moment: somebody who enqueued it may be about to wait for it.
+-- `keep` is '' (what the record says, else the queue's), or ms; '0' forgets the job at once, but for a small
+-- outcome, which stays for a moment: somebody who enqueued it may be about to wait for it.
 local function finish(state, key, record, outcome, keep, retention)
   local head = head_of(record)
   local claim = token(head, 'u')
@@ -82,8 +84,9 @@ local function finish(state, key, record, outcome, keep, retention)
     local letter = state == 'cancelled' and 'x' or string.sub(state, 1, 1)
     if mode ~= 't' and not string.find(mode, letter, 1, true) then release_unique(key, head) end
   end
+  if keep == '' then keep = string.match(token(head, 'q') or '', '^%d+$') or '' end
   if keep == '0' then
-    redis.call('SET', farewells .. key, outcome, 'EX', 10)
+    if #outcome <= FAREWELL then redis.call('SET', farewells .. key, outcome, 'EX', 10) end
     erase({ key })
     return
   end

@@ -1,7 +1,36 @@
 -- How many more jobs may start now, by CONCURRENCY and RATE, over all workers.
--- RATE counts the starts of the last period exactly: a list of `count:ms`, oldest at its head.
+-- RATE counts the starts of the last period exactly: a list of `count:ms:sum`, oldest at its head. The sum is
+-- of all starts up to and with this entry, so that head and tail tell how many the list holds.
 -- KEYS: leases ghosts rate
 -- @include lib/clock
+local function start_at(index)
+  local count, at, sum = string.match(redis.call('LINDEX', rate, index) or '', '^(%d+):(%d+):(%d+)$')
+  return tonumber(count), tonumber(at), tonumber(sum)
+end
+
+-- Forget starts that are over, at most 256 a turn: of more, some still count, which holds back too many
+-- jobs for a moment, never too few.
+local function forget_starts(period)
+  local _, oldest = start_at(0)
+  if not oldest or oldest + period > now then return end
+  local starts, gone = redis.call('LRANGE', rate, 0, 255), 0
+  for i = 1, #starts do
+    local at = tonumber(string.match(starts[i], '^%d+:(%d+):') or '')
+    if at and at + period > now then break end
+    gone = gone + 1
+  end
+  redis.call('LTRIM', rate, gone, -1)
+end
+
+-- How many starts the list holds, and when the oldest of them was.
+local function starts_held()
+  local count, oldest, sum = start_at(0)
+  local _, _, last = start_at(-1)
+  if count and last then return last - sum + count, oldest end
+  redis.call('DEL', rate) -- there is none, or it isn't ours
+  return 0, now
+end
+
 -- Returns the room, and how long to wait when the rate is used up (ms, or nil).
 local function room_for(want, concurrency, rate_limit)
   local room, wait = want, nil
@@ -11,17 +40,9 @@ local function room_for(want, concurrency, rate_limit)
   end
   if rate_limit ~= '' then
     local most, period = string.match(rate_limit, '^(%d+):(%d+)$')
-    local starts = redis.call('LRANGE', rate, 0, -1)
-    local used, gone = 0, 0
-    for i = 1, #starts do
-      local count, at = string.match(starts[i], '^(%d+):(%d+)$')
-      if tonumber(at) + period <= now then gone = gone + 1 else
-        used = used + count
-        wait = wait or tonumber(at) + period - now
-      end
-    end
-    if gone > 0 then redis.call('LTRIM', rate, gone, -1) end
-    if used < tonumber(most) then wait = nil end
+    forget_starts(period)
+    local used, oldest = starts_held()
+    if used >= tonumber(most) then wait = math.max(1, oldest + period - now) end
     room = math.min(room, math.max(0, most - used))
   end
   return room, wait
@@ -30,6 +51,8 @@ end
 local function count_starts(started, rate_limit)
   if rate_limit == '' or started == 0 then return end
   local period = string.match(rate_limit, ':(%d+)$')
-  redis.call('RPUSH', rate, started .. ':' .. now_text)
+  local _, _, sum = start_at(-1)
+  sum = string.format('%d', (sum or 0) + started)
+  redis.call('RPUSH', rate, started .. ':' .. now_text .. ':' .. sum)
   redis.call('PEXPIRE', rate, period)
 end

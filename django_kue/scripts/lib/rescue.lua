@@ -1,44 +1,89 @@
 -- Jobs of dead owners go back to the front of their priority. Nobody is blamed: they're suspects,
 -- to be claimed alone; a suspect that had been started when its owner died counts a crash.
 -- If no rescue ran for longer than a lease, Redis was away: the living first get time to report.
+-- A call takes back so many jobs; an owner who has more stays in `owners` as `dead|<owner>`, with the time
+-- of its death: a beat doesn't revive it, and what it claims after that isn't taken.
 -- KEYS: jobs leases ghosts marks owners flags
 -- @include lib/clock
 -- @include lib/order
 -- @include lib/settle
 local CRASHED = '{"type":"django_kue.errors.JobCrashed","message":"the worker that ran it died"}'
+local MOST = 1000
 
-local function take_back(is_dead, retention, max_runs, max_crashes)
-  local held = redis.call('HGETALL', leases)
-  local found, rescued = {}, {}
+local function claimed_at(lease) return tonumber(string.match(lease, '|(%d+)|') or '') or 0 end
+
+local function sequence_of(lease) return tonumber(string.match(lease, '^%d+') or '') or 0 end
+
+-- Up to MOST keys of a hash whose leases are of the dead, of the newest claims first, and their leases.
+-- The keys leave the hash. `died` is owner -> when.
+local function take_held(hash, died)
+  if redis.call('HLEN', hash) == 0 then return {}, {} end
+  local held, by_lease, order = redis.call('HGETALL', hash), {}, {}
   for i = 1, #held, 2 do
-    if is_dead(string.match(held[i + 1], '([^|]*)$')) then found[#found + 1] = { held[i], held[i + 1] } end
+    local lease = held[i + 1]
+    if by_lease[lease] == nil then -- a claim's jobs share one: it's looked at once
+      local death = died[string.match(lease, '([^|]*)$')]
+      by_lease[lease] = death ~= nil and claimed_at(lease) <= death and {}
+      if by_lease[lease] then order[#order + 1] = lease end
+    end
+    if by_lease[lease] then table.insert(by_lease[lease], held[i]) end
   end
-  local ghosted = redis.call('HGETALL', ghosts)
-  for i = 1, #ghosted, 2 do
-    if is_dead(string.match(ghosted[i + 1], '([^|]*)$')) then
-      redis.call('HDEL', ghosts, ghosted[i])
-      redis.call('HDEL', marks, ghosted[i])
+  table.sort(order, function(one, other)
+    local a, b = claimed_at(one), claimed_at(other)
+    if a == b then return sequence_of(one) > sequence_of(other) end
+    return a > b
+  end)
+  local keys, lease_of = {}, {}
+  for _, lease in ipairs(order) do
+    for _, key in ipairs(by_lease[lease]) do
+      if #keys == MOST then break end
+      keys[#keys + 1] = key
+      lease_of[key] = lease
     end
   end
-  table.sort(found, function(a, b) return is_older(b[1], a[1]) end)
-  for _, pair in ipairs(found) do
-    local key, lease = pair[1], pair[2]
-    redis.call('HDEL', leases, key)
-    local record = redis.call('HGET', jobs, key)
-    if record then
-      if redis.call('HDEL', marks, key) == 1 then
-        end_cancelled(key, record, worker_of(lease), '|', retention)
+  if #keys > 0 then redis.call('HDEL', hash, unpack(keys)) end
+  return keys, lease_of
+end
+
+-- The keys that went back, newest first, and whether there may be more.
+local function take_back(died, retention, max_runs, max_crashes)
+  local removed = take_held(ghosts, died)
+  if #removed > 0 then redis.call('HDEL', marks, unpack(removed)) end
+  local found, lease_of = take_held(leases, died)
+  if #found == 0 then return {}, #removed == MOST end
+  table.sort(found, function(one, other) return is_older(other, one) end)
+  local records, marked = redis.call('HMGET', jobs, unpack(found)), redis.call('HMGET', marks, unpack(found))
+  redis.call('HDEL', marks, unpack(found))
+  local rescued, suspects, texts = {}, {}, {}
+  for i = #found, 1, -1 do
+    local key, record = found[i], records[i]
+    if record and marked[i] then
+      end_cancelled(key, record, worker_of(lease_of[key]), '|', retention)
+    elseif record then
+      table.insert(rescued, 1, key)
+      if token(head_of(record), 'y') then
+        crash(key, record, worker_of(lease_of[key]), max_crashes, '|' .. CRASHED, retention, max_runs)
       else
-        rescued[#rescued + 1] = key
-        if token(head_of(record), 'y') then
-          crash(key, record, worker_of(lease), max_crashes, '|' .. CRASHED, retention, max_runs)
-        else
-          suspect(key, record)
-        end
+        suspects[#suspects + 1], texts[#texts + 1] = key, record
       end
     end
   end
-  return rescued
+  suspect_all(suspects, texts)
+  return rescued, #found == MOST or #removed == MOST
+end
+
+-- Takes the dead out of `owners`. Returns owner -> when it died, or nil when all are alive.
+local function take_dead()
+  local lapsed = redis.call('ZRANGEBYSCORE', owners, '-inf', now_text, 'WITHSCORES')
+  if #lapsed == 0 then return nil end
+  local died = {}
+  for i = 1, #lapsed, 2 do
+    redis.call('ZREM', owners, lapsed[i])
+    local earlier = string.match(lapsed[i], '^dead|(.*)$')
+    local owner = earlier or lapsed[i]
+    died[owner] = math.max(died[owner] or 0, earlier and tonumber(lapsed[i + 1]) or now)
+  end
+  return died
 end
 
 local function rescue(lease_ms, retention, max_runs, max_crashes)
@@ -46,16 +91,15 @@ local function rescue(lease_ms, retention, max_runs, max_crashes)
   redis.call('HSET', flags, 'pulse', now_text)
   if last and now - last > lease_ms then
     for _, owner in ipairs(redis.call('ZRANGE', owners, 0, -1)) do
-      redis.call('ZADD', owners, now + lease_ms, owner)
+      if not string.find(owner, '^dead|') then redis.call('ZADD', owners, now + lease_ms, owner) end
     end
     return {}
   end
-  local dead = redis.call('ZRANGEBYSCORE', owners, '-inf', now_text)
-  if #dead == 0 then return {} end
-  local is_dead = {}
-  for _, owner in ipairs(dead) do
-    is_dead[owner] = true
-    redis.call('ZREM', owners, owner)
+  local died = take_dead()
+  if not died then return {} end
+  local rescued, has_more = take_back(died, retention, max_runs, max_crashes)
+  if has_more then
+    for owner, at in pairs(died) do redis.call('ZADD', owners, string.format('%d', at), 'dead|' .. owner) end
   end
-  return take_back(function(owner) return is_dead[owner] end, retention, max_runs, max_crashes)
+  return rescued
 end

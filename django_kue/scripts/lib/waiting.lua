@@ -70,16 +70,8 @@ local function is_seated(entry, record)
   return token(head_of(record), 's') == seat
 end
 
-local function compact(priority, dead)
-  local list = waiting .. priority
-  local length = redis.call('LLEN', list)
-  local front = redis.call('LLEN', list .. ':front')
-  if dead >= length + front then
-    redis.call('DEL', list, list .. ':front')
-    drop_level(priority)
-    return
-  end
-  if front == 0 and (dead * 2 <= length or length < SLICE) then return end
+-- One slice: the live of the list's first entries move to its front list, the others are dropped.
+local function compact_slice(priority, list)
   local entries = redis.call('LPOP', list, SLICE) or {}
   local live, lookups = {}, {}
   for i = 1, #entries do lookups[i] = (key_and_seat(entries[i])) end
@@ -92,6 +84,30 @@ local function compact(priority, dead)
     redis.call('RENAME', list .. ':front', list)
   end
   settle_stale(priority, #entries - #live)
+end
+
+-- The counter only says when to look; what's dropped was seen to be stale. A counter that is too high (its list
+-- was evicted) is corrected here, and when the lists are empty.
+local function compact(priority, dead)
+  local list = waiting .. priority
+  for _ = 1, 3 do -- what is left of a level that's all stale is seen by then
+    local length = redis.call('LLEN', list)
+    local front = redis.call('LLEN', list .. ':front')
+    if length + front == 0 then
+      drop_level(priority)
+      return
+    end
+    if dead > length + front then
+      dead = length + front
+      redis.call('HSET', stale, priority, dead)
+    end
+    if dead < length + front and front == 0 and (dead * 2 <= length or length < SLICE) then return end
+    compact_slice(priority, list)
+    local left = tonumber(redis.call('HGET', stale, priority) or '') or 0
+    if dead < length + front or left == 0 then break end
+    dead = left
+  end
+  if redis.call('EXISTS', list) == 0 and redis.call('EXISTS', list .. ':front') == 0 then drop_level(priority) end
 end
 
 -- The job's entry goes stale; the caller gives its record a new seat, or deletes it, *before*.

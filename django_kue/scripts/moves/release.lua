@@ -18,12 +18,21 @@ end
 
 -- It may have killed its worker, or was only beside: it runs again, claimed alone. How often it was
 -- there is counted: whoever always is will be run alone, and then it's certain.
+local function suspect_all(keys, records)
+  if #keys == 0 then return end
+  local changed, stored = {}, {}
+  for i = 1, #keys do
+    local suspicion = number_of(head_of(records[i]), 'z') + 1
+    changed[i] = with_tokens(records[i], { z = string.format('%d', suspicion), y = false })
+    stored[2 * i - 1], stored[2 * i] = keys[i], changed[i]
+  end
+  redis.call('HSET', jobs, unpack(stored))
+  release(keys, changed)
+  for i = 1, #keys do emit('stalled', keys[i], changed[i]) end
+end
+
 local function suspect(key, record)
-  local suspicion = number_of(head_of(record), 'z') + 1
-  record = with_tokens(record, { z = string.format('%d', suspicion) })
-  redis.call('HSET', jobs, key, record)
-  release({ key }, { record })
-  emit('stalled', key, record)
+  suspect_all({ key }, { record })
 end
 
 -- Its run killed the process. Below the cap it runs again, alone; at the cap it's a poison pill.
