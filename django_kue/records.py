@@ -14,6 +14,7 @@ n     parked: the last worker that saw it doesn't know its function
 e     Unix ms after which it's not worth starting
 u     ``hash:mode`` of the unique key; mode is the states that hold it (``wda``…) or ``t``
 k     ``+``-joined hashes of the search keys
+q     ms the finished job is kept, when ``@job`` or ``.using()`` says so: holds where no run's outcome says it
 o     byte length of the options' JSON, which precedes the arguments
 v     version of this format, left out when 1
 ====  =======================================================================
@@ -56,6 +57,7 @@ class NewJob:
     unique_mode: str = "wda"  # letters of the states that hold it, or "t" with unique_for
     unique_for: int = 0
     search: tuple[str, ...] = ()  # hashes
+    keep: int | None = None  # once it's finished; None: the queue's retention
 
     def encode(self) -> bytes:
         """The record to store."""
@@ -66,6 +68,8 @@ class NewJob:
             head.append(f"u{self.unique}:{self.unique_mode}")
         if self.search:
             head.append("k" + "+".join(self.search))
+        if self.keep is not None:
+            head.append(f"q{self.keep}")
         options = b""
         if self.options:
             options = codecs.dumps(dict(self.options))
