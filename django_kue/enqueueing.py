@@ -16,7 +16,7 @@ from django_kue.codecs import CodecError
 from django_kue.conf import QueueSettings, settings
 from django_kue.errors import EnqueueError, StoreUnavailable
 from django_kue.jobs import Job
-from django_kue.options import Options, effective
+from django_kue.options import UNSET, Options, effective
 from django_kue.queue import asubmit, submit
 from django_kue.records import NewJob
 from django_kue.states import State
@@ -111,6 +111,7 @@ def _common(definition: Definition) -> dict[str, Any]:
         "delay": _ms(options.delay),
         "run_at": None if options.run_at is None else round(options.run_at.timestamp() * 1000),
         "expires": _ms(options.expires),
+        "keep": None if options.keep is UNSET else _ms(options.keep),
     }
     return common | _unique_hold(options) if options.unique else common
 
