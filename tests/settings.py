@@ -1,8 +1,9 @@
 """The test project. Redis is one that the tests start themselves, see ``conftest.py``."""
 
+import json
 import os
 
-SECRET_KEY = "for tests only"  # noqa: S105
+SECRET_KEY = "for tests only"
 DEBUG = False
 USE_TZ = True
 TIME_ZONE = "UTC"
@@ -29,3 +30,5 @@ KUE = {
         "slow": {"RATE": "5/s"},
     },
 }
+if logging_config := os.environ.get("KUE_TEST_LOGGING"):
+    LOGGING = json.loads(logging_config)

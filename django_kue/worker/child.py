@@ -16,6 +16,7 @@ import signal
 import socket
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -145,22 +146,22 @@ class Child:
         elif "cancel" in order:
             self._fetcher.cancelled(order["queue"], order["cancel"].encode())
         elif "buried" in order:
-            for job_id in order["buried"]:
-                self._fetcher.buffer.put([partial(tell_of_buried, job_id)], 1)
+            for job_id, signal, delay in order["buried"]:
+                self._fetcher.buffer.put([partial(tell_of_buried, job_id, signal, delay)], 1)
 
 
-def tell_of_buried(job_id: str) -> None:
-    """Signals for a job that was taken from a dead sibling."""
+def tell_of_buried(job_id: str, signal: str, delay: float) -> None:
+    """The signal for a job that was taken from a dead sibling or worker."""
     with suppress(KueError):
         job = Job.get(job_id)
         sender = registry.get(job.name)
-        if job.state is State.FAILED:
+        if signal == "failed":
             signals.emit(signals.job_failed, sender, job=job, exception=job.error)
-        elif job.attempts_made and job.error and job.error.type.endswith(".JobTimeout"):
-            delay = job.runs()[-1].delay
+        elif signal == "retrying":
+            job = replace(job, state=State.DELAYED if delay else State.WAITING)
             signals.emit(signals.job_retrying, sender, job=job, exception=job.error, delay=delay)
         else:
-            signals.emit(signals.job_stalled, sender, job=job)
+            signals.emit(signals.job_stalled, sender, job=replace(job, state=State.WAITING))
 
 
 def resident_mib() -> float:

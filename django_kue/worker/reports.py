@@ -30,7 +30,7 @@ class Reports:
         self._lock = threading.Lock()
         self._reports: dict[str, list[Report]] = {}
         self._progress: dict[tuple[str, bytes, bytes], Report] = {}
-        self._heard: list[Progressed] = []
+        self._heard: dict[Run, Progressed] = {}
         self._count = 0
         self.dropped = 0
         self.since: float | None = None  # when the oldest came
@@ -49,7 +49,7 @@ class Reports:
         with self._lock:
             self._progress[run.queue, run.lease, run.key] = Report(run.lease, run.key, b"p", text)
             if signals.job_progressed.receivers:
-                self._heard.append(Progressed(run, percent, data))
+                self._heard[run] = Progressed(run, percent, data)
         self._begin()
 
     def _begin(self) -> None:
@@ -65,7 +65,7 @@ class Reports:
             self.since = None
             reports, self._reports = self._reports, {}
             progress, self._progress = self._progress, {}
-            heard, self._heard = self._heard, []
+            heard, self._heard = list(self._heard.values()), {}
             self._count = 0
         for (queue, _, _), report in progress.items():
             reports.setdefault(queue, []).append(report)

@@ -21,18 +21,20 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.cache import caches
 from django.db import connections
 
 import django_kue
-from django_kue import execution
+from django_kue import execution, signals
 from django_kue.conf import settings
 from django_kue.errors import JobCrashed, JobTimeout, StoreError, StoreUnavailable
 from django_kue.execution import Run
+from django_kue.states import State
 from django_kue.store import Link, moves, new_link, reads
 from django_kue.worker import child as children
+from django_kue.worker import joblog
 from django_kue.worker.board import ALONE, NOTORIOUS, Board, Busy
 from django_kue.worker.options import WorkerOptions
 
@@ -67,6 +69,17 @@ class Grave:
     queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
 
 
+OF_THE_DEAD = (signals.job_stalled, signals.job_retrying, signals.job_failed)
+
+
+class Buried(NamedTuple):
+    """What receivers shall hear of a job that was taken from the dead."""
+
+    job_id: str
+    signal: str  # stalled, retrying, failed
+    delay: float = 0.0
+
+
 class Supervisor:
     """Runs a worker; :meth:`run` returns its exit code."""
 
@@ -76,6 +89,7 @@ class Supervisor:
         self.id = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self._children: dict[int, Sibling] = {}
         self._graves: list[Grave] = []
+        self._untold: list[Buried] = []
         self._births = 0
         self._young_deaths = 0
         self._respawn_at: dict[int, float] = {}
@@ -120,6 +134,7 @@ class Supervisor:
             self._bury()
             self._beat()
             self._rescue()
+            self._tell_of_buried()
             self._announce()
         except StoreUnavailable as error:
             if not self._is_away:
@@ -268,11 +283,11 @@ class Supervisor:
         while self._graves:
             grave = self._graves[0]
             for queue, outcomes in list(grave.queues.items()):
-                settled = {
-                    key: self._timed_out(grave.owner, queue, key) if outcome == b"timeout" else outcome
-                    for key, outcome in outcomes.items()
-                }
+                settled: dict[bytes, bytes] = {}
                 try:
+                    for key, outcome in outcomes.items():
+                        is_late = outcome == b"timeout"
+                        settled[key] = self._timed_out(grave.owner, queue, key) if is_late else outcome
                     given_back, ended = self._link.send(moves.bury(queue, grave.owner, settled))[0]
                 except StoreError as error:  # foreign data: the leases lapse by themselves
                     logger.error("%s: a dead process's jobs can't be handed back: %s", queue, error)  # noqa: TRY400
@@ -284,7 +299,7 @@ class Supervisor:
                         queue, len(given_back) + sum(o == b"z" for o in settled.values()),
                         sum(o != b"z" for o in settled.values()),
                     )  # fmt: skip
-                self._tell_of_buried(queue, ended)
+                self._note_buried(queue, ended, settled)
             self._graves.pop(0)
 
     def _can_bury(self) -> bool:
@@ -308,11 +323,27 @@ class Supervisor:
             )
         return outcome.encode(run)
 
-    def _tell_of_buried(self, queue: str, keys: list[bytes]) -> None:
+    def _note_buried(self, queue: str, keys: list[bytes], outcomes: dict[bytes, bytes]) -> None:
+        """What became of jobs that were taken from the dead; told when a child lives that can."""
+        if not keys or not any(signal.receivers for signal in OF_THE_DEAD):
+            return
+        states = {row.key: row.state for row in self._link.send(reads.rows(queue, keys))[0]}
+        for key in map(bytes.decode, keys):
+            outcome = outcomes.get(key.encode(), b"z")
+            if states.get(key) is State.FAILED:
+                self._untold.append(Buried(f"{queue}.{key}", "failed"))
+            elif outcome.startswith(b"r"):
+                delay = int(outcome[1:].split(b"|", 1)[0]) / 1000
+                self._untold.append(Buried(f"{queue}.{key}", "retrying", delay))
+            else:
+                self._untold.append(Buried(f"{queue}.{key}", "stalled"))
+
+    def _tell_of_buried(self) -> None:
         """Receivers are the project's code: a living child tells them."""
         living = next(iter(self._children.values()), None)
-        if keys and living is not None:
-            self._order(living, buried=[f"{queue}.{key.decode()}" for key in keys])
+        if self._untold and living is not None:
+            self._order(living, buried=self._untold)
+            self._untold = []
 
     # ── heartbeats ──
 
@@ -351,7 +382,7 @@ class Supervisor:
                 logger.error("%s: %s", queue, rescued)
             elif rescued:
                 logger.warning("%s: %d jobs were taken back from a worker that died", queue, len(rescued))
-                self._tell_of_buried(queue, rescued)
+                self._note_buried(queue, rescued, {})
 
     def _announce(self) -> None:
         now = time.monotonic()
@@ -490,4 +521,5 @@ def set_title(title: str) -> None:
 def supervise(options: WorkerOptions) -> int:
     """Run a worker in this process until it's told to stop; returns its exit code."""
     set_title(f"kue supervisor: {', '.join(options.queues)}")
+    joblog.install()
     return Supervisor(options).run()

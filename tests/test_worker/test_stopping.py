@@ -241,7 +241,7 @@ def test_it_serves_only_the_queues_that_it_is_told() -> None:
 
 def test_an_unknown_queue_is_an_error_that_names_the_declared_ones() -> None:
     with pytest.raises(
-        CommandError, match="emial.*Did you mean 'email'.*default, email, other, narrow, slow"
+        CommandError, match=r"emial.*Did you mean 'email'.*default, email, other, narrow, slow"
     ):
         call_command("runworker", "--queues", "emial")
 

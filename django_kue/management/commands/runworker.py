@@ -12,6 +12,7 @@ from argparse import ArgumentParser
 from functools import partial
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import autoreload
 
@@ -106,5 +107,7 @@ def set_up_logging(verbosity: int) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
         logger.propagate = False
+        if not django_settings.DEBUG:  # else Django shows a signal receiver's exception itself
+            logging.getLogger("django.dispatch").addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
