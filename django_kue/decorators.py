@@ -81,7 +81,8 @@ class JobFunction(Generic[P, R]):
 
         Raises:
             EnqueueError: the arguments don't fit the function, can't be stored or are too large; the
-                queue isn't declared; or Redis is away. Nothing was stored.
+                queue isn't declared; or Redis is away. Nothing was stored, unless the error's
+                ``may_be_stored`` is True: Redis didn't answer, and the job may be there.
 
         >>> send_receipt.enqueue(17, copy_to="me@example.org")  # doctest: +SKIP
         """
@@ -100,7 +101,10 @@ class JobFunction(Generic[P, R]):
             items: for each job a tuple of positional, or a dict of keyword arguments.
 
         Raises:
-            EnqueueError: as :meth:`enqueue`; the message names the item, and nothing was stored.
+            EnqueueError: as :meth:`enqueue`. When an item is wrong the message names it, and nothing
+                was stored. When Redis goes away in the middle of more than 1,000 jobs, the error's
+                ``stored`` says how many of the first are stored. ``KUE["ENQUEUE_TIMEOUT"]`` holds for each
+                1,000.
 
         >>> send_receipt.enqueue_many([(1,), (2,), {"order_id": 3}])  # doctest: +SKIP
         """

@@ -46,7 +46,7 @@ def enqueue(definition: Definition, calls: Sequence[Call], *, is_many: bool = Fa
         return _handles(definition, jobs)
     keys = submit(definition.options.queue, jobs)
     firsts = _firsts(definition, jobs, keys)
-    with _duplicates_read():
+    with _duplicates_read(len(jobs)):
         pages = send(*firsts) if firsts else []
     accepted = _accepted(definition, jobs, keys, pages)
     if signals.job_enqueued.receivers:
@@ -61,7 +61,7 @@ async def aenqueue(definition: Definition, calls: Sequence[Call], *, is_many: bo
         return _handles(definition, jobs)
     keys = await asubmit(definition.options.queue, jobs)
     firsts = _firsts(definition, jobs, keys)
-    with _duplicates_read():
+    with _duplicates_read(len(jobs)):
         pages = await asend(*firsts) if firsts else []
     accepted = _accepted(definition, jobs, keys, pages)
     if signals.job_enqueued.receivers:
@@ -231,11 +231,12 @@ def _firsts(definition: Definition, jobs: list[NewJob], keys: list[bytes]) -> li
 
 
 @contextmanager
-def _duplicates_read() -> Iterator[None]:
+def _duplicates_read(count: int) -> Iterator[None]:
     try:
         yield
     except StoreUnavailable as error:
-        raise EnqueueError(f"A job is there already, but it couldn't be read. {error}") from error
+        what = "A job is" if count == 1 else f"All {count} jobs are stored, or were"
+        raise EnqueueError(f"{what} there already, but couldn't be read. {error}", stored=count) from error
 
 
 def _accepted(

@@ -10,7 +10,19 @@ class KueError(Exception):
 
 
 class EnqueueError(KueError):
-    """A job could not be handed over: nothing was stored, and the message says what to do."""
+    """A job could not be handed over; the message says why.
+
+    Attributes:
+        may_be_stored: True when Redis didn't answer, so that the job may be there all the same. False
+            when it's sure that it isn't.
+        stored: of the jobs of an ``enqueue_many``, the first so many are surely stored; 0 unless
+            there were more than 1,000.
+    """
+
+    def __init__(self, message: str, *, may_be_stored: bool = False, stored: int = 0) -> None:
+        super().__init__(message)
+        self.may_be_stored = may_be_stored
+        self.stored = stored
 
 
 class JobDoesNotExist(KueError):
@@ -80,7 +92,14 @@ class Discard(KueError):
 
 
 class StoreUnavailable(KueError):
-    """Redis can't be reached, or refuses work for now. Trying again later may succeed."""
+    """Redis can't be reached, or refuses work for now. Trying again later may succeed.
+
+    ``may_be_applied`` is False when it's sure that nothing was changed: Redis said no, or wasn't reached.
+    """
+
+    def __init__(self, message: str, *, may_be_applied: bool = True) -> None:
+        super().__init__(message)
+        self.may_be_applied = may_be_applied
 
 
 class StoreError(KueError):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -147,13 +146,18 @@ class Queue:
         return await sync_to_async(self._switched)(changed, signals.queue_resumed)
 
     def empty(self) -> int:
-        """Remove all waiting and delayed jobs, without signals; how many went."""
-        gone = 0
-        while True:
-            removed, passed = ask(moves.empty(self.name))
+        """Remove all waiting and delayed jobs, without signals; how many went.
+
+        Beside busy producers it removes as many as there were when it began.
+        """
+        counts = self.counts()
+        there, gone = counts["waiting"] + counts["delayed"], 0
+        while gone < there:
+            removed, passed = ask(moves.empty(self.name, min(moves.BULK, there - gone)))
             gone += removed
             if not removed and not passed:
-                return gone
+                break
+        return gone
 
     async def aempty(self) -> int:
         return await sync_to_async(self.empty, thread_sensitive=False)()
@@ -185,20 +189,33 @@ class Queue:
         return await sync_to_async(self.clean, thread_sensitive=False)(state, older_than)
 
     def retry_failed(self) -> int:
-        """Run the jobs again that are failed now, in batches; how many."""
+        """Run the jobs again that are failed now, in batches; how many. Each sends ``job_enqueued``."""
         retried, skipped = 0, 0
         left = self.counts()["failed"]
         while left > 0:
             keys = ask(reads.keys_of(self.name, State.FAILED, skipped, min(BATCH, left)))
             if not keys:
                 break
-            answers = ask(moves.verb("requeue", self.name, keys))
-            done = sum(answer.is_done for answer in answers)
+            done = self._retry(keys)
             retried, skipped, left = retried + done, skipped + len(keys) - done, left - len(keys)
         return retried
 
+    def _retry(self, keys: list[bytes]) -> int:
+        is_heard = bool(signals.job_enqueued.receivers)
+        # Read before they're retried: a worker may be quick, and a job that's not kept then gone.
+        jobs = self._made(ask(reads.rows(self.name, keys))) if is_heard else []
+        replies = ask(moves.verb("requeue", self.name, keys))
+        answers = dict(zip(keys, replies, strict=True))
+        for job in jobs:
+            answer = answers.get(job.key.encode())
+            if answer is not None and answer.is_done:
+                job._after("requeue", answer)
+        return sum(answer.is_done for answer in replies)
+
     async def aretry_failed(self) -> int:
-        return await sync_to_async(self.retry_failed, thread_sensitive=False)()
+        # Receivers may use the database, whose connections belong to the thread of synchronous code.
+        is_heard = bool(signals.job_enqueued.receivers)
+        return await sync_to_async(self.retry_failed, thread_sensitive=is_heard)()
 
     # ── how ──
 
@@ -265,39 +282,42 @@ def _remembered() -> list[str]:
 def submit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
     """Store new jobs; the keys that hold, in order: a unique duplicate's is the first job's.
 
-    A send whose reply was lost is sent again under its number, which creates nothing twice.
+    A send whose reply was lost is sent again under its number, which creates nothing twice. It takes
+    at most ``ENQUEUE_TIMEOUT`` seconds for each 1,000 jobs.
 
     Raises:
         EnqueueError: Redis can't take them.
     """
+    handover = _Handover(len(jobs))
     link = transport.borrow()
     try:
         if _is_new(queue):
-            _persist(partial(link.send, reads.registry(queue)), time.sleep)
+            _deliver(link, reads.registry(queue), handover)
             _known.add((settings.PREFIX, queue))
-        return [key for call in _calls(link, queue, jobs, is_forwarded) for key in _delivered(link, call)]
+        keys: list[bytes] = []
+        for call in _calls(link, queue, jobs, is_forwarded):
+            handover.begin()
+            keys += _deliver(link, call, handover)
+        return keys
     finally:
         transport.give_back(link)
 
 
 async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
     """The twin of :func:`submit`."""
+    handover = _Handover(len(jobs))
     link = transport_async.borrow()
     try:
         if _is_new(queue):
-            await _apersist(partial(link.send, reads.registry(queue)))
+            await _adeliver(link, reads.registry(queue), handover)
             _known.add((settings.PREFIX, queue))
         keys: list[bytes] = []
         for call in _calls(link, queue, jobs, is_forwarded):
-            keys += (await _apersist(partial(link.send, call)))[0]
+            handover.begin()
+            keys += await _adeliver(link, call, handover)
         return keys
     finally:
         await transport_async.give_back(link)
-
-
-def _delivered(link: Any, call: Any) -> list[bytes]:
-    keys: list[bytes] = _persist(partial(link.send, call), time.sleep)[0]
-    return keys
 
 
 def _calls(
@@ -322,32 +342,80 @@ def _is_new(queue: str) -> bool:
     return (settings.PREFIX, queue) not in _known
 
 
-def _persist(action: Callable[[], Any], sleep: Callable[[float], None]) -> Any:
-    deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
-    for tries in range(1, TRIES + 1):
+class _Handover:
+    """How far the jobs of one :func:`submit` got, and how long the call under way may still take."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._begun = 0  # jobs of the calls that were begun; all but the last call's are stored
+        self._stored = 0
+        self._may_be_stored = False
+        self._tries = 0
+        self._deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def begin(self) -> None:
+        """The next up to 1,000 jobs; the first ones share their time with what came before them."""
+        if self._begun:
+            self._deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+        self._stored = self._begun
+        self._begun = min(self._begun + moves.BULK, self._total)
+        self._tries = 0
+
+    def pause_after(self, error: StoreUnavailable | StoreError) -> float:
+        """Seconds to wait before the next try; raises EnqueueError when there's none."""
+        self._tries += 1
+        self._may_be_stored |= isinstance(error, StoreUnavailable) and error.may_be_applied
+        pause: float = random.uniform(0.5, 1) * 0.1 * 2**self._tries
+        if isinstance(error, StoreError) or self._tries == TRIES or pause >= self.left:
+            raise self._failure(error) from error
+        return pause
+
+    def _failure(self, error: Exception) -> EnqueueError:
+        is_unknown = self._may_be_stored and self._begun > 0
+        text = self._unknown() if is_unknown else self._refused()
+        if self._stored:
+            text += f" The first {self._stored} are stored."
+        return EnqueueError(f"{text} {error}", may_be_stored=is_unknown, stored=self._stored)
+
+    def _refused(self) -> str:
+        if self._total <= 1:
+            return "The job was not enqueued."
+        return f"{self._total - self._stored} of {self._total} jobs were not enqueued."
+
+    def _unknown(self) -> str:
+        if self._total <= 1:
+            return "Redis didn't answer: the job may have been stored."
+        numbers = f"{self._stored + 1} to {self._begun}"
+        return f"Redis didn't answer: of {self._total} jobs those from {numbers} may have been stored."
+
+
+def _deliver(link: transport.Link, call: Any, handover: _Handover) -> Any:
+    while True:
         try:
-            return action()
+            return link.send(call, timeout=handover.left)[0]
         except (StoreUnavailable, StoreError) as error:
-            sleep(_pause_after(error, tries, deadline))
-    raise AssertionError("unreachable")
+            time.sleep(handover.pause_after(error))
 
 
-async def _apersist(action: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
-    for tries in range(1, TRIES + 1):
+async def _adeliver(link: transport_async.AsyncLink, call: Any, handover: _Handover) -> Any:
+    while True:
         try:
-            return await action()
+            return (await _asend_within(handover.left, link, call))[0]
         except (StoreUnavailable, StoreError) as error:
-            await asyncio.sleep(_pause_after(error, tries, deadline))
-    raise AssertionError("unreachable")
+            await asyncio.sleep(handover.pause_after(error))
 
 
-def _pause_after(error: Exception, tries: int, deadline: float) -> float:
-    """Seconds to wait before the next try; raises EnqueueError when there's none."""
-    pause: float = random.uniform(0.5, 1) * 0.1 * 2**tries
-    if isinstance(error, StoreError) or tries == TRIES or time.monotonic() + pause >= deadline:
-        raise EnqueueError(f"The job was not enqueued. {error}") from error
-    return pause
+async def _asend_within(seconds: float, link: transport_async.AsyncLink, call: Any) -> list[Any]:
+    try:
+        async with asyncio.timeout(seconds):
+            return await link.send(call)
+    except TimeoutError as error:
+        raise transport.unavailable(error) from error
 
 
 # ── helpers of the readers ──

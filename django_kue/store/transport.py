@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,8 +18,10 @@ from typing import Any, Protocol, TypeVar
 from django.core.signals import setting_changed
 from redis.exceptions import (
     AskError,
+    BusyLoadingError,
     ClusterDownError,
     ConnectionError,
+    MasterDownError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -40,11 +43,15 @@ T = TypeVar("T")
 NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError, RedisClusterException)
 # Redis answers, but not yet, not here or not now: the same call may succeed later.
 # redis-py has classes for some and takes the word out of their text; Redis 6.2 has it in a script's error.
-TRANSIENT_ERRORS = (AskError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+TRANSIENT_ERRORS = (  # MovedError is an AskError
+    AskError, BusyLoadingError, ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError,
+    TryAgainError,
+)  # fmt: skip
 TRANSIENT = re.compile(
     r"\b(LOADING|READONLY|MISCONF|NOREPLICAS|BUSY|OOM|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK"
     r"|max number of clients)\b"
 )
+FROM_REPLICA = re.compile(r"\b(READONLY|MASTERDOWN)\b")
 
 
 class Link(Protocol):
@@ -53,8 +60,8 @@ class Link(Protocol):
     sender: bytes
     number: int
 
-    def send(self, *calls: Call[Any]) -> list[Any]: ...
-    def try_send(self, *calls: Call[Any]) -> list[Any]: ...
+    def send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]: ...
+    def try_send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]: ...
     def command(self, *words: bytes) -> Any: ...
     def is_cut(self) -> bool: ...
     def close(self) -> None: ...
@@ -69,22 +76,27 @@ class ServerLink:
         self.number = 0
         self._connection: Any = None
 
-    def send(self, *calls: Call[Any]) -> list[Any]:
-        """Send all at once, read all; the results in order.
+    def send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
+        """Send all at once, read all; the results in the order of the calls.
+
+        The calls must be independent of each other: one whose script Redis has forgotten is applied
+        after the others. ``timeout``: seconds that connecting, sending and waiting for the reply may
+        take together, when that's not the link's own.
 
         Raises:
-            StoreUnavailable: Redis is away or refuses for now; what was sent may have been applied.
+            StoreUnavailable: Redis is away or refuses for now; its ``may_be_applied`` says whether
+                what was sent may have been applied.
             StoreError: Redis says that the call itself is wrong.
         """
-        return _all_good(self.try_send(*calls))
+        return _all_good(self.try_send(*calls, timeout=timeout))
 
-    def try_send(self, *calls: Call[Any]) -> list[Any]:
+    def try_send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
         """As :meth:`send`, but an error that concerns one call stands in its place."""
-        replies = self._exchange([call.packed() for call in calls])
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            again = self._exchange([calls[i].packed_source() for i in unknown])
-            for i, reply in zip(unknown, again, strict=True):
+        deadline = self._deadline(timeout)
+        replies = self._exchange([call.packed() for call in calls], deadline)
+        if again := forgotten(replies):
+            answers = self._exchange([calls[i].packed_source() for i in again], deadline)
+            for i, reply in zip(again, answers, strict=True):
                 replies[i] = reply
         if any(map(is_from_replica, replies)):
             self.close()
@@ -92,7 +104,7 @@ class ServerLink:
 
     def command(self, *words: bytes) -> Any:
         """A plain Redis command."""
-        (reply,) = self._exchange([pack(*words)])
+        (reply,) = self._exchange([pack(*words)], self._deadline(None))
         return _checked(reply)
 
     def is_cut(self) -> bool:
@@ -109,21 +121,31 @@ class ServerLink:
             with suppress(*NETWORK_ERRORS):
                 connection.disconnect()
 
-    def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
+    def _deadline(self, timeout: float | None) -> float:
+        return time.monotonic() + (self.timeout if timeout is None else timeout)
+
+    def _exchange(self, commands: Sequence[bytes], deadline: float) -> list[Any]:
+        is_sent = False
         try:
-            if self._connection is None:
-                connection = connections.new_connection(self.timeout)
-                connection.connect()
-                self._connection = connection
-            connection = self._connection
+            connection = self._connected(deadline)
+            connection._sock.settimeout(_left(deadline))
+            is_sent = True
             connection.send_packed_command([b"".join(commands)], check_health=False)
             return [self._reply(connection) for _ in commands]
         except (*NETWORK_ERRORS, RedisError) as error:
             self.close()
-            raise unavailable(error) from error
+            is_refused = isinstance(error, BusyLoadingError)  # an answer, though redis-py counts it here
+            raise unavailable(error, may_be_applied=is_sent and not is_refused) from error
         except BaseException:  # half a reply may be left: this connection is of no more use
             self.close()
             raise
+
+    def _connected(self, deadline: float) -> Any:
+        if self._connection is None:
+            connection = connections.new_connection(_left(deadline))
+            connection.connect()
+            self._connection = connection
+        return self._connection
 
     @staticmethod
     def _reply(connection: Any) -> Any:
@@ -134,7 +156,10 @@ class ServerLink:
 
 
 class ClusterLink:
-    """redis-py's cluster client; each call goes to the node that has its queue."""
+    """redis-py's cluster client; each call goes to the node that has its queue.
+
+    The client's sockets have a timeout of their own, the link's: a call's can't shorten it.
+    """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -142,11 +167,14 @@ class ClusterLink:
         self.number = 0
         self._client: Any = None
 
-    def send(self, *calls: Call[Any]) -> list[Any]:
+    def send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
         return _all_good(self.try_send(*calls))
 
-    def try_send(self, *calls: Call[Any]) -> list[Any]:
-        return [_tried(call, self._run(call)) for call in calls]
+    def try_send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
+        replies = [self._run(call) for call in calls]
+        if any(map(is_from_replica, replies)):
+            self.close()
+        return [_tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     def command(self, *words: bytes) -> Any:
         texts = [word.decode() for word in words]  # redis-py looks its policies up by text
@@ -172,9 +200,11 @@ class ClusterLink:
             return self._try(lambda client: client.execute_command("EVAL", call.script.source, *tail))
 
     def _try(self, action: Any) -> Any:
+        is_sent = False
         try:
             if self._client is None:
                 self._client = connections.new_cluster(self.timeout)
+            is_sent = True
             return action(self._client)
         except NoScriptError:
             raise
@@ -182,26 +212,40 @@ class ClusterLink:
             return error
         except (*NETWORK_ERRORS, RedisError) as error:
             self.close()
-            raise unavailable(error) from error
+            raise unavailable(error, may_be_applied=is_sent) from error
 
 
-def unavailable(error: Exception) -> StoreUnavailable:
-    """What to tell people when Redis can't be used."""
-    return StoreUnavailable(f"Redis is unavailable: {error or type(error).__name__}")
+def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavailable:
+    """What to tell people when Redis can't be used. ``may_be_applied``: unless it's known that not."""
+    text = str(error).partition(" : <")[0] or type(error).__name__  # without the inside of Sentinels' clients
+    return StoreUnavailable(f"Redis is unavailable: {text}", may_be_applied=may_be_applied)
 
 
 def is_from_replica(reply: Any) -> bool:
     """Whether this server was the master once: a new connection finds the one that is now."""
-    return isinstance(reply, ReadOnlyError) or (isinstance(reply, ResponseError) and "READONLY" in str(reply))
+    return _is_one_of((ReadOnlyError, MasterDownError), FROM_REPLICA, reply)
+
+
+def forgotten(replies: Sequence[Any]) -> list[int]:
+    """Which calls weren't applied, because Redis doesn't know their scripts (any more)."""
+    return [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+
+
+def _is_one_of(kinds: tuple[type[Exception], ...], words: re.Pattern[str], reply: Any) -> bool:
+    return isinstance(reply, kinds) or (isinstance(reply, ResponseError) and bool(words.search(str(reply))))
 
 
 def _checked(reply: Any) -> Any:
     if isinstance(reply, Exception):
-        text = str(reply)
-        if isinstance(reply, TRANSIENT_ERRORS) or TRANSIENT.search(text):
-            raise unavailable(reply) from reply
-        raise StoreError(f"Redis refused a call: {text}") from reply
+        if _is_one_of(TRANSIENT_ERRORS, TRANSIENT, reply):
+            raise unavailable(reply, may_be_applied=False) from reply
+        raise StoreError(f"Redis refused a call: {reply}") from reply
     return reply
+
+
+def _left(deadline: float) -> float:
+    """Seconds till then, never none: a socket would take 0 for "don't wait at all"."""
+    return max(deadline - time.monotonic(), 0.001)
 
 
 def _read(call: Call[T], reply: Any) -> T:
