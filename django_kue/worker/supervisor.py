@@ -383,6 +383,8 @@ class Supervisor:
             elif rescued:
                 logger.warning("%s: %d jobs were taken back from a worker that died", queue, len(rescued))
                 self._note_buried(queue, rescued, {})
+                if len(rescued) >= moves.RESCUED:  # there may be more
+                    self._rescue_at = now
 
     def _announce(self) -> None:
         now = time.monotonic()
