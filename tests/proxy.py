@@ -88,13 +88,15 @@ class Proxy:
         _shut(server)
 
     def _pump_replies(self, server: socket.socket, client: socket.socket) -> None:
+        is_stalled = False
         try:
             while data := server.recv(65536):
-                if self.is_mute:
+                if self.is_mute or is_stalled:
                     continue
                 stall, self._stall_reply = self._stall_reply, None
                 if stall is not None:
                     client.sendall(data[:stall])
+                    is_stalled = True  # a reply may come in several pieces
                     continue
                 after, self._cut_reply = self._cut_reply, None
                 if after is not None:

@@ -134,6 +134,7 @@ def test_half_a_reply_is_never_taken_for_the_next_ones(proxy: Proxy, after: int,
     settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.3}
     for number in range(20):
         sent.enqueue(number)
+    QUEUE.jobs("waiting")  # Redis knows the script now: the next reply is the page
     proxy.stall_reply(after)
     with pytest.raises(StoreUnavailable):
         QUEUE.jobs("waiting")
