@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
@@ -28,6 +29,7 @@ class AsyncLink(Protocol):
 
     async def send(self, *calls: Call[Any]) -> list[Any]: ...
     async def close(self) -> None: ...
+    def abandon(self) -> None: ...
 
 
 class AsyncServerLink:
@@ -56,6 +58,12 @@ class AsyncServerLink:
         if connection is not None:
             with suppress(*NETWORK_ERRORS):
                 await connection.disconnect(nowait=True)
+
+    def abandon(self) -> None:
+        """Let Redis forget the connection; for when its event loop is closed and can't do it any more."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            _hang_up(connection)
 
     async def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
         try:
@@ -101,6 +109,14 @@ class AsyncClusterLink:
         if client is not None:
             await client.aclose()
 
+    def abandon(self) -> None:
+        """As :meth:`AsyncServerLink.abandon`."""
+        client, self._client = self._client, None
+        if client is not None:
+            for node in client.get_nodes():
+                for connection in node._connections:
+                    _hang_up(connection)
+
     async def _run(self, call: Call[Any]) -> Any:
         keys = call.keys
         tail = (len(keys), *keys, *call.arguments)
@@ -118,23 +134,44 @@ class AsyncClusterLink:
             raise unavailable(error) from error
 
 
-_idle: WeakKeyDictionary[asyncio.AbstractEventLoop, deque[AsyncLink]] = WeakKeyDictionary()
+def _hang_up(connection: Any) -> None:
+    """End the connection of a closed loop: its transport needs the loop, a copy of its socket doesn't."""
+    if connection._writer is None:
+        return
+    with suppress(OSError):
+        descriptor = os.dup(connection._writer.get_extra_info("socket").fileno())
+        with socket.socket(fileno=descriptor) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+    connection._reader = connection._writer = None
+
+
+@dataclass(slots=True)
+class _Pool:
+    """The idle links of one event loop."""
+
+    closing: AsyncGenerator[None, None]
+    links: deque[AsyncLink] = field(default_factory=deque)
+
+
+# A link leads to its loop, so this holds loops: till they end (see _closing), or a call finds them closed.
+_pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
 
 def borrow() -> AsyncLink:
     """An idle link of this event loop, or a new one."""
-    links = _idle.get(asyncio.get_running_loop())
-    if links:
-        return links.pop()
+    _forget_closed_loops()
+    pool = _pools.get(asyncio.get_running_loop())
+    if pool and pool.links:
+        return pool.links.pop()
     timeout = settings.ENQUEUE_TIMEOUT
     return AsyncClusterLink(timeout) if connections.is_cluster() else AsyncServerLink(timeout)
 
 
 async def give_back(link: AsyncLink) -> None:
     """Keep a link for the next caller on this event loop, or close it when enough are kept."""
-    links = _idle.setdefault(asyncio.get_running_loop(), deque())
-    if len(links) < IDLE:
-        links.append(link)
+    pool = await _own_pool()
+    if len(pool.links) < IDLE:
+        pool.links.append(link)
     else:
         await link.close()
 
@@ -155,6 +192,30 @@ async def aask(call: Call[T]) -> T:
 
 
 async def close_links() -> None:
-    """Close this event loop's idle links; call it before the loop ends."""
-    for link in _idle.pop(asyncio.get_running_loop(), ()):
-        await link.close()
+    """Close this event loop's idle links. An orderly end of the loop does it, too."""
+    if pool := _pools.get(asyncio.get_running_loop()):
+        await pool.closing.aclose()
+
+
+async def _own_pool() -> _Pool:
+    loop = asyncio.get_running_loop()
+    if loop not in _pools:
+        _pools[loop] = _Pool(_closing())
+        await anext(_pools[loop].closing)
+    return _pools[loop]
+
+
+async def _closing() -> AsyncGenerator[None, None]:
+    """Closes the links when its loop shuts generators down: ``asyncio.run`` and asgiref do so at the end."""
+    try:
+        yield
+    finally:
+        for link in _pools.pop(asyncio.get_running_loop()).links:
+            await link.close()
+
+
+def _forget_closed_loops() -> None:
+    for loop in [loop for loop in list(_pools) if loop.is_closed()]:
+        pool = _pools.pop(loop, None)  # another thread may have come first
+        for link in pool.links if pool else ():
+            link.abandon()
