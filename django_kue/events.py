@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
+
+from asgiref.sync import sync_to_async
 
 from django_kue import codecs, ids, registry, signals
 from django_kue.conf import settings
-from django_kue.errors import JobDoesNotExist, JobFailed, StoreUnavailable
-from django_kue.jobs import Job, JobError, _attempts, ended, failure_of, moment
+from django_kue.errors import JobDoesNotExist, StoreUnavailable
+from django_kue.jobs import Job, JobError, ended, failure_of
+from django_kue.queue import Queue
+from django_kue.rows import FOREIGN, attempts_of, moment
 from django_kue.states import State
-from django_kue.store import Subscription, ask, moves, reads, send
+from django_kue.store import AsyncSubscription, Subscription, aask, asend, ask, moves, reads, send
 
 logger = logging.getLogger("django_kue")
 
@@ -32,8 +37,13 @@ _LAST = {"completed", "failed", "cancelled", "removed"}
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. ``job`` is a reference: its id, queue, name and new state, without
-    arguments; ``None`` for what concerns the queue (paused, resumed)."""
+    """Something that happened.
+
+    ``job`` is a reference: its id, queue, name and new state, without arguments; ``None`` for what
+    concerns the queue (paused, resumed). A removed job is in no state any more; its reference says
+    ``cancelled``, the state of jobs that won't run. A model instance in a result stays a
+    :class:`~django_kue.codecs.ModelReference`: whoever needs it calls its ``fetch()``.
+    """
 
     name: str  # as the signal's, without job_
     job: Job | None
@@ -51,9 +61,11 @@ def listen(queue: str | None = None) -> Iterator[Event]:
     queues = [queue] if queue else list(settings.queues)
     while True:
         try:
-            with _listening(queues) as events:
+            with _listening(queues) as told:
                 while True:
-                    yield from events(RENEW)
+                    for item in told(RENEW):
+                        if event := _event(item):
+                            yield event
         except StoreUnavailable:
             time.sleep(0.5)  # what is missed meanwhile is missed: at most once
 
@@ -65,23 +77,41 @@ def send_as_signals(event: Event) -> None:
     if event.job:
         kwargs["job"] = event.job
     else:
-        kwargs["queue"] = event.queue
+        kwargs["queue"] = Queue(event.queue)
     signals.emit(signals.BY_EVENT[event.name], sender, **kwargs)
+
+
+# ── one job ──
 
 
 def of_job(job: Job, timeout: float | None) -> Iterator[Event]:
     """See :meth:`Job.events`."""
     deadline = _deadline(timeout)
-    with _listening([job.queue]) as events:
+    with _listening([job.queue]) as told:
         while time.monotonic() < deadline and not job.refresh().is_finished:
-            for event in events(min(RENEW, max(0.0, deadline - time.monotonic()))):
-                if event.job and event.job.id == job.id:
-                    yield event
-                    deadline = _deadline(timeout)
-                    if event.name in _LAST:
+            for item in told(_left(deadline)):
+                if item.is_of(job):
+                    if event := _event(item):
+                        yield event
+                    deadline = _deadline(timeout)  # others' events don't count
+                    if item.name in _LAST:
                         return
-                if time.monotonic() >= deadline:  # others' events don't count
-                    break
+
+
+async def aof_job(job: Job, timeout: float | None) -> AsyncIterator[Event]:
+    """See :meth:`Job.aevents`."""
+    deadline = _deadline(timeout)
+    async with _alistening([job.queue]) as told:
+        while time.monotonic() < deadline and not (await job.arefresh()).is_finished:
+            again = time.monotonic() + _left(deadline)
+            while time.monotonic() < again:
+                for item in await told(again - time.monotonic()):
+                    if item.is_of(job):
+                        if event := _event(item):
+                            yield event
+                        deadline = _deadline(timeout)
+                        if item.name in _LAST:
+                            return
 
 
 def wait_for(job: Job, timeout: float | None) -> Any:
@@ -89,29 +119,50 @@ def wait_for(job: Job, timeout: float | None) -> Any:
     deadline = _deadline(timeout)
     while True:
         try:
-            return _wait_once(job, deadline)
+            return _succeeded(_wait_once(job, deadline)).result
         except StoreUnavailable:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(0.1)
 
 
-def _wait_once(job: Job, deadline: float) -> Any:
-    with _listening([job.queue]) as events:
-        job = _now(job)
-        while not job.is_finished:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"{job.id} is still {job.state}")
-            for event in events(min(RENEW, left)):
-                if event.job and event.job.id == job.id and event.name in _LAST:
-                    return _result_of(event)
-                if time.monotonic() >= deadline:
-                    break
-            job = _now(job)  # an event may have been missed
-    if job.state is not State.COMPLETED:
-        raise failure_of(job)
+async def await_for(job: Job, timeout: float | None) -> Any:
+    """See :meth:`Job.await_result`."""
+    deadline = _deadline(timeout)
+    while True:
+        try:
+            job = _succeeded(await _await_once(job, deadline))
+            break
+        except StoreUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(0.1)
+    if codecs.refers_to_models(job._result):
+        return await sync_to_async(lambda: job.result)()
     return job.result
+
+
+def _wait_once(job: Job, deadline: float) -> Job:
+    """The job as it ended. It's read again every ``RENEW`` seconds: an event may have been missed."""
+    with _listening([job.queue]) as told:
+        while not (job := _now(job)).is_finished:
+            _check_time(job, deadline)
+            for item in told(_left(deadline)):
+                if item.ends(job):
+                    return _ended_by(item, job)
+    return job
+
+
+async def _await_once(job: Job, deadline: float) -> Job:
+    async with _alistening([job.queue]) as told:
+        while not (job := await _anow(job)).is_finished:
+            _check_time(job, deadline)
+            again = time.monotonic() + _left(deadline)
+            while time.monotonic() < again:
+                for item in await told(again - time.monotonic()):
+                    if item.ends(job):
+                        return _ended_by(item, job)
+    return job
 
 
 def _now(job: Job) -> Job:
@@ -125,24 +176,59 @@ def _now(job: Job) -> Job:
         return ended(job, outcome)
 
 
-def _result_of(event: Event) -> Any:
-    assert event.job is not None
-    if event.name == "removed":
-        raise JobDoesNotExist(f"{event.job.id} was removed while it was waited for")
-    if event.name != "completed":
-        error: JobError | None = event.data.get("error")
-        job = replace(event.job, error=error)
-        raise JobFailed(str(failure_of(job)), job)
-    return event.data.get("result")
+async def _anow(job: Job) -> Job:
+    try:
+        return await job.arefresh()
+    except JobDoesNotExist:
+        outcome = await aask(reads.farewell(job.queue, job.key))
+        if not outcome:
+            raise
+        return ended(job, outcome)
+
+
+def _succeeded(job: Job) -> Job:
+    if job.state is not State.COMPLETED:
+        raise failure_of(job)
+    return job
+
+
+def _check_time(job: Job, deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise TimeoutError(f"{job.id} is still {job.state}")
 
 
 def _deadline(timeout: float | None) -> float:
     return float("inf") if timeout is None else time.monotonic() + timeout
 
 
+def _left(deadline: float) -> float:
+    """For how many seconds to listen before the job is read again."""
+    return min(RENEW, max(0.0, deadline - time.monotonic()))
+
+
+# ── listening ──
+
+
+class _Item(NamedTuple):
+    """An event as it was told; its data are read when somebody wants them."""
+
+    queue: str
+    at: datetime
+    name: str
+    key: str
+    function: str
+    text: str
+
+    def is_of(self, job: Job) -> bool:
+        return f"{self.queue}.{self.key}" == job.id
+
+    def ends(self, job: Job) -> bool:
+        return self.name in _LAST and self.is_of(job)
+
+
 @contextmanager
-def _listening(queues: Sequence[str]) -> Iterator[Any]:
-    """Subscribed, and the scripts told so; gives ``events(seconds)``, to be called again and again."""
+def _listening(queues: Sequence[str]) -> Iterator[Callable[[float], Iterator[_Item]]]:
+    """Subscribed, and the scripts told so; gives ``told(seconds)``, to be called again and again."""
     subscription = Subscription(queues)
     renewed = 0.0
 
@@ -150,58 +236,119 @@ def _listening(queues: Sequence[str]) -> Iterator[Any]:
         nonlocal renewed
         if time.monotonic() - renewed > RENEW / 2:
             renewed = time.monotonic()
-            send(*[moves.listen(queue, int(3 * RENEW * 1000)) for queue in queues])
+            send(*_announcements(queues))
 
-    def events(seconds: float) -> Iterator[Event]:
+    def told(seconds: float) -> Iterator[_Item]:
         renew()
         for queue, message in subscription.messages(seconds):
-            yield from _events_in(queue, message)
+            yield from _items(queue, message)
             renew()
 
     try:
         renew()
-        yield events
+        yield told
     finally:
         subscription.close()
 
 
-def _events_in(queue: str, message: bytes) -> Iterator[Event]:
+@asynccontextmanager
+async def _alistening(queues: Sequence[str]) -> AsyncIterator[Callable[[float], Awaitable[list[_Item]]]]:
+    """As :func:`_listening`; ``await told(seconds)`` gives the items of one message, or none."""
+    subscription = AsyncSubscription(queues)
+    renewed = 0.0
+
+    async def renew() -> None:
+        nonlocal renewed
+        if time.monotonic() - renewed > RENEW / 2:
+            renewed = time.monotonic()
+            await asend(*_announcements(queues))
+
+    async def told(seconds: float) -> list[_Item]:
+        await renew()
+        heard = await subscription.message(seconds)
+        return list(_items(*heard)) if heard else []
+
     try:
-        at, items = json.loads(message)
-        events = [_event(queue, moment(at), *item) for item in items]
-    except (ValueError, TypeError, LookupError):
+        await subscription.open()
+        await renew()
+        yield told
+    finally:
+        await subscription.close()
+
+
+def _announcements(queues: Sequence[str]) -> list[Any]:
+    return [moves.listen(queue, int(3 * RENEW * 1000)) for queue in queues]
+
+
+# ── reading what was told ──
+
+
+def _items(queue: str, message: bytes) -> Iterator[_Item]:
+    """A message's items. What can't be read is logged and left out, and nothing else."""
+    try:
+        told_at, items = json.loads(message)
+        at = moment(told_at)
+        if not isinstance(items, list):
+            raise TypeError("not a list")
+    except FOREIGN:
         logger.warning("a message on the events channel of %s can't be read: %.200r", queue, message)
         return
-    yield from events
+    for item in items:
+        match item:
+            case [str(name), str(key), str(function), str(text)]:
+                yield _Item(queue, at, name, key, function, text)
+            case _:
+                logger.warning("an event of %s can't be read: %.200r", queue, item)
 
 
-def _event(queue: str, at: datetime, name: str, key: str, function: str, text: str) -> Event:
-    data = _data_of(name, text)
-    if not key:
-        return Event(name, None, queue, at, data)
-    state = State.WAITING if name == "retrying" and not data["delay"] else _STATES[name]
-    return Event(name, _reference(queue, key, function, state), queue, at, data)
+def _event(item: _Item) -> Event | None:
+    try:
+        data = _data_of(item)
+        return Event(item.name, _reference(item, data) if item.key else None, item.queue, item.at, data)
+    except FOREIGN:
+        logger.warning("an event of %s can't be read: %.200r", item.queue, item[2:])
+        return None
 
 
-def _reference(queue: str, key: str, function: str, state: State) -> Job:
+def _reference(item: _Item, data: dict[str, Any]) -> Job:
     return Job(
-        id=f"{queue}.{key}", queue=queue, name=function, state=state, priority=0, attempts_made=0,
-        attempts=_attempts(function, queue, {}), created_at=moment(ids.created_ms(key)), _options={},
+        id=f"{item.queue}.{item.key}", queue=item.queue, name=item.function, state=_state(item, data),
+        priority=0, attempts_made=0, attempts=attempts_of(item.function, item.queue, {}),
+        created_at=moment(ids.created_ms(item.key)), _options={},
     )  # fmt: skip
 
 
-def _data_of(name: str, text: str) -> dict[str, Any]:
+def _state(item: _Item, data: dict[str, Any]) -> State:
+    if item.name == "retrying" and not data["delay"]:
+        return State.WAITING
+    if item.name == "enqueued" and item.text == "d":
+        return State.DELAYED
+    return _STATES[item.name]
+
+
+def _data_of(item: _Item) -> dict[str, Any]:
+    name, text = item.name, item.text
     if name == "completed":
-        return {"result": codecs.loads(text.encode()) if text else None}
+        return {"result": codecs.loads(text.encode(), fetch=False) if text else None}
     if name == "progressed":
         percent, data = json.loads(text)
         return {"progress": percent, "data": data}
     if name == "retrying":
         data = json.loads(text)
-        return {"delay": data["delay"], "error": JobError.from_text(data["error"].encode())}
-    if text:
+        return {"delay": data["delay"], "error": JobError.from_text(str(data["error"]).encode())}
+    if name != "enqueued" and text:
         return {"error": JobError.from_text(text.encode())}
     return {}
+
+
+def _ended_by(item: _Item, job: Job) -> Job:
+    """A job that was waited for, as its last event tells."""
+    if item.name == "removed":
+        raise JobDoesNotExist(f"{job.id} was removed while it was waited for")
+    text = item.text.encode()
+    if item.name == "completed":
+        return replace(job, state=State.COMPLETED, _result=text)
+    return replace(job, state=_STATES[item.name], error=JobError.from_text(text))
 
 
 __all__ = ["Event", "listen", "send_as_signals"]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from datetime import datetime
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -15,64 +12,20 @@ from asgiref.sync import sync_to_async
 from django_kue import codecs, ids, records, registry, signals
 from django_kue.errors import IllegalTransition, JobDoesNotExist, JobFailed
 from django_kue.priorities import priority_number
+from django_kue.rows import (
+    JobError,
+    LogLine,
+    Run,
+    attempts_of,
+    fields_of,
+    fields_of_outcome,
+    log_lines_from,
+    moment,
+    moment_or_none,
+    runs_from,
+)
 from django_kue.states import State
 from django_kue.store import aask, ask, moves, reads
-
-
-@dataclass(frozen=True, slots=True)
-class JobError:
-    """What went wrong, as stored: an exception is never rebuilt from it."""
-
-    type: str  # dotted, "builtins.ValueError"
-    message: str
-    traceback: str = ""
-
-    @classmethod
-    def from_text(cls, text: bytes) -> JobError | None:
-        if not text:
-            return None
-        try:
-            data = json.loads(text)
-            return cls(str(data["type"]), str(data["message"]), str(data.get("traceback", "")))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return cls("django_kue.errors.StoreError", "the stored error can't be read", repr(text[:200]))
-
-    def as_text(self) -> bytes:
-        """The stored form."""
-        data = {"type": self.type, "message": self.message, "traceback": self.traceback}
-        return json.dumps(data).encode()
-
-    @property
-    def summary(self) -> str:
-        """The exception's name without its module, and the message: for lists."""
-        return f"{self.type.rpartition('.')[2]}: {self.message}"
-
-    def __str__(self) -> str:
-        return f"{self.type}: {self.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run that didn't complete."""
-
-    attempt: int  # which try it was, from 1; a crash uses none up
-    started_at: datetime | None
-    finished_at: datetime
-    worker: str
-    outcome: str  # retried, failed, crashed
-    error: JobError | None
-    delay: float  # seconds till the next try
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """One line that a job wrote with ``context.log()``."""
-
-    at: datetime
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,17 +131,17 @@ class Job:
 
     def logs(self, most: int = 1000) -> list[LogLine]:
         """The newest ``most`` log lines, oldest first."""
-        return _log_lines(ask(self._lists(most)).logs)
+        return log_lines_from(ask(self._lists(most)).logs)
 
     async def alogs(self, most: int = 1000) -> list[LogLine]:
-        return _log_lines((await aask(self._lists(most))).logs)
+        return log_lines_from((await aask(self._lists(most))).logs)
 
     def runs(self) -> list[Run]:
         """The runs that didn't complete, oldest first; only the last ``KUE["MAX_RUNS"]`` are kept."""
-        return _runs(ask(self._lists(1)).runs)
+        return runs_from(ask(self._lists(1)).runs)
 
     async def aruns(self) -> list[Run]:
-        return _runs((await aask(self._lists(1))).runs)
+        return runs_from((await aask(self._lists(1))).runs)
 
     def wait(self, timeout: float | None = None) -> Any:
         """Wait for the end, at most ``timeout`` seconds (``None``: as long as it takes); the result.
@@ -207,8 +160,10 @@ class Job:
         return events.wait_for(self, timeout)
 
     async def await_result(self, timeout: float | None = None) -> Any:
-        """The twin of :meth:`wait`; it waits in a thread."""
-        return await sync_to_async(self.wait, thread_sensitive=False)(timeout)
+        """The twin of :meth:`wait`. It can be cancelled, and uses no thread."""
+        from django_kue import events
+
+        return await events.await_for(self, timeout)
 
     def events(self, timeout: float | None = None) -> Iterator[Any]:
         """The job's events from now on, until it's finished or ``timeout`` seconds pass without one."""
@@ -216,12 +171,11 @@ class Job:
 
         return events.of_job(self, timeout)
 
-    async def aevents(self, timeout: float | None = None) -> AsyncIterator[Any]:
-        """The twin of :meth:`events`; it listens in a thread."""
-        told = self.events(timeout)
-        following = sync_to_async(partial(next, told, None), thread_sensitive=False)
-        while (event := await following()) is not None:
-            yield event
+    def aevents(self, timeout: float | None = None) -> AsyncIterator[Any]:
+        """The twin of :meth:`events`. It can be cancelled, and uses no thread."""
+        from django_kue import events
+
+        return events.aof_job(self, timeout)
 
     # ── verbs ──
 
@@ -286,9 +240,9 @@ class Job:
             state=State.DELAYED if due > created else State.WAITING,
             priority=new.priority,
             attempts_made=0,
-            attempts=_attempts(new.name, queue, new.options),
+            attempts=attempts_of(new.name, queue, new.options),
             created_at=moment(created),
-            run_at=_moment(due) if due > created else None,
+            run_at=moment_or_none(due) if due > created else None,
             _options=new.options,
             _arguments=new.arguments,
         )
@@ -296,10 +250,7 @@ class Job:
     @classmethod
     def from_row(cls, queue: str, row: reads.Row) -> Job:
         """A job from a row of the store; a record that can't be read gives a job without arguments."""
-        try:
-            return cls(**_fields(queue, row, records.decode(row.record)))
-        except _FOREIGN:
-            return cls(**_fields(queue, row, records.Record({}, "(unreadable)", b"", b"")))
+        return cls(**fields_of(queue, row))
 
     @classmethod
     def _only(cls, id: str, queue: str, rows: list[reads.Row]) -> Job:
@@ -358,129 +309,16 @@ def _signal_of(verb: str, answer: moves.Answer) -> Any:
     }.get(verb)  # fmt: skip
 
 
-def moment(ms: int | str | bytes) -> datetime:
-    """Unix milliseconds as an aware datetime."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(ms))
-
-
-def _moment(ms: int | str | bytes | None) -> datetime | None:
-    return moment(ms) if ms else None
-
-
-def _attempts(name: str, queue: str, options: Mapping[str, Any]) -> int:
-    if "attempts" in options:
-        return int(options["attempts"])
-    definition = registry.get(name)
-    return int(definition.option("attempts", queue)) if definition else 1
-
-
-# What foreign or corrupt data raise when they're read: a page shows such a job as far as it can be read.
-_FOREIGN = (ValueError, TypeError, LookupError, OverflowError)
-
-
-def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any]:
-    head = record.head
-    options = codecs.loads(record.options) if record.options else {}
-    fields: dict[str, Any] = {
-        "id": f"{queue}.{row.key}",
-        "queue": queue,
-        "name": record.name,
-        "state": row.state,
-        "priority": int(head.get("p", 0)),
-        "attempts": _attempts(record.name, queue, options),
-        "attempts_made": int(head.get("m", 0)),
-        "created_at": _created_at(row.key),
-        "run_at": _moment(head.get("d")),
-        "crashes": int(head.get("c", 0)),
-        "is_parked": "n" in head and row.state in (State.DELAYED, State.WAITING),
-        "_options": options,
-        "_arguments": record.arguments,
-    }
-    for fields_of in (_fields_of_progress, _fields_of_run, _fields_of_end):
-        with suppress(*_FOREIGN):
-            fields |= fields_of(row)
-    if row.outcome.startswith(b"c"):
-        fields["attempts_made"] += 1
-    return fields
-
-
-def _fields_of_progress(row: reads.Row) -> dict[str, Any]:
-    if not row.progress:
-        return {}
-    percent, data = json.loads(row.progress)
-    return {"progress": percent, "progress_data": data}
-
-
-def _fields_of_run(row: reads.Row) -> dict[str, Any]:
-    if row.state.is_finished:
-        return {}
-    fields: dict[str, Any] = {}
-    if row.last_run:
-        fields["error"] = JobError.from_text(row.last_run.split(b"|", 6)[6])
-    if row.state is State.ACTIVE:
-        _, claimed, owner = row.lease.split(b"|", 2)
-        fields |= {"started_at": _moment(claimed), "worker": owner.decode().strip()}
-    return fields
-
-
-def _fields_of_end(row: reads.Row) -> dict[str, Any]:
-    return _fields_of_outcome(row.outcome) if row.state.is_finished else {}
+def failure_of(job: Job) -> JobFailed:
+    """The exception for who waited for a job that didn't complete."""
+    what = f"{job.id} {'was cancelled' if job.state is State.CANCELLED else 'failed'}"
+    return JobFailed(f"{what}: {job.error}" if job.error else what, job)
 
 
 def ended(job: Job, outcome: bytes) -> Job:
     """A job as it ended, by its stored outcome."""
     state = {b"c": State.COMPLETED, b"f": State.FAILED}.get(outcome[:1], State.CANCELLED)
-    return replace(job, state=state, **_fields_of_outcome(outcome))
+    return replace(job, state=state, **fields_of_outcome(outcome))
 
 
-def _fields_of_outcome(outcome: bytes) -> dict[str, Any]:
-    letter, finished, started, worker, text = outcome.split(b"|", 4)
-    fields = {"started_at": _moment(started), "finished_at": _moment(finished), "worker": worker.decode()}
-    if letter == b"c":
-        return fields | {"_result": text, "progress": 100}
-    return fields | {"error": JobError.from_text(text)}
-
-
-def _created_at(key: str) -> datetime:
-    try:
-        return moment(ids.created_ms(key))
-    except (ValueError, OverflowError):  # not a key of ours
-        return moment(0)
-
-
-def _log_lines(lines: list[bytes]) -> list[LogLine]:
-    return [_log_line(line) for line in lines]
-
-
-def _log_line(line: bytes) -> LogLine:
-    at, _, text = line.partition(b"|")
-    try:
-        return LogLine(moment(at), text.decode(errors="replace"))
-    except _FOREIGN:
-        return LogLine(moment(0), line.decode(errors="replace"))
-
-
-def _runs(texts: list[bytes]) -> list[Run]:
-    return [_run(text) for text in texts]
-
-
-def _run(text: bytes) -> Run:
-    try:
-        attempt, outcome, started, finished, delay, worker, error = text.split(b"|", 6)
-        return Run(
-            int(attempt),
-            _moment(started),
-            moment(finished),
-            worker.decode(),
-            outcome.decode(),
-            JobError.from_text(error),
-            int(delay) / 1000,
-        )
-    except _FOREIGN:
-        return Run(0, None, moment(0), "", "unreadable", JobError.from_text(text), 0)
-
-
-def failure_of(job: Job) -> JobFailed:
-    """The exception for who waited for a job that didn't complete."""
-    what = f"{job.id} {'was cancelled' if job.state is State.CANCELLED else 'failed'}"
-    return JobFailed(f"{what}: {job.error}" if job.error else what, job)
+__all__ = ["Job", "JobError", "LogLine", "Run", "ended", "failure_of"]

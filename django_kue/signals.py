@@ -7,17 +7,15 @@
     def tell_support(sender, job, exception, **kwargs): ...
 
 A signal is sent once, after the move was accepted. In a worker it's sent on an executor thread, with
-the exception at hand (``sys.exc_info()``). A receiver that raises is logged and changes nothing.
+the exception at hand (``sys.exc_info()``). A receiver that raises is logged
+(by Django, as ``django.dispatch``) and changes nothing.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.dispatch import Signal
-
-logger = logging.getLogger("django_kue")
 
 job_enqueued = Signal()
 job_promoted = Signal()
@@ -51,10 +49,6 @@ BY_EVENT: dict[str, Signal] = {
 
 
 def emit(signal: Signal, sender: Any, **kwargs: Any) -> None:
-    """Send a signal; a receiver that raises is logged with its traceback, and the others run."""
-    if not signal.receivers:
-        return
-    for receiver, answer in signal.send_robust(sender=sender, **kwargs):
-        if isinstance(answer, Exception):
-            name = getattr(receiver, "__qualname__", repr(receiver))
-            logger.error("signal receiver %s raised", name, exc_info=answer)
+    """Send a signal; Django logs a receiver that raises with its traceback, and the others run."""
+    if signal.receivers:
+        signal.send_robust(sender=sender, **kwargs)

@@ -10,14 +10,14 @@ from typing import Any
 
 from django_kue.errors import StoreError
 from django_kue.store import moves, reads, transport
-from django_kue.store.blocking import Doorbell, Subscription
+from django_kue.store.blocking import AsyncSubscription, Doorbell, Subscription
 from django_kue.store.calls import Call
 from django_kue.store.transport import Link, ask, forget_links, new_link, send
 from django_kue.store.transport_async import aask, asend, close_links
 
 __all__ = [
-    "Call", "Doorbell", "Link", "Subscription", "aask", "asend", "ask", "close_links", "forget_links",
-    "moves", "new_link", "reads", "send", "server_info", "server_setting",
+    "AsyncSubscription", "Call", "Doorbell", "Link", "Subscription", "aask", "asend", "ask", "close_links",
+    "forget_links", "moves", "new_link", "reads", "send", "server_info", "server_setting",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import select
 import time
 from collections.abc import Iterator, Sequence
@@ -44,17 +45,25 @@ class Doorbell:
             if is_armed:
                 for bell in self._bells:
                     bell.arm()
-            sockets = [bell.socket for bell in self._bells if bell.socket is not None]
-            ready, _, _ = select.select([*sockets, *others], [], [], max(0.0, timeout))
-            rang = [bell.take() for bell in self._bells if bell.socket is not None and bell.socket in ready]
+            pending = {bell.socket.fileno(): bell for bell in self._bells if bell.socket is not None}
+            ready = _readable([*pending, *others], timeout)
+            rang = [bell.take() for descriptor, bell in pending.items() if descriptor in ready]
             return [queue for queue in rang if queue]
-        except (*NETWORK_ERRORS, RedisError, ValueError) as error:
+        except (*NETWORK_ERRORS, RedisError) as error:
             self.close()
             raise unavailable(error) from error
 
     def close(self) -> None:
         for bell in self._bells:
             bell.close()
+
+
+def _readable(descriptors: Sequence[int], timeout: float) -> set[int]:
+    """Those with something to read, also an end or an error. Not ``select``: it stops at descriptor 1023."""
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poller.poll(math.ceil(max(0.0, timeout) * 1000))}
 
 
 class _Bell:
@@ -116,18 +125,18 @@ class Subscription:
             raise unavailable(error) from error
 
     def messages(self, timeout: float) -> Iterator[tuple[str, bytes]]:
-        """``(queue, message)`` as they come, until ``timeout`` s have passed without one."""
+        """``(queue, message)`` as they come, for ``timeout`` s, however many come.
+
+        What has come already is given even with ``timeout`` 0, one message a call.
+        """
         deadline = time.monotonic() + timeout
         try:
-            while True:
-                left = deadline - time.monotonic()
-                if left <= 0 and not self._connection.can_read(0):
+            while self._connection.can_read(max(0.0, deadline - time.monotonic())):
+                kind, channel, message = self._connection.read_response()
+                if kind == b"message":
+                    yield self._queues[channel], message
+                if time.monotonic() >= deadline:
                     return
-                if self._connection.can_read(max(0.0, left)):
-                    kind, channel, message = self._connection.read_response()
-                    if kind == b"message":
-                        yield self._queues[channel], message
-                        deadline = time.monotonic() + timeout
         except (*NETWORK_ERRORS, RedisError) as error:
             raise unavailable(error) from error
 
@@ -142,3 +151,48 @@ class Subscription:
             return connections.new_connection(settings.ENQUEUE_TIMEOUT)
         self._cluster = connections.new_cluster(settings.ENQUEUE_TIMEOUT)
         return connections.connection_to(self._cluster.get_default_node(), settings.ENQUEUE_TIMEOUT)
+
+
+class AsyncSubscription:
+    """The same for asyncio. Subscribed when :meth:`open` returns."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        self._channels = [keys.of_queue(settings.PREFIX, queue, "events").encode() for queue in queues]
+        self._queues = dict(zip(self._channels, queues, strict=True))
+        self._connection: Any = None
+        self._cluster: Any = None
+
+    async def open(self) -> None:
+        try:
+            self._connection = await self._new_connection()
+            await self._connection.connect()
+            subscribe = pack(b"SUBSCRIBE", *self._channels)
+            await self._connection.send_packed_command([subscribe], check_health=False)
+            for _ in self._channels:
+                await self._connection.read_response()
+        except (*NETWORK_ERRORS, RedisError) as error:
+            raise unavailable(error) from error
+
+    async def message(self, timeout: float) -> tuple[str, bytes] | None:
+        """The next ``(queue, message)``, or ``None`` when none comes within ``timeout`` s."""
+        try:
+            reply = await self._connection.read_response(timeout=timeout)
+        except (*NETWORK_ERRORS, RedisError) as error:
+            raise unavailable(error) from error
+        if reply is None or reply[0] != b"message":
+            return None
+        return self._queues[reply[1]], reply[2]
+
+    async def close(self) -> None:
+        with suppress(*NETWORK_ERRORS):
+            if self._connection is not None:
+                await self._connection.disconnect(nowait=True)
+            if self._cluster is not None:
+                await self._cluster.aclose()
+
+    async def _new_connection(self) -> Any:
+        if not connections.is_cluster():
+            return connections.new_async_connection(settings.ENQUEUE_TIMEOUT)
+        self._cluster = connections.new_async_cluster(settings.ENQUEUE_TIMEOUT)
+        await self._cluster.initialize()
+        return self._cluster.get_default_node().acquire_connection()  # closed with the client

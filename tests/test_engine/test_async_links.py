@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import time
 import weakref
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -23,13 +24,30 @@ def clients() -> int:
     return len(redis_client().client_list())
 
 
-def run_and_close_abruptly(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """As code does that closes its loop without shutting it down."""
+async def until(condition: Any, timeout: float = 10) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+ABRUPT = """
+import asyncio, os, weakref, gc
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+import django
+django.setup()
+import redis
+from tests.app.jobs import add
+from django_kue.store import transport_async
+
+client = redis.Redis.from_url(os.environ["KUE_TEST_REDIS"])
+client.ping()
+before = len(client.client_list())
+for _ in range(8):
     loop = asyncio.new_event_loop()
-    try:
-        loop.run_until_complete(coroutine)
-    finally:
-        loop.close()
+    loop.run_until_complete(add.aenqueue(1))
+    loop.close()
+print(len(transport_async._pools), len(client.client_list()) - before)
+"""
 
 
 def test_a_loop_that_ends_takes_its_connections_along_and_is_not_kept() -> None:
@@ -57,18 +75,13 @@ def test_so_does_each_of_async_to_syncs_as_under_wsgi() -> None:
     assert [loop for loop in transport_async._pools if loop.is_closed()] == []
 
 
-@pytest.mark.filterwarnings("ignore:unclosed transport:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_loop_that_is_closed_without_being_shut_down_is_forgotten_by_the_next_call() -> None:
-    redis_client().ping()
-    before = clients()
-    for _ in range(8):
-        run_and_close_abruptly(add.aenqueue(1))
-    wait_until(lambda: clients() <= before + 1)
-    asyncio.run(add.aenqueue(1))
-    wait_until(lambda: clients() <= before)
-    assert [loop for loop in transport_async._pools if loop.is_closed()] == []
-    gc.collect()
+    """In a process of its own: asyncio warns of the transport that such a loop leaves."""
+    program = [sys.executable, "-W", "ignore", "-c", ABRUPT]
+    run = subprocess.run(program, capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.split()[0] == "1"
+    assert int(run.stdout.split()[1]) <= 2  # one is being closed, perhaps
+    assert "rror" not in run.stderr
 
 
 async def test_one_loop_uses_one_connection_again_and_again() -> None:
@@ -78,18 +91,12 @@ async def test_one_loop_uses_one_connection_again_and_again() -> None:
         await add.aenqueue(1)
     assert clients() == before
     await transport_async.close_links()
-    wait_until(lambda: clients() < before)
+    await until(lambda: clients() < before)
     await add.aenqueue(1)
 
 
 def listeners() -> int:
     return int(redis_client().pubsub_numsub("kue:{default}:ev")[0][1])
-
-
-async def until(condition: Any, timeout: float = 10) -> None:
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_as_many_as_wish_wait_at_once() -> None:
@@ -135,19 +142,16 @@ def test_nor_does_following_events_that_is_cancelled() -> None:
 
 async def test_events_are_followed_without_threads() -> None:
     job = job_of(put_one())
-    told: list[str] = []
 
-    async def follow(job: Job) -> None:
-        async for event in job.aevents(timeout=10):
-            told.append(event.name)
+    async def follow(job: Job) -> list[str]:
+        return [event.name async for event in job.aevents(timeout=10)]
 
     following = asyncio.create_task(follow(job))
     await until(lambda: listeners() == 1)
     await asyncio.sleep(0.1)
     hands = Hands()
     hands.settle(hands.take_one(), completed(1))
-    await following
-    assert told[-1] == "completed"
+    assert (await following)[-1] == "completed"
 
 
 async def test_a_wait_ends_with_its_timeout_and_with_the_job() -> None:

@@ -2,9 +2,10 @@
 -- KEYS: jobs
 -- @include lib/events
 -- @include lib/finish
+local EXPIRED = '{"type":"django_kue.errors.JobExpired","message":"not started in time"}'
+
 local function expire(key, record, retention)
-  local text = 'x|' .. now_text .. '|||{"type":"django_kue.errors.JobExpired","message":"not started in time"}'
-  finish('cancelled', key, record, text, '', retention)
+  finish('cancelled', key, record, 'x|' .. now_text .. '|||' .. EXPIRED, '', retention)
   count_up('cancelled', 1)
-  emit('cancelled', key, record, '{"type":"django_kue.errors.JobExpired"}')
+  emit('cancelled', key, record, EXPIRED)
 end
