@@ -35,7 +35,7 @@ class Run:
     __slots__ = (
         "args", "attempt", "claimed_ms", "definition", "exception", "fetched", "finished", "fresh_until",
         "interrupt", "is_cancelled", "is_lost", "is_resent", "key", "kwargs", "lease", "outcome", "queue",
-        "record", "reports", "result", "rules", "started", "task", "text", "thread",
+        "record", "reports", "result", "rules", "started", "suspicion", "task", "text", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -64,21 +64,21 @@ class Run:
         self.task: asyncio.Task[None] | None = None
         self.thread = 0
         self.attempt = 1
+        self.suspicion = 0  # how often it was among those that ran when their process died
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
 
     @property
     def id(self) -> str:
-        return f"{self.queue}.{self.key.decode()}"
+        return f"{self.queue}.{self.key_text}"
+
+    @property
+    def key_text(self) -> str:
+        return self.key.decode(errors="backslashreplace")  # it may be foreign
 
     @property
     def name(self) -> str:
         return self.record.name if self.record else "(unreadable)"
-
-    @property
-    def suspicion(self) -> int:
-        """How often it was among those that ran when their process died; 0: it's no suspect."""
-        return int(self.record.head.get("z", 0)) if self.record else 0
 
     @property
     def started_ms(self) -> int:
@@ -87,15 +87,18 @@ class Run:
     @property
     def waited(self) -> float:
         """Seconds from when it could have run until it did."""
-        since = int(self.record.head.get("d", 0)) if self.record else 0
-        return max(0.0, (self.started_ms - (since or ids.created_ms(self.key.decode()))) / 1000)
+        try:
+            since = int(self.record.head.get("d", 0)) if self.record else 0
+            return max(0.0, (self.started_ms - (since or ids.created_ms(self.key_text))) / 1000)
+        except ValueError:  # not a record or a key of ours
+            return 0.0
 
     # ── the context's reporter ──
 
     def job(self) -> Job:
         """The job as it is while this run goes on."""
         lease = b"%s|%d|%s" % (self.lease.split(b"|")[0], self.started_ms, self.lease.split(b"|", 2)[2])
-        row = Row(self.key.decode(), State.ACTIVE, self.text, lease, None, b"", b"", b"", self.is_cancelled)
+        row = Row(self.key_text, State.ACTIVE, self.text, lease, None, b"", b"", b"", self.is_cancelled)
         return Job.from_row(self.queue, row)
 
     def job_after(self, outcome: Outcome) -> Job:
@@ -183,7 +186,7 @@ def load(run: Run) -> Outcome | None:
             run.rules = _plain_rules(definition, run.queue)
         if record.head:
             run.attempt = int(record.head.get("m", 0)) + 1
-            int(record.head.get("z", 0))  # raises here if it's no number, not later
+            run.suspicion = int(record.head.get("z", 0))
         return None
     except records.NewerRecord:
         return PARKED

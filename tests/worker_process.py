@@ -157,6 +157,14 @@ class WorkerProcess:
     def _children(self) -> list[int]:
         return sorted(pid for pid, parent, state in _processes() if parent == self.pid and state[0] != "Z")
 
+    def cpu_seconds(self) -> float:
+        """What its living processes have spent so far."""
+        ticks = 0
+        for pid in (self.pid, *self.children()):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     # ── what is done to it ──
 
     def send(self, number: int, pid: int | None = None) -> None:

@@ -519,7 +519,9 @@ class Fetcher:
             ends.append(alone_until)
         if self._lost:
             return 0.0
-        if any(queue.acks for queue in self._queues.values()):
+        blocked = [queue.blocked_until for queue in self._queues.values() if queue.blocked_until > now]
+        ends += blocked
+        if any(queue.acks and queue.blocked_until <= now for queue in self._queues.values()):
             if not len(self.buffer):
                 return 0.0
             ends.append((self._first_ack or now) + FLUSH_ACKS)

@@ -26,7 +26,7 @@ def is_unharmed(worker: WorkerProcess) -> Iterator[None]:
     child = worker.child()
     yield
     assert worker.child() == child, worker.new_log
-    assert "Traceback" not in worker.new_log
+    assert "Traceback" not in worker.new_log, worker.new_log[-3000:]
 
 
 def test_a_job_completes_with_its_result() -> None:

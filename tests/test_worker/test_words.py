@@ -35,7 +35,7 @@ def worker() -> Iterator[WorkerProcess]:
 def begin(worker: WorkerProcess) -> Iterator[None]:
     worker.bookmark()
     yield
-    assert "Traceback" not in worker.new_log
+    assert "Traceback" not in worker.new_log, worker.new_log[-3000:]
 
 
 # ── progress and logs ──
