@@ -150,11 +150,8 @@ def _wrong_places(dump: Dump) -> list[str]:
 
 
 def _wrong_lists(dump: Dump) -> list[str]:
-    found = []
     levels, stale = dump.zset("p"), dump.hash("st")
-    for priority, score in levels.items():
-        if score != -int(priority):
-            found.append(f"level {priority} has the score {score}")
+    found = [f"level {name} has the score {score}" for name, score in levels.items() if score != -int(name)]
     for name in dump.of("w:"):
         priority = name.removesuffix(":front")
         if priority not in levels:
@@ -195,13 +192,11 @@ def _wrong_leases(dump: Dump) -> list[str]:
     for key, lease in {**leases, **ghosts}.items():
         if lease.decode().split("|", 2)[2] not in owners | dead:
             found.append(f"{key} is leased to an owner whose death nobody would notice")
-    for key in ghosts:
-        if key in leases and leases[key] == ghosts[key]:
-            found.append(f"{key} is a ghost and active under one lease")
-    for key, lease in dump.hash("cm").items():
-        if lease not in (leases.get(key), ghosts.get(key)):
-            found.append(f"{key} is marked, but no such lease is held")
-    return found
+    both = [key for key in ghosts if leases.get(key) == ghosts[key]]
+    found += [f"{key} is a ghost and active under one lease" for key in both]
+    marks = dump.hash("cm").items()
+    lost = [key for key, lease in marks if lease not in (leases.get(key), ghosts.get(key))]
+    return found + [f"{key} is marked, but no such lease is held" for key in lost]
 
 
 def _wrong_side(dump: Dump) -> list[str]:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,8 +41,19 @@ def free_port() -> int:
 
 def start_redis(port: int, folder: str, *options: str) -> subprocess.Popen[bytes]:
     """A Redis server on 127.0.0.1 that answers when this returns."""
-    command = [redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    command = [
+        redis_binary(),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        folder,
+        "--save",
+        "",
+        *options,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         try:
@@ -79,15 +90,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def empty_redis() -> Iterator[None]:
+def empty_redis() -> None:
     """No test sees another's jobs."""
     from django_kue import queue
 
     redis_client().flushall()
     queue._known.clear()
-    yield
 
 
+@cache
 def redis_client():  # type: ignore[no-untyped-def]
     """redis-py's own client of the tests' server, to look behind the scenes."""
     import redis

@@ -177,7 +177,11 @@ def _sentinels() -> tuple[SentinelConnectionPool, list[tuple[str, int]], dict[st
     manager = pool.sentinel_manager
     places = [node.connection_pool.connection_kwargs for node in manager.sentinels]
     timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), settings.ENQUEUE_TIMEOUT)
-    return pool, [(place["host"], place["port"]) for place in places], dict(manager.sentinel_kwargs) | timeouts
+    return (
+        pool,
+        [(place["host"], place["port"]) for place in places],
+        dict(manager.sentinel_kwargs) | timeouts,
+    )
 
 
 def _async_class(sync_class: type) -> type:

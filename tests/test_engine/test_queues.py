@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -109,9 +110,7 @@ def test_rates_tell_how_many_ended_in_each_minute() -> None:
     assert len(rates) == 120
     assert (sum(rate.completed for rate in rates[-2:]), sum(rate.failed for rate in rates[-2:])) == (3, 1)
     assert all(rate.completed == rate.failed == 0 for rate in rates[:-2])
-    assert {second.minute - first.minute for first, second in zip(rates, rates[1:], strict=False)} == {
-        timedelta(minutes=1)
-    }
+    assert {second.minute - first.minute for first, second in pairwise(rates)} == {timedelta(minutes=1)}
     assert timedelta(0) <= datetime.now(UTC) - rates[-1].minute < timedelta(seconds=80)
 
 
@@ -280,8 +279,8 @@ def test_every_method_that_talks_to_redis_has_a_twin() -> None:
 
 
 CALLS: dict[str, tuple[Any, ...]] = {
-    "counts": (), "oldest_waiting": (), "work_time": (), "rates": (5,), "pause": (), "resume": (), "empty": (),
-    "retry_failed": (), "jobs": ("failed",), "clean": ("completed",),
+    "counts": (), "oldest_waiting": (), "work_time": (), "rates": (5,), "pause": (), "resume": (),
+    "empty": (), "retry_failed": (), "jobs": ("failed",), "clean": ("completed",),
 }  # fmt: skip
 
 

@@ -61,7 +61,9 @@ WAYS = {
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize("way", WAYS)
-def test_an_enqueue_whose_reply_is_cut_creates_one_job_and_returns_it(proxy: Proxy, way: str, after: int) -> None:
+def test_an_enqueue_whose_reply_is_cut_creates_one_job_and_returns_it(
+    proxy: Proxy, way: str, after: int
+) -> None:
     proxy.cut_reply(after)
     handle = WAYS[way]()
     assert sum(QUEUE.counts().values()) == 1
@@ -125,7 +127,9 @@ def test_replies_in_small_pieces_are_read_as_a_whole(proxy: Proxy, size: int) ->
     for number in range(5):
         sent.enqueue(number)
     proxy.split = size
-    assert [job.args for job in QUEUE.jobs("waiting", newest_first=False)] == [(number,) for number in range(5)]
+    assert [job.args for job in QUEUE.jobs("waiting", newest_first=False)] == [
+        (number,) for number in range(5)
+    ]
 
 
 @pytest.mark.parametrize("after", [0, 1, 50, 400])
@@ -202,7 +206,9 @@ def test_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(proxy: Prox
     assert time.monotonic() - begun < 1.2
 
 
-async def test_async_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(proxy: Proxy, settings: Any) -> None:
+async def test_async_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(
+    proxy: Proxy, settings: Any
+) -> None:
     settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.4}
     await sent.aenqueue(0)
     proxy.is_mute = True
@@ -282,7 +288,11 @@ def test_scripts_that_redis_has_forgotten_are_sent_again() -> None:
         redis.script_flush()
         hands.settle(key, completed())
     redis.script_flush()
-    counts, facts, page = send(reads.counts("default"), reads.facts("default"), reads.page("default", "completed", 0, 9, newest_first=True))  # type: ignore[arg-type]
+    counts, facts, page = send(
+        reads.counts("default"),
+        reads.facts("default"),
+        reads.page("default", "completed", 0, 9, newest_first=True),
+    )  # type: ignore[arg-type]
     assert (counts["completed"], facts.totals["completed"], len(page)) == (3, 3, 3)
 
 
@@ -389,7 +399,9 @@ async def test_no_more_idle_async_connections_are_kept_than_fit() -> None:
         return int(redis_client().info("clients")["connected_clients"])
 
     before = await sync_to_async(connected)()
-    await asyncio.gather(*(asubmit("default", []) for _ in range(10)), *(sent.aenqueue(n) for n in range(150)))
+    await asyncio.gather(
+        *(asubmit("default", []) for _ in range(10)), *(sent.aenqueue(n) for n in range(150))
+    )
     for _ in range(100):
         if await sync_to_async(connected)() - before <= 64:
             break
@@ -401,7 +413,9 @@ async def test_no_more_idle_async_connections_are_kept_than_fit() -> None:
 # ── ways to say where Redis is ──
 
 
-@pytest.mark.parametrize("way", ["alias", "other alias", "url", "unix", "password", "database", "decoding alias"])
+@pytest.mark.parametrize(
+    "way", ["alias", "other alias", "url", "unix", "password", "database", "decoding alias"]
+)
 def test_redis_is_found_whichever_way_it_is_named(
     way: str, settings: Any, own_server: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
@@ -411,13 +425,19 @@ def test_redis_is_found_whichever_way_it_is_named(
     backend = "django_redis.cache.RedisCache"
     names = {
         "alias": "default", "other alias": "queue", "url": url, "unix": f"unix://{tmp_path}/redis.sock?db=0",
-        "password": url.replace("//", "//:secret@"), "database": url.replace("/0", "/3"), "decoding alias": "text",
+        "password": url.replace("//", "//:secret@"), "database": url.replace("/0", "/3"),
+        "decoding alias": "text",
     }  # fmt: skip
     if way == "password":
         redis.Redis.from_url(url).config_set("requirepass", "secret")
     caches = {
         "default": {"BACKEND": backend, "LOCATION": url if way == "alias" else "redis://127.0.0.1:1/0"},
-        "queue": {"BACKEND": backend, "LOCATION": url, "KEY_PREFIX": "shop", "OPTIONS": {"SOCKET_TIMEOUT": 0.2}},
+        "queue": {
+            "BACKEND": backend,
+            "LOCATION": url,
+            "KEY_PREFIX": "shop",
+            "OPTIONS": {"SOCKET_TIMEOUT": 0.2},
+        },
         "text": {
             "BACKEND": backend,
             "LOCATION": url,

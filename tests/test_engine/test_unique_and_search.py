@@ -254,12 +254,24 @@ def test_an_expired_job_that_is_retried_does_not_expire_again() -> None:
 @pytest.mark.parametrize(
     "forged",
     [
-        "", "default", "default.", ".AY3w8kR2Sx6mTn0pQv4zWg", "default.AY3w8kR2Sx6mTn0pQv4zW",
-        "default.AY3w8kR2Sx6mTn0pQv4zWgg", "def ault.AY3w8kR2Sx6mTn0pQv4zWg", "default.AY3w8kR2Sx6mTn0pQv4zW*",
-        "default}:x.AY3w8kR2Sx6mTn0pQv4zWg", "default.AY3w8kR2Sx6mTn0pQv4zWg\n", "a" * 41 + ".AY3w8kR2Sx6mTn0pQv4zWg",
-        "default.AY3w8kR2Sx6mTn0pQv4zWé", None, 17, b"default.AY3w8kR2Sx6mTn0pQv4zWg", "x" * 5000,
+        "",
+        "default",
+        "default.",
+        ".AY3w8kR2Sx6mTn0pQv4zWg",
+        "default.AY3w8kR2Sx6mTn0pQv4zW",
+        "default.AY3w8kR2Sx6mTn0pQv4zWgg",
+        "def ault.AY3w8kR2Sx6mTn0pQv4zWg",
+        "default.AY3w8kR2Sx6mTn0pQv4zW*",
+        "default}:x.AY3w8kR2Sx6mTn0pQv4zWg",
+        "default.AY3w8kR2Sx6mTn0pQv4zWg\n",
+        "a" * 41 + ".AY3w8kR2Sx6mTn0pQv4zWg",
+        "default.AY3w8kR2Sx6mTn0pQv4zWé",
+        None,
+        17,
+        b"default.AY3w8kR2Sx6mTn0pQv4zWg",
+        "x" * 5000,
     ],
-)  # fmt: skip
+)
 def test_what_is_no_id_is_no_job(forged: Any) -> None:
     with pytest.raises(JobDoesNotExist, match="not a job id"):
         Job.get(forged)
