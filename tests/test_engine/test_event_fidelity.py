@@ -129,7 +129,7 @@ def test_a_listener_gets_a_reference_to_a_model() -> None:
     [event] = heard(1, lambda: publish(item))
     result = event.data["result"]
     assert isinstance(result, ModelReference)
-    assert (result.label, result.pk) == ("auth.User", 17)
+    assert (result.label, result.pk) == ("auth.user", 17)
 
 
 UNREADABLE = [
