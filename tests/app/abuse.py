@@ -431,3 +431,33 @@ async def astop_loop() -> None:
 def exponentially(name: str) -> None:
     mark(name, time.time())
     raise ValueError("again")
+
+
+@job
+def note(path: str, value: Any, seconds: float = 0.0) -> Any:
+    """Write ``value`` at the end of a file: a mark that needs no Redis."""
+    _append(path, value)
+    time.sleep(seconds)
+    return value
+
+
+@job
+async def anote(path: str, value: Any, seconds: float = 0.0) -> Any:
+    _append(path, value)
+    await asyncio.sleep(seconds)
+    return value
+
+
+def _append(path: str, value: Any) -> None:
+    with open(path, "a") as file:
+        file.write(f"{value}\n")
+
+
+@job(timeout=0.2)
+def write_slowly() -> None:
+    """Its time is over in the middle of a transaction that nobody ends."""
+    transaction.atomic().__enter__()
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO left_behind (text) VALUES ('cut short')")
+        while True:
+            time.sleep(0.01)

@@ -47,6 +47,14 @@ def hear_fatally(sender: Any, **kwargs: Any) -> None:
     raise SystemExit("this receiver wants out")
 
 
+def hear_in_transaction(sender: Any, **kwargs: Any) -> None:
+    from django.db import connection, transaction
+
+    transaction.atomic().__enter__()
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO left_behind (text) VALUES ('by a receiver')")
+
+
 NAMES = (
     "job_enqueued", "job_promoted", "job_started", "job_progressed", "job_retrying", "job_failed",
     "job_completed", "job_cancelled", "job_removed", "job_stalled", "worker_started", "worker_stopping",
@@ -56,6 +64,8 @@ _kept = [_listener(name) for name in NAMES]  # signals hold weak references
 if wanted := os.environ.get("KUE_TEST_RECEIVERS"):
     if wanted == "fatal":
         signals.job_completed.connect(hear_fatally)
+    if wanted == "transaction":
+        signals.job_completed.connect(hear_in_transaction)
     if wanted == "bad":
         signals.job_started.connect(hear_badly)
         signals.job_completed.connect(hear_badly)

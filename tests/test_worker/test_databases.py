@@ -1,0 +1,94 @@
+"""Database connections in a worker: none is shared, none is left broken or in the middle of something."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.app import abuse
+from tests.worker_process import WorkerProcess, all_finished, finished, is_running, marks, wait_for
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("database") / "test.sqlite3"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE left_behind (text TEXT)")
+    return path
+
+
+@pytest.fixture(scope="module")
+def worker(database: Path) -> Iterator[WorkerProcess]:
+    with WorkerProcess("--processes", "1", "--threads", "1", KUE_TEST_DB=str(database)) as worker:
+        yield worker.wait_started()
+
+
+@pytest.fixture(autouse=True)
+def begin(worker: WorkerProcess, database: Path) -> Iterator[None]:
+    worker.bookmark()
+    with sqlite3.connect(database) as connection:
+        connection.execute("DELETE FROM left_behind")
+    yield
+    assert "Traceback" not in worker.new_log, worker.new_log
+
+
+def rows(database: Path) -> list[str]:
+    with sqlite3.connect(database) as connection:
+        return [text for (text,) in connection.execute("SELECT text FROM left_behind ORDER BY rowid")]
+
+
+@pytest.mark.parametrize("how", ["atomic", "autocommit"])
+def test_a_transaction_that_a_job_left_open_is_rolled_back(database: Path, how: str) -> None:
+    assert finished(abuse.leave_transaction.enqueue("left", how)).state == "completed"
+    assert rows(database) == []
+    job = finished(abuse.write_row.enqueue("after", "committed"))
+    assert job.state == "completed", job.error
+    assert rows(database) == ["committed"]
+    assert marks("after")[0].split()[1:] == ["False", "True"]
+    assert marks("after")[0].split()[0] == marks("left")[0]  # the same thread
+
+
+def test_a_transaction_that_a_timeout_cut_short_is_rolled_back(database: Path) -> None:
+    for _ in range(3):
+        job = finished(abuse.write_slowly.enqueue())
+        assert job.error.type == "django_kue.errors.JobTimeout"
+        assert finished(abuse.write_row.enqueue("after", "committed")).state == "completed"
+    assert rows(database) == ["committed"] * 3
+
+
+def test_a_connection_that_broke_is_replaced(database: Path) -> None:
+    assert finished(abuse.break_connection.enqueue("broken")).state == "completed"
+    failed = finished(abuse.write_row.enqueue("unlucky", "lost"))
+    if failed.state == "failed":  # the first to notice may fail, as in a web request; nobody behind it
+        assert "closed" in failed.error.message
+    assert finished(abuse.write_row.enqueue("lucky", "written")).state == "completed"
+    assert rows(database)[-1] == "written"
+
+
+def test_coroutines_write_through_threads_of_their_own(database: Path) -> None:
+    put = [abuse.awrite_row.enqueue("async", f"row {n}") for n in range(10)]
+    assert {job.state for job in all_finished(put)} == {"completed"}
+    assert sorted(rows(database)) == sorted(f"row {n}" for n in range(10))
+
+
+def test_no_connection_crosses_a_fork(worker: WorkerProcess, database: Path) -> None:
+    """A process that replaces another opens the database itself."""
+    finished(abuse.write_row.enqueue("one", "before"))
+    child = worker.kill_child()
+    wait_for(lambda: not is_running(child))
+    assert finished(abuse.write_row.enqueue("two", "after")).state == "completed"
+    assert rows(database) == ["before", "after"]
+
+
+def test_a_receiver_that_leaves_a_transaction_open_spoils_no_job(database: Path) -> None:
+    with WorkerProcess(
+        "--processes", "1", "--threads", "1", "--queues", "other",
+        KUE_TEST_DB=str(database), KUE_TEST_RECEIVERS="transaction",
+    ) as other:  # fmt: skip
+        for n in range(3):
+            job = finished(abuse.write_row.using(queue="other").enqueue("received", f"row {n}"))
+            assert job.state == "completed", (job.error, other.log)
+    assert rows(database) == ["row 0", "row 1", "row 2"]
