@@ -158,9 +158,11 @@ def _wrong_lists(dump: Dump) -> list[str]:
             found.append(f"the list {name} isn't among the levels")
         if name.endswith(":front") and priority not in stale:
             found.append(f"the front list of {priority} isn't noted in stale")
-    for entry in dump.seated:
-        if int(dump.heads[entry.key].get("p", 0)) != entry.priority:
-            found.append(f"{entry.key} waits in the list of another priority, {entry.list}")
+    found += [
+        f"{entry.key} waits in the list of another priority, {entry.list}"
+        for entry in dump.seated
+        if int(dump.heads[entry.key].get("p", 0)) != entry.priority
+    ]
     dead = Counter(entry.priority for entry in dump.entries if not dump.is_seated(entry))
     for priority in {*dead, *map(int, stale)}:
         noted = int(stale.get(str(priority), b"0"))

@@ -212,6 +212,7 @@ async def _closing() -> AsyncGenerator[None, None]:
     finally:
         for link in _pools.pop(asyncio.get_running_loop()).links:
             await link.close()
+        await connections.close_sentinels()
 
 
 def _forget_closed_loops() -> None:
