@@ -26,7 +26,7 @@ def let_go(name: str) -> None:
     redis_client().rpush(f"mark:{name}", "1")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def living_worker() -> Iterator[WorkerProcess]:
     with WorkerProcess("--processes", "1", "--queues", SERVED) as worker:
         yield worker.wait_started()
