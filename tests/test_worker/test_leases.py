@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 
-from django_kue import get_queue
+from django_kue import get_queue, ids
+from django_kue.store import moves, send
 from tests.app import abuse, jobs
 from tests.conftest import redis_client
 from tests.worker_process import (
@@ -150,6 +151,27 @@ def test_a_frozen_process_under_a_living_supervisor_keeps_its_jobs() -> None:
         worker.send(signal.SIGCONT, child)
         assert finished(job).attempts_made == 1
         assert marks("slept") == ["start", "end"]
+
+
+def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back() -> None:
+    with WorkerProcess("--processes", "1") as worker:
+        worker.wait_started()
+        name = finished(jobs.noop.enqueue()).worker  # host:pid:random/number of the process
+        client = redis_client()
+        for key in ids.new_keys(3):  # without a bell
+            client.hset("kue:{default}:d", key, b"|tests.app.jobs.leave|" + b'["lost","%d"]' % len(key))
+            client.rpush("kue:{default}:w:0", key)
+        client.zadd("kue:{default}:p", {"0": 0})
+        turn = send(moves.turn("default", moves.owner(name), want=3, sequence=10**6, batches={}))[0]
+        assert len(turn.keys) == 3
+        me = client.client_id()
+        for other in client.client_list():
+            if int(other["id"]) != me:
+                client.client_kill_filter(_id=other["id"])
+        wait_marks("lost", 3, 5.0)
+        assert "claimed by a reply that got lost" in worker.log
+    assert counts() == {"completed": 4}
+    assert is_well("default")
 
 
 def test_a_worker_that_lost_all_its_leases_goes_on() -> None:

@@ -1,0 +1,140 @@
+"""The races that no test from outside meets often enough, made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_kue import execution, ids
+from django_kue.errors import JobCancelled, JobTimeout
+from django_kue.execution import CANCELLED, RELEASED, Outcome, Run
+from django_kue.records import NewJob
+from django_kue.worker import executors
+from django_kue.worker.board import Board
+from django_kue.worker.executors import Buffer, Loop, Slot, Threads
+
+
+def run_of(name: str = "tests.app.jobs.add", arguments: bytes = b"[1]") -> Run:
+    """A claimed job, as the fetch loop makes it."""
+    [key] = ids.new_keys(1)
+    now = time.monotonic()
+    run = Run(
+        "default",
+        key,
+        b"1|1700000000000|owner",
+        NewJob(key, name, arguments).encode(),
+        1_700_000_000_000,
+        now,
+    )
+    run.fresh_until = now + 5
+    assert execution.load(run) is None
+    return run
+
+
+@pytest.fixture
+def outcomes() -> dict[bytes, Outcome]:
+    return {}
+
+
+@pytest.fixture
+def threads(outcomes: dict[bytes, Outcome]) -> Iterator[Threads]:
+    buffer = Buffer()
+
+    def done(run: Run, outcome: Outcome) -> None:
+        outcomes[run.key] = outcome
+
+    pool = Threads(1, buffer, Board(["default"], 3), done, lambda: None)
+    pool.start()
+    yield pool
+    buffer.close()
+
+
+def settled(outcomes: dict[bytes, Outcome], run: Run) -> Outcome:
+    deadline = time.monotonic() + 5
+    while run.key not in outcomes:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return outcomes[run.key]
+
+
+def test_a_run_whose_lease_may_be_over_isnt_started(threads: Threads, outcomes: dict[bytes, Outcome]) -> None:
+    stale, fresh = run_of(), run_of()
+    stale.fresh_until = time.monotonic() - 0.001
+    threads._buffer.put([stale, fresh], 1)
+    assert settled(outcomes, fresh).kind == "c"
+    assert outcomes[stale.key] is RELEASED
+    assert stale.result is None
+
+
+async def test_a_coroutine_whose_lease_may_be_over_isnt_started(outcomes: dict[bytes, Outcome]) -> None:
+    def done(run: Run, outcome: Outcome) -> None:
+        outcomes[run.key] = outcome
+
+    loop = Loop(2, 1, Board(["default"], 3), done)
+    stale, fresh = (run_of("tests.app.abuse.astop_loop", b"") for _ in range(2))
+    stale.fresh_until = time.monotonic() - 0.001
+    loop.put([stale, fresh])
+    assert settled(outcomes, fresh).kind == "c"
+    assert outcomes[stale.key] is RELEASED
+    assert loop.room == 2
+
+
+def test_a_timeout_on_its_way_is_taken_back_when_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr(executors, "_raise_in", lambda thread, exception: raised.append((thread, exception)))
+    slot, me = Slot(0), threading.get_ident()
+    slot.open(run_of(), deadline=1.0)
+    slot.interrupt(now=0.5)  # it's not yet time
+    slot.interrupt(now=2.0)
+    slot.interrupt(now=3.0)  # once is enough
+    slot.close()
+    slot.interrupt(now=4.0)  # nobody is there any more
+    assert raised == [(me, JobTimeout), (me, None)]
+
+
+def test_a_run_without_a_timeout_is_never_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr(executors, "_raise_in", lambda thread, exception: raised.append(exception))
+    slot = Slot(0)
+    slot.open(run_of(), deadline=0.0)
+    slot.interrupt(now=time.monotonic())
+    slot.close()
+    assert raised == []
+
+
+def test_a_thread_on_its_way_to_sleep_counts_as_idle(
+    threads: Threads, outcomes: dict[bytes, Outcome]
+) -> None:
+    """At the moment when a run's end is told, its thread has room again."""
+    seen: list[int] = []
+
+    def done(run: Run, outcome: Outcome) -> None:
+        seen.append(threads.idle)
+        outcomes[run.key] = outcome
+
+    threads._done = done
+    run = run_of()
+    threads._buffer.put([run], 1)
+    settled(outcomes, run)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize(("is_lost", "expected"), [(False, "x"), (True, "c")])
+def test_only_who_was_cancelled_by_people_ends_as_cancelled(is_lost: bool, expected: str) -> None:
+    run = run_of()
+    run.is_cancelled, run.is_lost = True, is_lost
+    assert execution.of_result(run, 3).kind == expected
+
+
+@pytest.mark.parametrize("exception", [asyncio.CancelledError(), JobCancelled("it saw that it should stop")])
+def test_a_run_that_stopped_because_its_lease_seemed_lost_is_given_back(exception: BaseException) -> None:
+    run = run_of()
+    run.is_cancelled = run.is_lost = True
+    assert execution.of_exception(run, exception) is RELEASED
+    run.is_lost = False
+    assert execution.of_exception(run, exception) is CANCELLED
