@@ -107,7 +107,8 @@ class AsyncClusterLink:
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            close = getattr(client, "aclose", client.close)  # redis-py 5.0 has only close
+            await close()
 
     def abandon(self) -> None:
         """As :meth:`AsyncServerLink.abandon`."""
