@@ -212,7 +212,7 @@ def test_a_wrong_type_is_told_as_what_it_is() -> None:
         QUEUE.jobs("waiting")
 
 
-@job(name="tests.titled", title="Order {order_id}")
+@job(name="foreign.titled", title="Order {order_id}")
 def titled(order_id: int) -> None: ...
 
 
