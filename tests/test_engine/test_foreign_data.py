@@ -219,5 +219,5 @@ def titled(order_id: int) -> None: ...
 def test_a_title_whose_arguments_do_not_fit_any_more_falls_back_to_the_name() -> None:
     handle = titled.enqueue(17)
     for arguments in (b"[]", b"[1,2,3]", b'{"k":{"other":1}}', b"{", b"17"):
-        redis_client().hset(PREFIX + "d", handle.key, b"|tests.titled|" + arguments)
-        assert Job.get(handle.id).title == "tests.titled"
+        redis_client().hset(PREFIX + "d", handle.key, b"|foreign.titled|" + arguments)
+        assert Job.get(handle.id).title == "foreign.titled"
