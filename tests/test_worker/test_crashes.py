@@ -32,6 +32,13 @@ def worker() -> Iterator[WorkerProcess]:
         yield worker.wait_started()
 
 
+@pytest.fixture
+def fresh_worker() -> Iterator[WorkerProcess]:
+    """One whose processes haven't died again and again, which slows down the start of the next."""
+    with WorkerProcess("--processes", "1", "--threads", "4", "--queues", "other") as worker:
+        yield worker.wait_started()
+
+
 @pytest.fixture(autouse=True)
 def begin(worker: WorkerProcess) -> Iterator[None]:
     worker.bookmark()
@@ -60,23 +67,23 @@ def test_a_process_killed_in_a_job_is_replaced_and_the_job_runs_again(worker: Wo
     ("how", "said"),
     [
         ("segfault", "SIGSEGV"),
-        ("abort", "SIGABRT"),
         ("kill", "SIGKILL"),
         ("exit", "exited with code 0"),
-        ("exit as if stopped", "exited with code 50"),
+        pytest.param("abort", "SIGABRT", marks=pytest.mark.slow),
+        pytest.param("exit as if stopped", "exited with code 50", marks=pytest.mark.slow),
     ],
 )
 def test_a_job_that_kills_its_process_three_times_is_failed(
-    worker: WorkerProcess, how: str, said: str
+    fresh_worker: WorkerProcess, how: str, said: str
 ) -> None:
-    job = finished(abuse.die.enqueue(how), 12)
+    job = finished(abuse.die.using(queue="other").enqueue(how), 12)
     assert (job.state, job.crashes) == ("failed", 3)
     assert marks("die") == [how] * 3
     assert job.error.type == "django_kue.errors.JobCrashed"
     assert said in job.error.message
     assert [run.outcome for run in job.runs()] == ["crashed"] * 3
     assert all(run.started_at <= run.finished_at for run in job.runs())
-    assert finished(jobs.add.enqueue(1), 8).result == 3
+    assert finished(jobs.add.using(queue="other").enqueue(1), 8).result == 3
 
 
 def test_a_job_that_kills_its_process_once_completes(worker: WorkerProcess) -> None:
@@ -125,6 +132,7 @@ def test_a_job_that_closes_all_descriptors_costs_its_process_and_counts_as_crash
     assert finished(jobs.add.enqueue(1), 8).result == 3
 
 
+@pytest.mark.slow
 def test_a_job_that_replaces_all_descriptors_is_noticed_too(worker: WorkerProcess) -> None:
     neighbour = jobs.nap.enqueue(1.5, "near")
     wait_marks("near")

@@ -31,7 +31,7 @@ from tests.worker_process import (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_running_jobs_finish_and_waiting_ones_stay(number: int) -> None:
     with WorkerProcess("--processes", "1", "--threads", "1") as worker:
         worker.wait_started()
@@ -208,6 +208,7 @@ def test_a_burst_passes_a_paused_queue() -> None:
     assert job.refresh().state == "waiting"
 
 
+@pytest.mark.slow
 def test_a_process_is_replaced_after_max_jobs() -> None:
     with WorkerProcess("--processes", "1", "--threads", "1", "--max-jobs", "3") as worker:
         all_finished([abuse.whoami.enqueue("pids") for _ in range(12)])
@@ -262,6 +263,7 @@ def test_a_number_that_makes_no_sense_is_an_error(option: str, value: str) -> No
         call_command("runworker", option, value)
 
 
+@pytest.mark.slow
 def test_the_liveness_file_is_touched_while_it_is_well(tmp_path: Path) -> None:
     path = tmp_path / "alive"
     with WorkerProcess("--processes", "1", "--liveness-file", str(path)) as worker:

@@ -72,7 +72,12 @@ def test_code_that_swallows_the_timeout_and_returns_has_timed_out_all_the_same()
 
 @pytest.mark.parametrize(
     ("function", "limit"),
-    [(jobs.stubborn, 0.5), (abuse.sleep_in_c, 0.5), (abuse.astubborn, 0.3), (abuse.ablocking, 0.3)],
+    [
+        (jobs.stubborn, 0.5),
+        pytest.param(abuse.sleep_in_c, 0.5, marks=pytest.mark.slow),
+        pytest.param(abuse.astubborn, 0.3, marks=pytest.mark.slow),
+        (abuse.ablocking, 0.3),
+    ],
     ids=["swallows all", "sleeps in C", "swallows its cancellation", "blocks the loop"],
 )
 def test_code_that_cant_be_stopped_costs_its_process(
@@ -95,6 +100,7 @@ def test_code_that_cant_be_stopped_costs_its_process(
     assert "doesn't stop at its timeout" in worker.new_log
 
 
+@pytest.mark.slow
 def test_code_that_cant_be_stopped_is_tried_again_while_attempts_are_left(worker: WorkerProcess) -> None:
     job = finished(jobs.stubborn.using(attempts=2).enqueue("twice"), 10)
     assert (job.state, job.attempts_made, job.crashes) == ("failed", 2, 0)
@@ -110,11 +116,12 @@ def test_code_that_holds_the_gil_is_ended_too(worker: WorkerProcess) -> None:
     assert not is_running(child)
 
 
-def test_a_timeout_that_comes_late_never_hits_the_next_job(worker: WorkerProcess) -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.slow)])
+def test_a_timeout_that_comes_late_never_hits_the_next_job(worker: WorkerProcess, count: int) -> None:
     """Runs that end just when their time is over, on four threads: each job has one outcome of its own."""
     child = worker.child()
-    durations = [0.04 + 0.02 * (number % 100) / 100 for number in range(300)]
-    hammered = abuse.about.enqueue_many(list(zip(durations, range(300), strict=True)))
+    durations = [0.04 + 0.02 * (number % 50) / 50 for number in range(count)]
+    hammered = abuse.about.enqueue_many(list(zip(durations, range(count), strict=True)))
     others = abuse.about.using(timeout=None, priority=1).enqueue_many([(0.002, n) for n in range(300)])
     hammered, others = all_finished(hammered, 60), all_finished(others, 60)
     assert worker.child() == child, worker.new_log
@@ -126,7 +133,7 @@ def test_a_timeout_that_comes_late_never_hits_the_next_job(worker: WorkerProcess
         else:
             assert job.error.type == "django_kue.errors.JobTimeout", job.error
     assert {job.state for job in hammered} == {"completed", "failed"}  # some of each, else nothing was tried
-    assert sum(counts().values()) == 600
-    wait_for(lambda: worker.new_log.count("attempt 1/1") >= 600, 2, lambda: worker.new_log[-500:])
-    assert worker.new_log.count("attempt 1/1") == 600
+    assert sum(counts().values()) == count + 300
+    wait_for(lambda: worker.new_log.count("attempt 1/1") >= count + 300, 2, lambda: worker.new_log[-500:])
+    assert worker.new_log.count("attempt 1/1") == count + 300
     assert "Traceback" not in worker.new_log, worker.new_log[-3000:]

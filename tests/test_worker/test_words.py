@@ -205,7 +205,8 @@ def test_a_failed_attempt_is_told_with_its_exception_and_the_delay() -> None:
     [failed] = heard("job_failed")
     assert (failed["state"], failed["attempts_made"], failed["names"]) == ("failed", 2, ["exception"])
     assert failed["exc_info"] == failed["exception"] == "ValueError('no luck')"
-    assert quiet() == ["job_started", "job_retrying", "job_promoted", "job_started", "job_failed"]
+    told = ["job_failed", "job_promoted", "job_retrying", "job_started", "job_started"]
+    assert sorted(quiet()) == told  # on two threads, so that their marks may overtake each other
 
 
 def test_a_coroutines_failure_is_told_alike() -> None:
