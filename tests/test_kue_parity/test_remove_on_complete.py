@@ -15,7 +15,7 @@ from tests.worker_process import finished, wait_for
 def test_a_job_with_keep_0_is_gone_when_it_is_completed(worker):
     job = welcome.using(keep=0).enqueue("tj@example.org")
 
-    wait_for(lambda: not traces(job), what="the end of the job and of all that hung on it")
+    wait_for(lambda: not traces(job), timeout=20, what="the end of the job and of all that hung on it")
     with pytest.raises(JobDoesNotExist):
         job.refresh()
 
