@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -177,24 +178,22 @@ def test_rate_holds_over_all_workers() -> None:
 # ── nobody waits without need ──
 
 
-def test_quick_jobs_never_wait_behind_long_ones_while_a_worker_is_idle() -> None:
-    """The prototype's head-of-line test: two long runs among a thousand quick ones."""
-    get_queue().pause()
-    put = abuse.begun.enqueue_many([(3.0 if n in (300, 301) else 0.001, "line", f"{n}") for n in range(1000)])
-    get_queue().resume()
-    quick = [job for n, job in enumerate(put) if n not in (300, 301)]
-    begun = time.time()
-    all_finished(quick, 20)
-    starts = {int(mark.split()[0]): float(mark.split()[2]) for mark in marks("line")}
-    long = min(starts[300], starts[301])
-    last_quick = max(start for number, start in starts.items() if number not in (300, 301))
-    assert last_quick - begun < 20
-    # whatever was fetched with the long ones went back: nothing waited for their end
-    assert last_quick < long + 3.0
-    in_order = [start for number, start in sorted(starts.items()) if number not in (300, 301)]
-    gaps = [after - before for before, after in zip(sorted(in_order), sorted(in_order)[1:], strict=False)]
-    assert max(gaps) < 0.6
-    all_finished(put)
+def test_quick_jobs_never_wait_behind_a_long_one_while_a_worker_is_idle() -> None:
+    """The prototype's head-of-line test: what was fetched together with a long run goes back."""
+    options = ("--processes", "1", "--threads", "1", "--queues", "email")
+    with WorkerProcess(*options) as first, WorkerProcess(*options) as second:
+        first.wait_started()
+        second.wait_started()
+        get_queue("email").pause()
+        quick = jobs.stamp.using(queue="email").enqueue_many([() for _ in range(300)])
+        long = jobs.until_cancelled.using(queue="email").enqueue(60, "long")
+        quick += jobs.stamp.using(queue="email").enqueue_many([() for _ in range(500)])
+        get_queue("email").resume()
+        starts = sorted(job.result for job in all_finished(quick, 30))
+        assert long.refresh().state == "active"
+        assert max(after - before for before, after in pairwise(starts)) < 0.6
+        long.cancel()
+        finished(long)
 
 
 def test_a_job_behind_long_ones_is_run_by_the_other_worker() -> None:
