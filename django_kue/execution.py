@@ -33,9 +33,32 @@ class Run:
     """A claimed job on its way through a worker. It's also what the job's context reports to."""
 
     __slots__ = (
-        "args", "attempt", "claimed_ms", "definition", "exception", "fetched", "finished", "fresh_until",
-        "interrupt", "is_cancelled", "is_lost", "is_resent", "key", "kwargs", "lease", "outcome", "queue",
-        "record", "reports", "result", "rules", "started", "suspicion", "task", "text", "thread",
+        "args",
+        "attempt",
+        "claimed_ms",
+        "definition",
+        "exception",
+        "fetched",
+        "finished",
+        "fresh_until",
+        "interrupt",
+        "is_cancelled",
+        "is_lost",
+        "is_resent",
+        "key",
+        "kwargs",
+        "lease",
+        "noted_delay",
+        "outcome",
+        "queue",
+        "record",
+        "reports",
+        "result",
+        "rules",
+        "started",
+        "suspicion",
+        "task",
+        "text",
     )  # fmt: skip
 
     def __init__(
@@ -59,10 +82,10 @@ class Run:
         self.interrupt: str | None = None  # "timeout" or "cancel", once its coroutine was cancelled
         self.is_cancelled = False
         self.is_lost = False  # its lease may be over: it should stop, and is another's to finish
+        self.noted_delay: float | None = None  # what the project's backoff function said before the run
         self.is_resent = False  # its outcome may have got through already
         self.reports: Any = None  # where the context's words go
         self.task: asyncio.Task[None] | None = None
-        self.thread = 0
         self.attempt = 1
         self.suspicion = 0  # how often it was among those that ran when their process died
         self.args: tuple[Any, ...] = ()
@@ -257,8 +280,22 @@ def of_exception(run: Run, exception: BaseException) -> Outcome:
     return Outcome("r", error.as_text(), delay=delay, error=error)
 
 
+def delay_to_note(run: Run) -> float | None:
+    """What the project's own backoff function says of a run that may have to be ended with its process.
+
+    ``None`` where there's no such function, or nothing to decide.
+    """
+    rules = run.rules
+    if rules is None or not rules.timeout or not callable(rules.backoff) or run.attempt >= rules.attempts:
+        return None
+    delay = _delay(run)
+    return 0.0 if isinstance(delay, Exception) else float(delay)
+
+
 def _delay(run: Run) -> Any:
     assert run.rules is not None
+    if run.noted_delay is not None:
+        return run.noted_delay
     try:
         return run.rules.delay_after(run.attempt)
     except Exception as error:  # noqa: BLE001 - the project's own backoff function

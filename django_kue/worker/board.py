@@ -15,9 +15,11 @@ _COUNT = Struct("<Q")  # jobs done
 _QUEUE = Struct("<Qdd")  # leases held, valid until: by the child's claims, by the supervisor's beats
 _HELD = Struct("<Q")
 _TIME = Struct("<d")
-_SLOT = Struct("<BH22sdd")  # free, or 1 + suspicion; queue; key; started; must be over by (0: no limit)
+# free, or 1 + suspicion; queue; key; started; must be over by (0: no limit); delay of a retry after that
+_SLOT = Struct("<BH22sddd")
 
 FREE, BUSY = 0, 1
+NO_DELAY = -1.0
 
 ALONE = 1.0  # seconds that a process takes nothing more after a suspect's start
 NOTORIOUS = 3  # suspicions with which a run is alone to its end
@@ -31,6 +33,7 @@ class Busy(NamedTuple):
     suspicion: int  # how often it was among those that ran when their process died
     started: float
     deadline: float  # 0: none
+    delay: float | None  # seconds, by the project's own backoff function: only the child may call it
 
 
 class Board:
@@ -51,8 +54,12 @@ class Board:
     ) -> None:
         _SLOT.pack_into(
             self._memory, self._slots_at + _SLOT.size * slot,
-            BUSY + min(suspicion, 100), self._number[queue], key, started, deadline,
+            BUSY + min(suspicion, 100), self._number[queue], key, started, deadline, NO_DELAY,
         )  # fmt: skip
+
+    def note_delay(self, slot: int, delay: float) -> None:
+        """What the project's own backoff function says of the run in this slot."""
+        _TIME.pack_into(self._memory, self._slots_at + _SLOT.size * (slot + 1) - _TIME.size, delay)
 
     def blame(self, runs: Iterable[tuple[str, bytes, float, int]]) -> None:
         """Put runs into free slots again, as far as there are some: the process dies of one of them."""
@@ -99,11 +106,12 @@ class Board:
     def busy(self) -> Iterator[Busy]:
         """What is running."""
         for slot in range(self._slots):
-            state, number, key, started, deadline = _SLOT.unpack_from(
+            state, number, key, started, deadline, delay = _SLOT.unpack_from(
                 self._memory, self._slots_at + _SLOT.size * slot
             )
             if state != FREE:
-                yield Busy(self._queues[number], key, state - BUSY, started, deadline)
+                noted = None if delay == NO_DELAY else delay
+                yield Busy(self._queues[number], key, state - BUSY, started, deadline, noted)
 
     def close(self) -> None:
         self._memory.close()

@@ -144,6 +144,13 @@ def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
     )
 
 
+def note_delay(board: Board, slot: int, run: Run) -> None:
+    """Who ends a run with its process never runs the project's code, so that its own backoff function
+    is asked in advance, where a function that hangs or raises is the run's own fault."""
+    if (delay := execution.delay_to_note(run)) is not None:
+        board.note_delay(slot, delay)
+
+
 class Threads:
     """The threads that run functions, and the signals' receivers."""
 
@@ -213,6 +220,7 @@ class Threads:
         )
         outcome: Outcome | None = None
         try:
+            note_delay(self._board, slot.number, run)
             outcome = self._steps(run)
             slot.close()
         except BaseException as error:  # noqa: BLE001 - only a timeout that came late, in our own code
@@ -348,6 +356,7 @@ class Loop:
             self._board.begin(
                 slot, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.suspicion
             )
+            note_delay(self._board, slot, run)
             if run.is_cancelled:
                 outcome = RELEASED if run.is_lost else CANCELLED
             else:

@@ -73,7 +73,6 @@ class Fetcher:
         self._lost: deque[tuple[str, float]] = deque()  # queues of which the leases are gone
         self._calls: deque[Callable[[], None]] = deque()
         self.done_count = 0
-        self.exit_code = 0
         self.log = JobLog()
         self.reports = Reports(self.wake)
         self.buffer = Buffer()

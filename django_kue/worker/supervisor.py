@@ -66,6 +66,7 @@ class Grave:
     """A dead child's jobs that Redis still has to hear of."""
 
     owner: moves.Owner
+    late: Busy | None = None  # the run for which we ended it; its outcome is decided at the burial
     queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
 
 
@@ -263,13 +264,14 @@ class Supervisor:
         Out of time, or the only one that ran: that's the culprit; or the one suspect that was just
         being tried. Of several nobody is blamed: they're suspects now, and will be tried one by one.
         """
-        grave = Grave(sibling.owner, {queue: {} for queue in sibling.board.held()})
+        grave = Grave(sibling.owner, queues={queue: {} for queue in sibling.board.held()})
         busy = list(sibling.board.busy())
         if sibling.is_killed:
             return grave
         if sibling.culprit is not None:
             late = sibling.culprit
-            grave.queues.setdefault(late.queue, {})[late.key] = b"timeout"
+            grave.late = late
+            grave.queues.setdefault(late.queue, {})[late.key] = b"b"
             return grave
         culprits = culprits_among(busy, time.monotonic())
         error = execution.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
@@ -286,8 +288,9 @@ class Supervisor:
                 settled: dict[bytes, bytes] = {}
                 try:
                     for key, outcome in outcomes.items():
-                        is_late = outcome == b"timeout"
-                        settled[key] = self._timed_out(grave.owner, queue, key) if is_late else outcome
+                        if grave.late is not None and grave.late.key == key:
+                            outcome = self._timed_out(grave.owner, grave.late)
+                        settled[key] = outcome
                     given_back, ended = self._link.send(moves.bury(queue, grave.owner, settled))[0]
                 except StoreError as error:  # foreign data: the leases lapse by themselves
                     logger.error("%s: a dead process's jobs can't be handed back: %s", queue, error)  # noqa: TRY400
@@ -306,8 +309,9 @@ class Supervisor:
         """At the end: one more try per tick while Redis answers, then the leases lapse by themselves."""
         return bool(self._graves) and (self._stop_by or 0.0) + 1.0 > time.monotonic()
 
-    def _timed_out(self, owner: moves.Owner, queue: str, key: bytes) -> bytes:
+    def _timed_out(self, owner: moves.Owner, late: Busy) -> bytes:
         """The outcome of a run whose process we ended: decided as any other's, by the job's rules."""
+        queue, key = late.queue, late.key
         rows = self._link.send(reads.rows(queue, [key]))[0]
         if not rows or rows[0].lease.split(b"|")[-1] != owner.text:
             return b"b"  # it was over just then
@@ -317,6 +321,8 @@ class Supervisor:
         outcome = execution.load(run)
         if outcome is None:
             assert run.rules is not None
+            # Not noted where the function itself hung; it's not to hang this process too.
+            run.noted_delay = 0.0 if late.delay is None and callable(run.rules.backoff) else late.delay
             timeout = f" of {run.rules.timeout:g} s" if run.rules.timeout else ""
             outcome = execution.of_exception(
                 run, JobTimeout(f"it ran longer than its timeout{timeout}, and its process was ended")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -105,6 +106,29 @@ def stubborn(name: str) -> None:
                 pass
         except BaseException:
             pass
+
+
+def telling_backoff(attempt: int) -> float:
+    """A project's own backoff function that tells which process asked it."""
+    mark("backoff", os.getpid())
+    return 0.01
+
+
+def hanging_backoff(attempt: int) -> float:
+    while True:
+        with suppress(BaseException):
+            time.sleep(1)
+
+
+@job(timeout=0.3, attempts=2, backoff=hanging_backoff)
+def with_hanging_backoff() -> int:
+    return current_job().attempt
+
+
+@job(timeout=0.3, attempts=2, backoff=telling_backoff)
+def stubborn_with_own_backoff(name: str) -> None:
+    """Spins on, whatever is raised."""
+    stubborn.function(name)
 
 
 @job

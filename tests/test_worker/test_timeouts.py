@@ -137,3 +137,18 @@ def test_a_timeout_that_comes_late_never_hits_the_next_job(worker: WorkerProcess
     wait_for(lambda: worker.new_log.count("attempt 1/1") >= count + 300, 2, lambda: worker.new_log[-500:])
     assert worker.new_log.count("attempt 1/1") == count + 300
     assert "Traceback" not in worker.new_log, worker.new_log[-3000:]
+
+
+def test_who_ends_a_process_never_asks_the_projects_own_backoff_function(worker: WorkerProcess) -> None:
+    job = finished(jobs.stubborn_with_own_backoff.enqueue("own backoff"))
+    assert (job.state, job.attempts_made) == ("failed", 2)
+    assert [run.delay for run in job.runs()] == [0.01, 0]
+    asked = set(marks("backoff"))
+    assert asked
+    assert str(worker.pid) not in asked
+
+
+def test_a_backoff_function_that_hangs_costs_its_process_and_not_its_worker(worker: WorkerProcess) -> None:
+    job = finished(jobs.with_hanging_backoff.enqueue())
+    assert (job.state, job.result) == ("completed", 2)  # with no attempt left it isn't asked
+    assert finished(jobs.add.enqueue(1)).result == 3
