@@ -58,6 +58,7 @@ class Sibling:
     control: socket.socket
     born: float
     culprit: Busy | None = None  # why we killed it: this run was out of time
+    is_told_to_stop: bool = False
     is_killed: bool = False  # by us, at the end of the shutdown timeout
 
 
@@ -123,6 +124,8 @@ class Supervisor:
                     break
             self._spawn_due()
             self._watch(TICK)
+            if self._stop_by is not None:
+                self._pass_on_stop()
             self._reap()
             self._end_overdue()
             self._talk()
@@ -466,9 +469,14 @@ class Supervisor:
     def _stop(self) -> None:
         self._stop_by = time.monotonic() + self._options.shutdown_timeout
         logger.info("stopping: running jobs have %g s to finish", self._options.shutdown_timeout)
-        for sibling in self._children.values():
-            self._order(sibling, stop=True)
         self._announce_at = 0.0
+
+    def _pass_on_stop(self) -> None:
+        """Told in the loop: a signal may come in the middle of a birth, when the child isn't known yet."""
+        for sibling in self._children.values():
+            if not sibling.is_told_to_stop:
+                sibling.is_told_to_stop = True
+                self._order(sibling, stop=True)
 
     @staticmethod
     def _order(sibling: Sibling, **order: Any) -> None:

@@ -55,7 +55,7 @@ def test_an_idle_worker_ends_at_once_and_leaves_the_list_of_workers() -> None:
         wait_for(lambda: ask(reads.registry()).workers)
         begun = time.monotonic()
         assert worker.stop() == 0
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < 2.0
         assert ask(reads.registry()).workers == {}
 
 
