@@ -229,6 +229,15 @@ def test_it_ends_when_its_folder_is_removed(folder: Path) -> None:
     wait_for(lambda: not keeping.is_running())
 
 
+def test_it_ends_even_when_it_has_no_chance_to_shut_down_in_order(folder: Path) -> None:
+    """It doesn't answer any more, its folder is gone: nobody could ask it again."""
+    url = embedded.start(folder)
+    server = server_of(url)
+    server.suspend()
+    shutil.rmtree(folder)
+    wait_for(lambda: not server.is_running())
+
+
 def test_sigterm_to_the_keeper_ends_both(folder: Path) -> None:
     url = embedded.start(folder)
     ask(url, "SET", "job", "1")

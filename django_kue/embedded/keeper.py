@@ -277,8 +277,15 @@ class Keeper:
                 quiet_since = time.monotonic()
             except OSError:
                 pass  # cut, or nobody listens
+            self._end_the_unreachable()
             if is_gone(self.folder, self.socket_path, 1.0):
                 return False
+
+    def _end_the_unreachable(self) -> None:
+        """A server whose folder was removed may refuse to shut down, and nobody can ask it again."""
+        if self._server is not None and not os.path.exists(self.socket_path):
+            self._server.kill()
+            self._server.wait()
 
     def _ended(self, connection: Connection, seen: str) -> bool:
         """End an idle server, unless somebody came at the last moment.
