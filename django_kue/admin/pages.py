@@ -1,0 +1,99 @@
+"""What all pages share: who may see them, what they load, and what's shown while Redis is away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.admin.options import get_content_type_for_model
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver
+from django.utils.translation import gettext as _
+
+from django_kue.errors import StoreError, StoreUnavailable
+
+logger = logging.getLogger("django_kue.admin")
+
+
+class KuePages:
+    """Mixed into a ``ModelAdmin`` (Django's, or that of a theme) whose rows live in Redis.
+
+    Nothing can be added. Every view answers with a page of its own, quickly, while Redis can't be reached.
+    """
+
+    class Media:
+        css = {"all": ["django_kue/kue.css"]}
+        js = ["django_kue/live.js"]
+
+    model: Any
+    opts: Any
+    admin_site: Any
+    media: Any
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        urls: list[URLPattern | URLResolver] = super().get_urls()  # type: ignore[misc]
+        for url in urls:
+            if isinstance(url, URLPattern):
+                url.callback = self._unless_away(url.callback)
+        return urls  # type: ignore[return-value]
+
+    def require(self, is_allowed: bool) -> None:
+        """Refuse with 403 what isn't allowed."""
+        if not is_allowed:
+            raise PermissionDenied
+
+    def page(
+        self, request: HttpRequest, template: str, title: str, *, status: int = 200, **context: Any
+    ) -> TemplateResponse:
+        """A page of our own in the site's frame; ``template`` extends ``admin/change_list.html``."""
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        frame = {
+            **self.admin_site.each_context(request),
+            "title": title,
+            "subtitle": None,
+            "is_popup": False,
+            "opts": self.opts,
+            "cl": {"opts": self.opts},
+            "media": self.media,
+            "actions_on_top": True,
+        }
+        return TemplateResponse(request, template, frame | context, status=status)
+
+    def note(self, request: HttpRequest, message: str, obj: Any = None, flag: int = CHANGE) -> None:
+        """Write into the admin's history who did what, for an object or for many."""
+        LogEntry.objects.create(
+            user_id=request.user.pk,
+            content_type_id=get_content_type_for_model(self.model).pk,
+            object_id=None if obj is None else str(obj.pk),
+            object_repr=str(message if obj is None else obj)[:200],
+            action_flag=flag,
+            change_message=message,
+        )
+
+    def _unless_away(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            try:
+                response = view(request, *args, **kwargs)
+                # Lists read their rows while they're rendered, so that has to happen here.
+                if isinstance(response, TemplateResponse):
+                    response.render()
+            except (StoreUnavailable, StoreError) as error:
+                logger.warning("Redis can't be asked: %s", error)
+                return self._away(request, error).render()
+            return response
+
+        return guarded
+
+    def _away(self, request: HttpRequest, error: Exception) -> TemplateResponse:
+        return self.page(
+            request, "admin/django_kue/away.html", _("Redis can’t be reached"), status=503, error=str(error)
+        )
