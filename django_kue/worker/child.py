@@ -29,14 +29,11 @@ from django_kue.states import State
 from django_kue.store import moves
 from django_kue.worker import joblog
 from django_kue.worker.board import Board
-from django_kue.worker.fetch import GUTTED, Fetcher
+from django_kue.worker.codes import BURST_OVER, ORPHANED, REPLACE_ME, STOPPED
+from django_kue.worker.fetch import Fetcher
 from django_kue.worker.options import WorkerOptions
 
 logger = logging.getLogger("django_kue.worker")
-
-# Exit codes, for the supervisor. Not 0: a job's os._exit(0) isn't an orderly end.
-STOPPED, BURST_OVER, REPLACE_ME, ORPHANED = 50, 51, 52, 53
-__all__ = ["BURST_OVER", "GUTTED", "ORPHANED", "REPLACE_ME", "STOPPED", "Child", "main"]
 
 TICK = 0.1  # seconds between looks at the clock and at memory
 

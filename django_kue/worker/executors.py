@@ -8,9 +8,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
@@ -20,86 +19,13 @@ from django_kue.context import JobContext
 from django_kue.errors import JobTimeout
 from django_kue.execution import CANCELLED, RELEASED, Outcome, Run
 from django_kue.worker.board import Board
+from django_kue.worker.buffer import Buffer
 
 logger = logging.getLogger("django_kue.worker")
 
 Done = Callable[[Run, Outcome], None]
 GRACE = 0.8  # seconds between asking a run that's out of time to stop, and ending its process
 CHECK_DATABASES = 1.0  # seconds between looks at how old this thread's database connections are
-
-
-class Buffer:
-    """Runs (and other calls) that wait for a thread: a deque whose takers sleep when it's empty."""
-
-    def __init__(self) -> None:
-        self._items: deque[Any] = deque()
-        self._ready = threading.Condition(threading.Lock())
-        self._is_closed = False
-        self.idle = 0
-        self.taken_at = 0.0
-        self.on_low: Callable[[], None] = lambda: None
-        self.low = 0
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def put(self, items: Iterable[Any], wake: int) -> None:
-        """Add items and wake up to ``wake`` idle threads."""
-        self._items.extend(items)
-        self.wake(wake)
-
-    def wake(self, count: int) -> None:
-        if self.idle and count > 0:
-            with self._ready:
-                self._ready.notify(count)
-
-    def take(self) -> Any:
-        """The next item; sleeps until there is one; ``None`` when it's closed."""
-        while True:
-            try:
-                item = self._items.popleft()
-            except IndexError:
-                if not self._sleep():
-                    return None
-                continue
-            self.taken_at = time.monotonic()
-            if len(self._items) == self.low:
-                self.on_low()
-            return item
-
-    def _sleep(self) -> bool:
-        with self._ready:
-            self.idle += 1
-            try:
-                while not self._items:
-                    if self._is_closed:
-                        return False
-                    self._ready.wait()
-            finally:
-                self.idle -= 1
-        return True
-
-    def drain(self) -> list[Run]:
-        """Take back the runs that no thread has taken; other calls stay."""
-        items = []
-        with suppress(IndexError):
-            while True:
-                items.append(self._items.popleft())
-        self._items.extend(item for item in items if not isinstance(item, Run))
-        return [item for item in items if isinstance(item, Run)]
-
-    def waiting(self) -> list[Run]:
-        """The runs that wait, as a snapshot."""
-        while True:
-            try:
-                return [item for item in self._items if isinstance(item, Run)]
-            except RuntimeError:  # changed while we looked
-                continue
-
-    def close(self) -> None:
-        with self._ready:
-            self._is_closed = True
-            self._ready.notify_all()
 
 
 class Slot:

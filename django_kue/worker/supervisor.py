@@ -19,30 +19,28 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.core.cache import caches
 from django.db import connections
 
 import django_kue
-from django_kue import execution, signals
 from django_kue.conf import settings
-from django_kue.errors import JobCrashed, JobTimeout, StoreError, StoreUnavailable
-from django_kue.execution import Run
-from django_kue.states import State
+from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
 from django_kue.worker import child as children
-from django_kue.worker import joblog
-from django_kue.worker.board import ALONE, NOTORIOUS, Board, Busy
+from django_kue.worker import codes, joblog
+from django_kue.worker.board import Board, Busy
+from django_kue.worker.graves import Graves, died_of, grave_of
 from django_kue.worker.options import WorkerOptions
 
 logger = logging.getLogger("django_kue.worker")
 
 TICK = 0.1  # seconds between looks at the children
 ANNOUNCE = 2.0  # seconds between heartbeats of the worker itself
-ORDERLY = (children.STOPPED, children.BURST_OVER, children.REPLACE_ME)
+ORDERLY = (codes.STOPPED, codes.BURST_OVER, codes.REPLACE_ME)
 RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait after so many children that died young
 FORGIVEN = 10  # deaths of children that had jobs in hand: a job may be to blame, and jobs are capped
 
@@ -62,26 +60,6 @@ class Sibling:
     is_killed: bool = False  # by us, at the end of the shutdown timeout
 
 
-@dataclass
-class Grave:
-    """A dead child's jobs that Redis still has to hear of."""
-
-    owner: moves.Owner
-    late: Busy | None = None  # the run for which we ended it; its outcome is decided at the burial
-    queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
-
-
-OF_THE_DEAD = (signals.job_stalled, signals.job_retrying, signals.job_failed)
-
-
-class Buried(NamedTuple):
-    """What receivers shall hear of a job that was taken from the dead."""
-
-    job_id: str
-    signal: str  # stalled, retrying, failed
-    delay: float = 0.0
-
-
 class Supervisor:
     """Runs a worker; :meth:`run` returns its exit code."""
 
@@ -90,8 +68,6 @@ class Supervisor:
         host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:20]
         self.id = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self._children: dict[int, Sibling] = {}
-        self._graves: list[Grave] = []
-        self._untold: list[Buried] = []
         self._births = 0
         self._young_deaths = 0
         self._respawn_at: dict[int, float] = {}
@@ -103,6 +79,7 @@ class Supervisor:
         self._done_before = 0
         self._is_away = False
         self._link: Link = new_link(max(0.5, min(2.0, settings.LEASE / 4)))
+        self._graves = Graves(self._link)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
 
@@ -135,7 +112,7 @@ class Supervisor:
     def _talk(self) -> None:
         """All that goes to Redis; when it's away, children go on and this is tried again."""
         try:
-            self._bury()
+            self._graves.bury()
             self._beat()
             self._rescue()
             self._tell_of_buried()
@@ -230,11 +207,15 @@ class Supervisor:
         is_orderly = code in ORDERLY and not any(sibling.board.busy())
         has_worked = sibling.board.done() or sibling.board.held()
         if not is_orderly or sibling.board.held():
-            self._graves.append(self._grave_of(sibling, code))
+            self._graves.dig(
+                grave_of(
+                    sibling.owner, sibling.board, code, late=sibling.culprit, is_killed=sibling.is_killed
+                )
+            )
         if not is_orderly and not sibling.is_killed and sibling.culprit is None:
             logger.error("process %d died: %s", sibling.pid, died_of(code))
         sibling.board.close()
-        if (is_orderly and code == children.BURST_OVER) or self._stop_by is not None:
+        if (is_orderly and code == codes.BURST_OVER) or self._stop_by is not None:
             return
         is_young = not is_orderly and time.monotonic() - sibling.born < 2
         self._young_deaths = self._young_deaths + 1 if is_young else 0
@@ -259,100 +240,16 @@ class Supervisor:
                     )  # fmt: skip
                     os.kill(sibling.pid, signal.SIGKILL)
 
-    # ── the dead ──
-
-    def _grave_of(self, sibling: Sibling, code: int) -> Grave:
-        """Who is to blame, and what becomes of the others.
-
-        Out of time, or the only one that ran: that's the culprit; or the one suspect that was just
-        being tried. Of several nobody is blamed: they're suspects now, and will be tried one by one.
-        """
-        grave = Grave(sibling.owner, queues={queue: {} for queue in sibling.board.held()})
-        busy = list(sibling.board.busy())
-        if sibling.is_killed:
-            return grave
-        if sibling.culprit is not None:
-            late = sibling.culprit
-            grave.late = late
-            grave.queues.setdefault(late.queue, {})[late.key] = b"b"
-            return grave
-        culprits = culprits_among(busy, time.monotonic())
-        error = execution.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
-        for one in busy:
-            started = int((time.time() - (time.monotonic() - one.started)) * 1000)
-            outcome = b"d%d|%b" % (started, error) if one in culprits else b"b" if culprits else b"z"
-            grave.queues.setdefault(one.queue, {})[one.key] = outcome
-        return grave
-
-    def _bury(self) -> None:
-        while self._graves:
-            grave = self._graves[0]
-            for queue, outcomes in list(grave.queues.items()):
-                settled: dict[bytes, bytes] = {}
-                try:
-                    for key, outcome in outcomes.items():
-                        if grave.late is not None and grave.late.key == key:
-                            outcome = self._timed_out(grave.owner, grave.late)
-                        settled[key] = outcome
-                    given_back, ended = self._link.send(moves.bury(queue, grave.owner, settled))[0]
-                except StoreError as error:  # foreign data: the leases lapse by themselves
-                    logger.error("%s: a dead process's jobs can't be handed back: %s", queue, error)  # noqa: TRY400
-                    given_back = ended = []
-                del grave.queues[queue]
-                if given_back or ended:
-                    logger.warning(
-                        "%s: %d jobs of the dead process are handed back, %d settled",
-                        queue, len(given_back) + sum(o == b"z" for o in settled.values()),
-                        sum(o != b"z" for o in settled.values()),
-                    )  # fmt: skip
-                self._note_buried(queue, ended, settled)
-            self._graves.pop(0)
-
     def _can_bury(self) -> bool:
         """At the end: one more try per tick while Redis answers, then the leases lapse by themselves."""
         return bool(self._graves) and (self._stop_by or 0.0) + 1.0 > time.monotonic()
 
-    def _timed_out(self, owner: moves.Owner, late: Busy) -> bytes:
-        """The outcome of a run whose process we ended: decided as any other's, by the job's rules."""
-        queue, key = late.queue, late.key
-        rows = self._link.send(reads.rows(queue, [key]))[0]
-        if not rows or rows[0].lease.split(b"|")[-1] != owner.text:
-            return b"b"  # it was over just then
-        row = rows[0]
-        claimed_ms = int(row.lease.split(b"|")[1])
-        run = Run(queue, key, row.lease, row.record, claimed_ms, time.monotonic())
-        outcome = execution.load(run)
-        if outcome is None:
-            assert run.rules is not None
-            # Not noted where the function itself hung; it's not to hang this process too.
-            run.noted_delay = 0.0 if late.delay is None and callable(run.rules.backoff) else late.delay
-            timeout = f" of {run.rules.timeout:g} s" if run.rules.timeout else ""
-            outcome = execution.of_exception(
-                run, JobTimeout(f"it ran longer than its timeout{timeout}, and its process was ended")
-            )
-        return outcome.encode(run)
-
-    def _note_buried(self, queue: str, keys: list[bytes], outcomes: dict[bytes, bytes]) -> None:
-        """What became of jobs that were taken from the dead; told when a child lives that can."""
-        if not keys or not any(signal.receivers for signal in OF_THE_DEAD):
-            return
-        states = {row.key: row.state for row in self._link.send(reads.rows(queue, keys))[0]}
-        for key in map(bytes.decode, keys):
-            outcome = outcomes.get(key.encode(), b"z")
-            if states.get(key) is State.FAILED:
-                self._untold.append(Buried(f"{queue}.{key}", "failed"))
-            elif outcome.startswith(b"r"):
-                delay = int(outcome[1:].split(b"|", 1)[0]) / 1000
-                self._untold.append(Buried(f"{queue}.{key}", "retrying", delay))
-            else:
-                self._untold.append(Buried(f"{queue}.{key}", "stalled"))
-
     def _tell_of_buried(self) -> None:
         """Receivers are the project's code: a living child tells them."""
         living = next(iter(self._children.values()), None)
-        if self._untold and living is not None:
-            self._order(living, buried=self._untold)
-            self._untold = []
+        if self._graves.untold and living is not None:
+            self._order(living, buried=self._graves.untold)
+            self._graves.untold = []
 
     # ── heartbeats ──
 
@@ -391,7 +288,7 @@ class Supervisor:
                 logger.error("%s: %s", queue, rescued)
             elif rescued:
                 logger.warning("%s: %d jobs were taken back from a worker that died", queue, len(rescued))
-                self._note_buried(queue, rescued, {})
+                self._graves.note(queue, rescued, {})
                 if len(rescued) >= moves.RESCUED:  # there may be more
                     self._rescue_at = now
 
@@ -484,40 +381,13 @@ class Supervisor:
             sibling.control.sendall(json.dumps(order).encode() + b"\n")
 
 
-def culprits_among(busy: list[Busy], now: float) -> list[Busy]:
-    """The one that its process surely died of, as far as one can be sure; else nobody.
-
-    A process takes nothing more for :data:`ALONE` after a suspect's start, and nothing at all beside
-    one that was there :data:`NOTORIOUS` times: so that at least every third death has a culprit.
-    """
-    for certain in (
-        busy,
-        [one for one in busy if one.suspicion >= NOTORIOUS],
-        [one for one in busy if one.suspicion and now - one.started < ALONE],
-    ):
-        if len(certain) == 1:
-            return certain
-    return []
-
-
-def died_of(code: int) -> str:
-    """An exit code in words."""
-    if code == children.GUTTED:
-        return "a job closed or replaced its file descriptors"
-    if code < 0:
-        with suppress(ValueError):
-            return f"killed by {signal.Signals(-code).name}"
-        return f"killed by signal {-code}"
-    return f"exited with code {code}"
-
-
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, even while it holds the GIL."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
-            os._exit(children.ORPHANED)
+            os._exit(codes.ORPHANED)
 
 
 def end_group(pid: int) -> None:
