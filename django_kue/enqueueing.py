@@ -15,9 +15,9 @@ from django_kue import codecs, ids, records, signals
 from django_kue.codecs import CodecError
 from django_kue.conf import QueueSettings, settings
 from django_kue.errors import EnqueueError, StoreUnavailable
+from django_kue.handover import asubmit, submit
 from django_kue.jobs import Job
 from django_kue.options import UNSET, Options, effective
-from django_kue.queue import asubmit, submit
 from django_kue.records import NewJob
 from django_kue.states import State
 from django_kue.store import asend, moves, reads, send

@@ -92,10 +92,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def empty_redis() -> None:
     """No test sees another's jobs."""
-    from django_kue import queue
+    from django_kue import handover
 
     redis_client().flushall()
-    queue._known.clear()
+    handover._known.clear()
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from django.core.management import CommandError, call_command
 
 from django_kue import ids
-from django_kue.queue import submit
+from django_kue.handover import submit
 from django_kue.records import NewJob, encode_arguments
 from tests.test_engine.hands import Hands
 

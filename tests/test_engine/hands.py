@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django_kue import ids
+from django_kue.handover import submit
 from django_kue.jobs import Job
-from django_kue.queue import submit
 from django_kue.records import NewJob
 from django_kue.store import moves, send
 from tests.conftest import redis_client

@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from django_kue import ids
 from django_kue.codecs import search_hash
 from django_kue.errors import IllegalTransition, JobDoesNotExist
-from django_kue.queue import Queue, submit
+from django_kue.handover import submit
+from django_kue.queue import Queue
 from django_kue.records import NewJob
 from django_kue.states import FINISHED, MOVES, State
 from django_kue.store import ask, moves

@@ -16,7 +16,8 @@ from redis import exceptions
 
 from django_kue import EnqueueError, job, signals
 from django_kue.errors import StoreError, StoreUnavailable
-from django_kue.queue import Queue, asubmit
+from django_kue.handover import asubmit
+from django_kue.queue import Queue
 from django_kue.store import asend, close_links, forget_links, moves, new_link, reads, send, transport
 from tests import conftest
 from tests.conftest import free_port, redis_binary, start_redis
@@ -270,12 +271,12 @@ def _mute_after_first_enqueue(proxy: Proxy) -> threading.Event:
 def test_all_tries_together_take_no_longer_than_the_timeout(
     proxy: Proxy, settings: Any, is_known: bool
 ) -> None:
-    from django_kue import queue
+    from django_kue import handover
 
     settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 1}
     put_one()
     if not is_known:
-        queue._known.clear()
+        handover._known.clear()
     proxy.is_mute = True
     threading.Timer(0.7, proxy.cut_all).start()  # the first try fails late, the second hangs
     begun = time.monotonic()

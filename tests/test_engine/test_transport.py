@@ -18,7 +18,8 @@ from asgiref.sync import sync_to_async
 
 from django_kue import EnqueueError, Job, job
 from django_kue.errors import StoreUnavailable
-from django_kue.queue import Queue, asubmit, submit
+from django_kue.handover import asubmit, submit
+from django_kue.queue import Queue
 from django_kue.store import close_links, forget_links, reads, send
 from tests.conftest import free_port, redis_client, start_redis
 from tests.proxy import Proxy

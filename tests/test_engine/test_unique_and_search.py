@@ -9,7 +9,8 @@ import pytest
 
 from django_kue import EnqueueError, IllegalTransition, Job, JobDoesNotExist, get_queue, ids, job
 from django_kue.codecs import search_hash
-from django_kue.queue import Queue, submit
+from django_kue.handover import submit
+from django_kue.queue import Queue
 from django_kue.records import NewJob
 from django_kue.states import State
 from django_kue.store import moves, send

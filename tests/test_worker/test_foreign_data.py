@@ -186,7 +186,7 @@ def test_what_workers_say_of_themselves_may_be_foreign(worker: WorkerProcess) ->
         client.set(name, "foreign")
     until = time.monotonic() + 2.5
     wait_for(lambda: time.monotonic() > until, 5)
-    from django_kue.queue import _known
+    from django_kue.handover import _known
 
     _known.add((settings.PREFIX, "default"))
     _known.add((settings.PREFIX, "email"))

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from django_kue import EnqueueError, queue
+from django_kue import EnhandoverError, queue
 from tests import conftest
 from tests.app import abuse, jobs
 from tests.worker_process import (
@@ -79,12 +79,12 @@ def server(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> It
     settings.CACHES = caches
     monkeypatch.setenv("KUE_TEST_REDIS", own.url)
     getattr(conftest.redis_client, "cache_clear", lambda: None)()
-    queue._known.clear()
+    handover._known.clear()
     yield own
     own.kill()
     monkeypatch.undo()
     getattr(conftest.redis_client, "cache_clear", lambda: None)()
-    queue._known.clear()
+    handover._known.clear()
 
 
 @pytest.fixture

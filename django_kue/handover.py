@@ -1,0 +1,155 @@
+"""The one door through which new jobs are handed over to the store, however often it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django_kue.conf import settings
+from django_kue.errors import EnqueueError, StoreError, StoreUnavailable
+from django_kue.records import NewJob
+from django_kue.store import moves, reads, transport, transport_async
+
+TRIES = 3
+
+
+def submit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
+    """Store new jobs; the keys that hold, in order: a unique duplicate's is the first job's.
+
+    A send whose reply was lost is sent again under its number, which creates nothing twice. It takes
+    at most ``ENQUEUE_TIMEOUT`` seconds for each 1,000 jobs.
+
+    Raises:
+        EnqueueError: Redis can't take them.
+    """
+    handover = _Handover(len(jobs))
+    link = transport.borrow()
+    try:
+        if _is_new(queue):
+            _deliver(link, reads.registry(queue), handover)
+            _known.add((settings.PREFIX, queue))
+        keys: list[bytes] = []
+        for call in _calls(link, queue, jobs, is_forwarded):
+            handover.begin()
+            keys += _deliver(link, call, handover)
+        return keys
+    finally:
+        transport.give_back(link)
+
+
+async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
+    """The twin of :func:`submit`."""
+    handover = _Handover(len(jobs))
+    link = transport_async.borrow()
+    try:
+        if _is_new(queue):
+            await _adeliver(link, reads.registry(queue), handover)
+            _known.add((settings.PREFIX, queue))
+        keys: list[bytes] = []
+        for call in _calls(link, queue, jobs, is_forwarded):
+            handover.begin()
+            keys += await _adeliver(link, call, handover)
+        return keys
+    finally:
+        await transport_async.give_back(link)
+
+
+def _calls(
+    link: transport.Link | transport_async.AsyncLink, queue: str, jobs: Sequence[NewJob], is_forwarded: bool
+) -> Iterator[Any]:
+    for first in range(0, len(jobs), moves.BULK):
+        link.number += 1
+        yield moves.enqueue(
+            queue,
+            jobs[first : first + moves.BULK],
+            sender=link.sender,
+            number=link.number,
+            is_forwarded=is_forwarded,
+        )
+
+
+_known: set[tuple[str, str]] = set()
+
+
+def _is_new(queue: str) -> bool:
+    """Whether the queue isn't yet in the registry, as far as this process knows."""
+    return (settings.PREFIX, queue) not in _known
+
+
+class _Handover:
+    """How far the jobs of one :func:`submit` got, and how long the call under way may still take."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._begun = 0  # jobs of the calls that were begun; all but the last call's are stored
+        self._stored = 0
+        self._may_be_stored = False
+        self._tries = 0
+        self._deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+
+    @property
+    def left(self) -> float:
+        """Seconds."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def begin(self) -> None:
+        """The next up to 1,000 jobs; the first ones share their time with what came before them."""
+        if self._begun:
+            self._deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+        self._stored = self._begun
+        self._begun = min(self._begun + moves.BULK, self._total)
+        self._tries = 0
+
+    def pause_after(self, error: StoreUnavailable | StoreError) -> float:
+        """Seconds to wait before the next try; raises EnqueueError when there's none."""
+        self._tries += 1
+        self._may_be_stored |= isinstance(error, StoreUnavailable) and error.may_be_applied
+        pause: float = random.uniform(0.5, 1) * 0.1 * 2**self._tries
+        if isinstance(error, StoreError) or self._tries == TRIES or pause >= self.left:
+            raise self._failure(error) from error
+        return pause
+
+    def _failure(self, error: Exception) -> EnqueueError:
+        is_unknown = self._may_be_stored and self._begun > 0
+        text = self._unknown() if is_unknown else self._refused()
+        if self._stored:
+            text += f" The first {self._stored} are stored."
+        return EnqueueError(f"{text} {error}", may_be_stored=is_unknown, stored=self._stored)
+
+    def _refused(self) -> str:
+        if self._total <= 1:
+            return "The job was not enqueued."
+        return f"{self._total - self._stored} of {self._total} jobs were not enqueued."
+
+    def _unknown(self) -> str:
+        if self._total <= 1:
+            return "Redis didn't answer: the job may have been stored."
+        numbers = f"{self._stored + 1} to {self._begun}"
+        return f"Redis didn't answer: of {self._total} jobs those from {numbers} may have been stored."
+
+
+def _deliver(link: transport.Link, call: Any, handover: _Handover) -> Any:
+    while True:
+        try:
+            return link.send(call, timeout=handover.left)[0]
+        except (StoreUnavailable, StoreError) as error:
+            time.sleep(handover.pause_after(error))
+
+
+async def _adeliver(link: transport_async.AsyncLink, call: Any, handover: _Handover) -> Any:
+    while True:
+        try:
+            return (await _asend_within(handover.left, link, call))[0]
+        except (StoreUnavailable, StoreError) as error:
+            await asyncio.sleep(handover.pause_after(error))
+
+
+async def _asend_within(seconds: float, link: transport_async.AsyncLink, call: Any) -> list[Any]:
+    try:
+        async with asyncio.timeout(seconds):
+            return await link.send(call)
+    except TimeoutError as error:
+        raise transport.unavailable(error) from error
