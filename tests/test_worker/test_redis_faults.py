@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 
-from django_kue import EnhandoverError, queue
+from django_kue import EnqueueError, handover
 from tests import conftest
 from tests.app import abuse, jobs
 from tests.worker_process import (
