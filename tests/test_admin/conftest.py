@@ -1,0 +1,89 @@
+"""People of the admin, each with a client that's logged in, and what their tests ask again and again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+
+from tests.conftest import redis_client
+
+ALL = {
+    "view_dashboard", "view_job", "change_job", "delete_job", "enqueue_job",
+    "view_queue", "change_queue", "delete_queue", "view_worker", "change_worker",
+}  # fmt: skip
+VIEWING = {name for name in ALL if name.startswith("view_")}
+OPERATING = ALL - {"delete_job", "delete_queue", "enqueue_job"}
+
+
+def staff(name: str, *permissions: str) -> User:
+    """A member of staff with these permissions of django_kue."""
+    user = User.objects.create_user(name, password="secret", is_staff=True)
+    known = Permission.objects.filter(content_type__app_label="django_kue", codename__in=permissions)
+    assert {permission.codename for permission in known} == set(permissions)
+    user.user_permissions.set(known)
+    return user
+
+
+def client_of(user: User, **options: Any) -> Client:
+    client = Client(**options)
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def viewer(db: None) -> Client:
+    """May see everything, and change nothing."""
+    return client_of(staff("viewer", *VIEWING))
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    """May retry, cancel, pause …, but neither remove nor run again."""
+    return client_of(staff("operator", *OPERATING))
+
+
+@pytest.fixture
+def boss(db: None) -> Client:
+    """A superuser."""
+    return client_of(User.objects.create_superuser("boss", password="secret"))
+
+
+@pytest.fixture
+def outsider(db: None) -> Client:
+    """Staff, but with no permission of django_kue."""
+    return client_of(staff("outsider"))
+
+
+@pytest.fixture
+def client_with(db: None) -> Callable[..., Client]:
+    """``client_with("view_job", …)``: a member of staff with just these permissions."""
+    count = iter(range(1000))
+    return lambda *permissions: client_of(staff(f"staff{next(count)}", *permissions))
+
+
+def digest() -> str:
+    """Of everything in Redis: equal digests, nothing changed."""
+    client = redis_client()
+    readers = {
+        b"string": client.get,
+        b"hash": lambda key: sorted(client.hgetall(key).items()),
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": lambda key: sorted(client.smembers(key)),
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+    }
+    seen = [(key, readers[client.type(key)](key)) for key in sorted(client.keys("*"))]
+    return hashlib.sha256(repr(seen).encode()).hexdigest()
+
+
+@contextmanager
+def redis_unchanged() -> Iterator[None]:
+    """Fails when what's inside changes anything in Redis."""
+    before = digest()
+    yield
+    assert digest() == before
