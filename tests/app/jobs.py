@@ -9,6 +9,7 @@ import asyncio
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -173,3 +174,17 @@ def stamp() -> float:
 
 
 from tests.app import abuse, receivers  # noqa: E402, F401 - they take mark() from here
+
+
+@job(attempts=1, title="Climb to {door}")
+def climb(door: str) -> str:
+    """Up to 40 %, then as the file ``door`` says: it waits while there's none."""
+    path = Path(door)
+    current_job().progress(40)
+    current_job().log("in front of %s", path.name)
+    while not path.exists() or (text := path.read_text()) not in ("open", "shut"):
+        time.sleep(0.02)
+    if text == "shut":
+        raise RuntimeError("the door is shut")
+    current_job().progress(100)
+    return "up"

@@ -7,6 +7,9 @@
 // Scripts of single pages take part by two events of the document: `kue:fetched` (detail: the new
 // document) before regions are swapped, and `kue:swapped` (detail: the regions) after it.
 // A region that holds the focus, or a part of the selection, is left alone until the next round.
+//
+// A form with `data-kue-post` is sent from here when it leads back to the same page: the regions and the
+// messages change, and nothing else does. Without this script it's an ordinary form.
 "use strict";
 (() => {
     const root = document.querySelector("[data-kue-live]");
@@ -15,6 +18,7 @@
     }
     const usual = 1000 * Number(root.dataset.kueLive);
     const longest = 30000;
+    const seen = new WeakMap(); // region → what the server last sent for it
     let pause = usual;
     let timer = null;
     let isPaused = false;
@@ -42,17 +46,17 @@
         }
     }
 
-    function take(page) {
+    function take(page, isAsked = false) {
         document.dispatchEvent(new CustomEvent("kue:fetched", {detail: page}));
         const swapped = [];
         for (const region of document.querySelectorAll("[data-kue]")) {
             const incoming = page.querySelector(`[data-kue="${CSS.escape(region.dataset.kue)}"]`);
-            if (incoming && incoming.innerHTML !== region.dataset.kueSeen && !isBusy(region)) {
+            if (incoming && incoming.innerHTML !== seen.get(region) && (isAsked || !isBusy(region))) {
                 if (incoming.innerHTML !== region.innerHTML) {
                     swap(region, incoming);
                     swapped.push(region);
                 }
-                region.dataset.kueSeen = incoming.innerHTML;
+                seen.set(region, incoming.innerHTML);
             }
         }
         if (swapped.length) {
@@ -81,6 +85,40 @@
         schedule();
     }
 
+    // Django's messages of an answer take the place of those that are shown.
+    function tell(page) {
+        const incoming = page.querySelector("ul.messagelist");
+        const shown = document.querySelector("ul.messagelist");
+        if (shown) {
+            shown.replaceWith(incoming ?? "");
+        } else if (incoming) {
+            document.getElementById("content").before(incoming);
+        }
+        incoming?.setAttribute("role", "status");
+    }
+
+    async function post(form, submitter) {
+        const data = new FormData(form, submitter);
+        form.toggleAttribute("inert", true);
+        try {
+            const response = await fetch(form.action, {method: "POST", body: data, credentials: "same-origin"});
+            if (new URL(response.url).pathname !== location.pathname) {
+                location.assign(response.url);
+                return;
+            }
+            const page = new DOMParser().parseFromString(await response.text(), "text/html");
+            if (page.querySelector("[data-kue-live]")) {
+                take(page, true);
+                tell(page);
+            } else {
+                location.reload(); // refused: the page will say why
+            }
+        } catch (error) {
+            root.classList.add("kue-stale");
+        }
+        form.toggleAttribute("inert", false);
+    }
+
     function schedule() {
         clearTimeout(timer);
         if (!isPaused && !document.hidden) {
@@ -88,6 +126,12 @@
         }
     }
 
+    document.addEventListener("submit", (event) => {
+        if (event.target.matches("form[data-kue-post]")) {
+            event.preventDefault();
+            post(event.target, event.submitter);
+        }
+    });
     document.addEventListener("visibilitychange", () => {
         if (!document.hidden && !isPaused) {
             refresh();
