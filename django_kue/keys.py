@@ -21,6 +21,8 @@ QUEUE_KEYS = {
     "completed": "c",  # zset   key → finished, Unix ms
     "failed": "f",
     "cancelled": "x",
+    "failed_by": "fn:",  # zset   one a function (its stored name): its failed jobs, as in failed
+    "failing": "fs",  # zset   name of a function that has failed jobs → how many
     "kept_completed": "kc",  # zset   key → when its own keep is over, Unix ms
     "kept_failed": "kf",
     "kept_cancelled": "kx",
@@ -41,6 +43,8 @@ QUEUE_KEYS = {
     "totals": "tt",  # hash   sums since ever: completed, failed, …, work_ms
     "stats": "t:",  # hash   one an hour: c<minute>, f<minute>
     "events": "ev",  # channel
+    "measures": "ms:",  # hash   one a tier and block of time: bucket → row of measurements (measures.py)
+    "function_measures": "mf:",  # hash   one a tier and block of time: function → row
 }
 
 GLOBAL_KEYS = {
@@ -48,6 +52,7 @@ GLOBAL_KEYS = {
     "workers": "workers",  # hash   worker → JSON of what people see
     "pulses": "pulses",  # zset   worker → last heartbeat, Unix ms
     "orders": "orders",  # hash   worker → order (stop)
+    "load": "load:",  # hash   one a tier and block of time: <bucket>b, <bucket>s → samples of busy and all slots
 }
 
 

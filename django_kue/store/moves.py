@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+from django_kue import measures
 from django_kue.conf import QueueSettings, settings
 from django_kue.records import NewJob
 from django_kue.states import MOVES, State
@@ -234,6 +235,21 @@ def listen(queue: str, ms: int) -> Call[int]:
     return call("listen", queue, ms)
 
 
-def announce(worker: str, text: bytes, *, is_leaving: bool = False) -> Call[str]:
-    """A worker says how it is; replies an order ("stop") or ""."""
-    return call("workers", None, worker, text, int(is_leaving), read=bytes.decode)
+def announce(
+    worker: str, text: bytes, *, is_leaving: bool = False, busy: int = 0, slots: int = 0
+) -> Call[str]:
+    """A worker says how it is; replies an order ("stop") or "".
+
+    ``busy`` of ``slots`` were in use, added up over its looks since the last time.
+    """
+    tiers = measures.in_words(measures.TIERS)
+    return call("workers", None, worker, text, int(is_leaving), tiers, busy, slots, read=bytes.decode)
+
+
+def measure(queue: str, row: measures.Row | None, functions: Mapping[str, measures.Row]) -> Call[Any]:
+    """Add what was measured to the running buckets of a queue, and note how many jobs wait."""
+    pairs = [part for name, one in functions.items() for part in (name, one.encode())]
+    return call(
+        "measure", queue, measures.in_words(measures.TIERS), measures.in_words(measures.FUNCTION_TIERS),
+        measures.MOST_FUNCTIONS, measures.OTHERS, b"" if row is None else row.encode(), *pairs,
+    )  # fmt: skip

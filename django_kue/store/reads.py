@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from django_kue import measures
 from django_kue.states import State
 from django_kue.store.calls import Call, call
 
@@ -160,3 +161,42 @@ def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Re
 
 def _numbers(flat: list[bytes]) -> dict[str, int]:
     return {name.decode(): int(float(number)) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+
+
+class Series(NamedTuple):
+    last: int  # number of the running bucket
+    rows: list[bytes]  # as in measures.py, the running bucket's last; b"" where nothing was measured
+
+
+def series(queue: str, tier: measures.Tier, count: int) -> Call[Series]:
+    """What was measured of a queue in the last ``count`` buckets of a tier."""
+    tiers = measures.in_words(measures.TIERS)
+    return call("series", queue, tiers, str(tier), count, read=lambda reply: Series(reply[0], reply[1:]))
+
+
+def series_functions(queue: str, tier: measures.Tier, count: int) -> Call[list[tuple[str, bytes]]]:
+    """What was measured of a queue's functions: a name comes once for each block of time."""
+
+    def read(reply: list[list[bytes]]) -> list[tuple[str, bytes]]:
+        return [
+            (name.decode(errors="replace"), row)
+            for block in reply
+            for name, row in zip(block[::2], block[1::2], strict=True)
+        ]
+
+    return call("series_functions", queue, str(tier), count, read=read)
+
+
+class Load(NamedTuple):
+    last: int  # number of the running bucket
+    shares: list[float | None]  # of the workers' slots that were in use; None: there was no worker
+
+
+def series_load(tier: measures.Tier, count: int) -> Call[Load]:
+    """How busy all workers were in the last ``count`` buckets of a tier."""
+
+    def read(reply: list[Any]) -> Load:
+        pairs = zip(reply[1::2], reply[2::2], strict=True)
+        return Load(reply[0], [int(busy or 0) / int(slots) if slots else None for busy, slots in pairs])
+
+    return call("series_load", None, str(tier), count, read=read)

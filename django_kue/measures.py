@@ -1,0 +1,189 @@
+"""What is measured of runs, as numbers: buckets of time, histograms, quantiles, and the rows that hold them.
+
+A **row** has what happened to a queue, or to a function, within one bucket of time::
+
+    completed failed retried other   four whole numbers of 32 bits
+    work                             seconds of running, a float of 64 bits
+    depth                            the most waiting jobs that were seen; -1: nobody looked
+    waits, runs                      two histograms: first cell, number of cells, 32 bits a cell
+
+The same layout, little-endian, is read and added up in ``scripts/lib/measures.lua``.
+
+**Histograms** have cells whose limits are a factor √2 apart: cell *n* holds times of 2^((n-1)/2) to
+2^(n/2) µs. So ``(µs × µs).bit_length()`` is the cell: no logarithm and no search. A quantile is
+interpolated within its cell, as Prometheus's ``histogram_quantile`` does it for its classic histograms
+(https://prometheus.io/docs/practices/histograms/#errors-of-quantile-estimation): the true value is in the
+same cell, so that the estimate is wrong by a factor of √2 (41 %) at most, and by a few percent
+where times are spread over the cell. From :data:`CELLS` on, 6 days, times are counted as the last cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from struct import Struct, pack
+from typing import NamedTuple
+
+CELLS = 80
+OTHERS = "(others)"  # functions beyond MOST_FUNCTIONS in a block
+MOST_FUNCTIONS = 500
+
+_HEAD = Struct("<4Idi")
+_HISTOGRAM_AT = _HEAD.size
+_CELL = 32  # bits
+UNSEEN = -1
+
+
+class Tier(NamedTuple):
+    """Buckets of one size: ``step`` seconds each, ``block`` seconds of them in one hash, kept ``keep`` s."""
+
+    name: str
+    step: int
+    block: int
+    keep: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.step}:{self.block}:{self.keep}"
+
+
+HOUR, DAY = 3600, 86400
+
+# Of a queue. Worst case, all cells in use: 420 + 360 + 192 rows (those that are kept and a block more) of
+# 672 bytes, and some 80 more each in a hash: 730 KB a queue. A usual row has 10 cells: 150 KB.
+TIERS = (
+    Tier("s", 10, 600, HOUR),
+    Tier("m", 300, 6 * HOUR, DAY),
+    Tier("h", HOUR, DAY, 7 * DAY),
+)
+
+# Of its functions, of which a block has only the sums. Worst case: 41 blocks of 500 functions with some
+# 150 bytes: 3 MB a queue; with ten functions 60 KB.
+FUNCTION_TIERS = (
+    Tier("5m", 60, 60, 300),
+    Tier("1h", 600, 600, HOUR),
+    Tier("24h", 2 * HOUR, 2 * HOUR, DAY),
+    Tier("7d", 12 * HOUR, 12 * HOUR, 7 * DAY),
+)
+
+
+def in_words(tiers: Iterable[Tier]) -> str:
+    """Tiers as the scripts read them: ``name:step:block:keep``, separated by spaces."""
+    return " ".join(map(str, tiers))
+
+
+# ── histograms ──
+
+
+def cell_of(seconds: float) -> int:
+    """The cell of a time, 0 to :data:`CELLS` - 1."""
+    micros = int(seconds * 1e6)
+    return min((micros * micros).bit_length(), CELLS - 1)
+
+
+def limits_of(cell: int) -> tuple[float, float]:
+    """The shortest and the longest time of a cell, in seconds."""
+    return (2 ** ((cell - 1) / 2) / 1e6 if cell else 0.0), 2 ** (cell / 2) / 1e6
+
+
+def quantiles(counts: Sequence[int], wanted: Sequence[float]) -> list[float | None]:
+    """The times below which these shares of all are (0 to 1, ascending), in seconds; ``None`` of nothing.
+
+    >>> quantiles([0] * 20 + [4], [0.5])[0]  # four runs of 0.72 to 1.02 ms
+    0.000874...
+    """
+    total = sum(counts)
+    if not total:
+        return [None] * len(wanted)
+    found: list[float | None] = []
+    ranks = [share * total for share in wanted]
+    below = 0
+    for cell, count in enumerate(counts):
+        while count and len(found) < len(ranks) and ranks[len(found)] <= below + count:
+            shortest, longest = limits_of(cell)
+            found.append(shortest + (longest - shortest) * (ranks[len(found)] - below) / count)
+        below += count
+    return found
+
+
+# ── rows ──
+
+
+@dataclass(slots=True)
+class Row:
+    """Sums of runs. Histograms are one whole number each, of 32 bits a cell: so adding them is one step."""
+
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    other: int = 0  # cancelled while they ran, or their process died of them
+    work: float = 0.0
+    depth: int = UNSEEN
+    waits: int = field(default=0, repr=False)
+    runs: int = field(default=0, repr=False)
+
+    @property
+    def count(self) -> int:
+        """Runs that ended."""
+        return self.completed + self.failed + self.retried + self.other
+
+    def count_run(self, kind: str, *, times: int = 1, work: float = 0.0) -> None:
+        """Runs ended as ``kind``, a letter of :class:`django_kue.execution.Outcome`."""
+        name = _KINDS.get(kind, "other")
+        setattr(self, name, getattr(self, name) + times)
+        self.work += work
+
+    def time_run(self, wait: int, run: int, times: int = 1) -> None:
+        """Runs had these cells of waiting and running time."""
+        self.waits += times << (_CELL * wait)
+        self.runs += times << (_CELL * run)
+
+    def encode(self) -> bytes:
+        head = _HEAD.pack(self.completed, self.failed, self.retried, self.other, self.work, self.depth)
+        return head + _encode(self.waits) + _encode(self.runs)
+
+    def add(self, text: bytes) -> None:
+        """Add an encoded row. The depths of queues are added, too."""
+        completed, failed, retried, other, work, depth = _HEAD.unpack_from(text)
+        self.completed += completed
+        self.failed += failed
+        self.retried += retried
+        self.other += other
+        self.work += work
+        if depth != UNSEEN:
+            self.depth = depth if self.depth == UNSEEN else self.depth + depth
+        waits_at = _HISTOGRAM_AT + 2
+        runs_at = waits_at + 4 * text[waits_at - 1] + 2
+        self.waits += int.from_bytes(text[waits_at : runs_at - 2], "little") << (_CELL * text[waits_at - 2])
+        self.runs += int.from_bytes(text[runs_at:], "little") << (_CELL * text[runs_at - 2])
+
+
+_KINDS = {"c": "completed", "f": "failed", "r": "retried"}
+
+
+def depth_of(text: bytes) -> int | None:
+    """The depth in an encoded row."""
+    depth: int = _HEAD.unpack_from(text)[5]
+    return None if depth == UNSEEN else depth
+
+
+def count_of(text: bytes) -> int:
+    """How many runs ended, in an encoded row."""
+    completed, failed, retried, other, _, _ = _HEAD.unpack_from(text)
+    count: int = completed + failed + retried + other
+    return count
+
+
+def cells(histogram: int) -> tuple[int, ...]:
+    """A row's histogram as counts by cell."""
+    size = -(-histogram.bit_length() // _CELL)
+    return _STRUCTS[size].unpack(histogram.to_bytes(size * 4, "little"))
+
+
+_STRUCTS = [Struct(f"<{size}I") for size in range(CELLS + 1)]
+
+
+def _encode(histogram: int) -> bytes:
+    counts = cells(histogram)
+    first = next((cell for cell, count in enumerate(counts) if count), 0)
+    used = counts[first:]
+    return pack(f"<BB{len(used)}I", first, len(used), *used)

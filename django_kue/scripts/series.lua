@@ -1,0 +1,13 @@
+-- The rows of a queue's last `count` buckets in a tier, the running one last; '' where nothing was measured.
+-- Who looks also notes how many jobs wait: so the depth is known when no worker listens.
+-- Returns: the number of the last bucket, then the rows.
+-- ARGV: tiers tier count
+-- KEYS: measures
+-- @include lib/measures
+-- Protected: full memory or a replica refuse the write, and that's when people look.
+pcall(add_to_queue, tiers, row_of_depth(depth()))
+local answer = { 0 }
+answer[1] = in_last_buckets(measures, tier, tonumber(count), function(key, buckets)
+  for _, row in ipairs(redis.call('HMGET', key, unpack(buckets))) do answer[#answer + 1] = row or '' end
+end)
+return answer
