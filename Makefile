@@ -74,6 +74,11 @@ package: $(VENV)/.dev ## Builds the sdist and the wheel into dist/, and checks w
 	@rm -f build.log
 	@$(BIN)/python .ci/check_package.py dist
 
+##@ Show it
+.PHONY: screenshots
+screenshots: $(VENV)/.test ## Pictures of the admin's pages into docs/images/ (needs Chromium; six minutes)
+	@$(BIN)/python docs/screenshots.py $(ARGS)
+
 ##@ Tidy
 .PHONY: format
 format: $(VENV)/.dev ## Formats the code and sorts its imports
@@ -93,7 +98,7 @@ clean: ## Removes the environment, caches and builds; what the demo made stays
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ── The environment: made once, filled again only when pyproject.toml changes ─────────────────────
 
