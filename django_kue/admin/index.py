@@ -1,0 +1,95 @@
+"""The number of failed jobs beside Jobs, on the admin's index and in its sidebar."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import wraps
+from typing import Any
+
+from django.contrib.admin import AdminSite
+from django.core.signals import setting_changed
+from django.http import HttpRequest
+from django.utils.translation import ngettext
+
+from django_kue.conf import settings
+from django_kue.errors import KueError
+from django_kue.models import Job
+from django_kue.store import reads, transport
+
+logger = logging.getLogger("django_kue.admin")
+
+FRESH = 5.0  # seconds that a count is good for
+SILENT = 10.0  # seconds that Redis isn't asked again after it didn't answer
+PATIENCE = 0.25  # seconds that the index waits for Redis
+
+
+def show_failed_count(site: AdminSite) -> None:
+    """Let ``site`` say "Jobs (3 failed)" to people who may see jobs.
+
+    Django has no hook for what the index says of a model, and asks ``get_app_list`` of the site for both index
+    and sidebar. So it's wrapped on this one site, the project's class stays as it is. Calling this again
+    changes nothing.
+    """
+    get_app_list = site.get_app_list
+    if getattr(get_app_list, "counts_failed_jobs", False):
+        return
+
+    @wraps(get_app_list)
+    def with_failed_count(request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        apps = get_app_list(request, app_label)
+        for app in apps:
+            for model in app["models"]:
+                if model.get("model") is Job and model["perms"].get("view"):
+                    model["name"] = _with_count(model["name"], failed_count())
+        return apps
+
+    with_failed_count.counts_failed_jobs = True  # type: ignore[attr-defined]
+    site.get_app_list = with_failed_count  # type: ignore[method-assign]
+
+
+def failed_count() -> int | None:
+    """How many jobs are failed, on all queues, as of the last few seconds; ``None`` while Redis is away."""
+    global _known, _until
+    if time.monotonic() >= _until:
+        try:
+            _known, _until = _counted(), time.monotonic() + FRESH
+        except (KueError, OSError) as error:
+            logger.warning("The admin's index can't count failed jobs: %s", error)
+            _known, _until = None, time.monotonic() + SILENT
+    return _known
+
+
+_known: int | None = None
+_until = 0.0
+
+
+def forget(**kwargs: Any) -> None:
+    """Count anew at the next page, for example because the settings changed."""
+    global _until
+    if kwargs.get("setting") in (None, "KUE", "CACHES"):
+        _until = 0.0
+
+
+setting_changed.connect(forget, dispatch_uid="django_kue.admin.index")
+
+
+def _counted() -> int:
+    link = transport.borrow()
+    deadline = time.monotonic() + PATIENCE
+    try:
+        (registry,) = link.send(reads.registry(), timeout=PATIENCE)
+        names = sorted({*settings.queues, *registry.queues})
+        counts = link.send(*map(reads.counts, names), timeout=max(deadline - time.monotonic(), 0.01))
+    finally:
+        transport.give_back(link)
+    return sum(count["failed"] for count in counts)
+
+
+def _with_count(name: str, failed: int | None) -> str:
+    if not failed:
+        return name
+    return ngettext("%(jobs)s (%(count)d failed)", "%(jobs)s (%(count)d failed)", failed) % {
+        "jobs": name,
+        "count": failed,
+    }

@@ -1,0 +1,50 @@
+"""Where other pages are, on the site that's asked."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from django.contrib.admin.utils import quote
+from django.urls import reverse
+
+# What the list of jobs calls its filters, see ``filters.py``.
+_PARAMETERS = {"state": "state__exact", "queue": "queue__exact", "name": "name__exact", "text": "q"}
+
+
+def jobs_url(site: str, **filters: str) -> str:
+    """The list of jobs, filtered: by ``state``, ``queue``, ``name`` (of the function) or ``text``.
+
+    >>> jobs_url("admin", state="failed", queue="email")  # doctest: +SKIP
+    '/admin/django_kue/job/?state__exact=failed&queue__exact=email'
+    """
+    query = urlencode({_PARAMETERS[name]: value for name, value in filters.items() if value})
+    return _list_of("job", site) + (f"?{query}" if query else "")
+
+
+def job_url(site: str, id: str) -> str:
+    """A job's own page."""
+    return reverse("admin:django_kue_job_change", args=[quote(id)], current_app=site)
+
+
+def queue_url(site: str, name: str) -> str:
+    """A queue's own page."""
+    return reverse("admin:django_kue_queue_change", args=[quote(name)], current_app=site)
+
+
+def queues_url(site: str) -> str:
+    """The list of queues."""
+    return _list_of("queue", site)
+
+
+def worker_url(site: str, id: str) -> str:
+    """A worker's own page."""
+    return reverse("admin:django_kue_worker_change", args=[quote(id)], current_app=site)
+
+
+def workers_url(site: str) -> str:
+    """The list of workers."""
+    return _list_of("worker", site)
+
+
+def _list_of(model: str, site: str) -> str:
+    return reverse(f"admin:django_kue_{model}_changelist", current_app=site)
