@@ -284,7 +284,7 @@ class Job:
         if not answer.is_done:
             legal = " or ".join(sorted(moves._LEGAL[verb]))
             raise IllegalTransition(
-                f"Can't {_WORDS[verb]} {self.id}: it's {answer.before}, and only a {legal} job can be."
+                f"Can't {_WORDS[verb]} {self.id}: it's {answer.before}, and that needs a job that's {legal}."
             )
         state = _TARGETS.get(verb, answer.before)
         if verb == "cancel" and answer.before is State.ACTIVE:

@@ -101,6 +101,7 @@ class Child:
     def _consider_retiring(self) -> None:
         options, fetcher = self._options, self._fetcher
         if self._exit_code == STOPPED and options.max_jobs and fetcher.done_count >= options.max_jobs:
+            logger.info("process %d has run %d jobs and is replaced", os.getpid(), fetcher.done_count)
             self._exit_code = REPLACE_ME
             self._stop()
         if self._exit_code == STOPPED and options.max_memory and resident_mib() > options.max_memory:

@@ -23,5 +23,5 @@ def test_promotion_is_an_event(worker, ear):
 def test_a_job_that_waits_already_cannot_be_promoted():
     job = add.using(queue=UNSERVED).enqueue(1)
 
-    with pytest.raises(IllegalTransition, match="only a delayed job can be"):
+    with pytest.raises(IllegalTransition, match="that needs a job that.s delayed"):
         job.promote()
