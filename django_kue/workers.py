@@ -33,6 +33,9 @@ class Process:
     pid: int
     jobs: tuple[str, ...]  # ids of what it runs now
     done: int  # runs that ended in it
+    memory: int | None = None  # resident bytes; None where that can't be known (it needs Linux)
+    busy: int = 0  # jobs that it runs now
+    slots: int = 0  # jobs that it could run: threads and coroutines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,27 @@ class Worker:
     seen_at: datetime  # its last heartbeat, by Redis's clock
     done: int  # runs that ended since it was started
     processes: tuple[Process, ...]
+    supervisor_memory: int | None = None  # resident bytes of the process that watches the others
+
+    @property
+    def memory(self) -> int | None:
+        """Resident bytes of all its processes and their supervisor; ``None`` where that can't be known.
+
+        What they share after a fork is counted for each.
+        """
+        parts = [self.supervisor_memory, *(process.memory for process in self.processes)]
+        known = [part for part in parts if part is not None]
+        return sum(known) if known else None
+
+    @property
+    def busy(self) -> int:
+        """How many jobs it runs now."""
+        return sum(process.busy for process in self.processes)
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it could run at once: functions on its threads, and coroutine functions."""
+        return sum(process.slots for process in self.processes)
 
     @property
     def jobs(self) -> tuple[str, ...]:
@@ -121,8 +145,21 @@ def _portrait(id: str, said: Mapping[str, Any], seen_at: datetime, is_lost: bool
         seen_at=seen_at,
         done=int(said.get("done", 0)),
         processes=tuple(_process(process) for process in said.get("processes", ())),
+        supervisor_memory=_whole(said.get("memory")),
     )
 
 
 def _process(said: Mapping[str, Any]) -> Process:
-    return Process(int(said.get("pid", 0)), tuple(map(str, said.get("jobs", ()))), int(said.get("done", 0)))
+    jobs = tuple(map(str, said.get("jobs", ())))
+    return Process(
+        pid=int(said.get("pid", 0)),
+        jobs=jobs,
+        done=int(said.get("done", 0)),
+        memory=_whole(said.get("memory")),
+        busy=int(said.get("busy", len(jobs))),
+        slots=int(said.get("slots", 0)),
+    )
+
+
+def _whole(said: Any) -> int | None:
+    return None if said is None else int(said)

@@ -113,6 +113,12 @@ class Board:
                 noted = None if delay == NO_DELAY else delay
                 yield Busy(self._queues[number], key, state - BUSY, started, deadline, noted)
 
+    def busy_count(self, first: int, end: int) -> int:
+        """How many of the slots from ``first`` to before ``end`` are in use."""
+        at, size = self._slots_at, _SLOT.size
+        states = self._memory[at + size * first : at + size * end : size]
+        return len(states) - states.count(FREE)
+
     def close(self) -> None:
         self._memory.close()
 

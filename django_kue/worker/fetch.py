@@ -106,6 +106,7 @@ class Fetcher:
                     logger.info("Redis is back")
                 failures = 0
                 if self._is_over():
+                    self._flush_measurements(time.monotonic())
                     break
                 if not is_busy:
                     self._sleep()
@@ -128,6 +129,8 @@ class Fetcher:
         self._forget_lost()
         self._give_back_stale(now)
         self._flush_reports(now)
+        if now >= self._turns.measuring.flush_at:
+            self._flush_measurements(now)
         return self._turns.take(now)
 
     def _is_over(self) -> bool:
@@ -233,6 +236,13 @@ class Fetcher:
         if not self._is_away:
             logger.warning("%s; waiting, and trying again", error)
             self._is_away = True
+
+    # ── measurements ──
+
+    def _flush_measurements(self, now: float) -> None:
+        """Queues of which something runs here are looked at even when nothing has ended."""
+        held = [name for name, queue in self._queues.items() if queue.held()]
+        self._turns.measuring.flush(self._link, held, now)
 
     # ── sleep ──
 

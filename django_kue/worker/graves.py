@@ -12,6 +12,7 @@ from typing import NamedTuple
 from django_kue import execution, signals
 from django_kue.errors import JobCrashed, JobTimeout, StoreError
 from django_kue.execution import Run
+from django_kue.measures import Row
 from django_kue.states import State
 from django_kue.store import Link, moves, reads
 from django_kue.worker.board import ALONE, NOTORIOUS, Board, Busy
@@ -81,7 +82,21 @@ class Graves:
                         sum(o != b"z" for o in settled.values()),
                     )  # fmt: skip
                 self.note(queue, ended, settled)
+                self._measure(queue, [settled[key] for key in ended])
             self._open.pop(0)
+
+    def _measure(self, queue: str, outcomes: list[bytes]) -> None:
+        """Runs that ended with their process, whose own measurements may be lost with it."""
+        row = Row()
+        for outcome in outcomes:
+            kind = outcome[:1].decode()
+            if kind not in "bkz":
+                row.count_run(kind)
+        if row.count:
+            try:
+                self._link.send(moves.measure(queue, row, {}))
+            except StoreError as error:
+                logger.error("queue %s: measurements can't be stored: %s", queue, error)  # noqa: TRY400
 
     def _timed_out(self, owner: moves.Owner, late: Busy) -> bytes:
         """The outcome of a run whose process we ended: decided as any other's, by the job's rules."""

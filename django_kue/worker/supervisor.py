@@ -9,7 +9,6 @@ the list of workers; exit 0. A second signal shortens the timeout to nothing.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
 import os
@@ -26,15 +25,16 @@ from typing import Any
 from django.core.cache import caches
 from django.db import connections
 
-import django_kue
 from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
 from django_kue.worker import child as children
 from django_kue.worker import codes, joblog
+from django_kue.worker.announcing import Living, LoadMeter, portrait
 from django_kue.worker.board import Board, Busy
 from django_kue.worker.graves import Graves, died_of, grave_of
 from django_kue.worker.options import WorkerOptions
+from django_kue.worker.processes import die_with_parent, end_group, set_title
 
 logger = logging.getLogger("django_kue.worker")
 
@@ -77,6 +77,7 @@ class Supervisor:
         self._rescue_at = 0.0
         self._started_at = time.time()
         self._done_before = 0
+        self._load = LoadMeter(options)
         self._is_away = False
         self._link: Link = new_link(max(0.5, min(2.0, settings.LEASE / 4)))
         self._graves = Graves(self._link)
@@ -88,11 +89,12 @@ class Supervisor:
     def run(self) -> int:
         self._install_signals()
         self._wait_for_redis()
-        logger.info(
-            "worker %s: %d processes × (%d threads + %d coroutines) on %s",
-            self.id, self._options.processes, self._options.threads, self._options.coroutines,
-            ", ".join(self._options.queues),
-        )  # fmt: skip
+        if self._stop_by is None:
+            logger.info(
+                "worker %s: %d processes × (%d threads + %d coroutines) on %s",
+                self.id, self._options.processes, self._options.threads, self._options.coroutines,
+                ", ".join(self._options.queues),
+            )  # fmt: skip
         self._respawn_at = dict.fromkeys(range(self._options.processes), 0.0)
         while self._children or self._respawn_at or self._graves:
             if self._stop_by is not None:
@@ -105,6 +107,7 @@ class Supervisor:
                 self._pass_on_stop()
             self._reap()
             self._end_overdue()
+            self._load.sample(sibling.board for sibling in self._children.values())
             self._talk()
         self._say_goodbye()
         return 0
@@ -297,7 +300,11 @@ class Supervisor:
         if now < self._announce_at:
             return
         self._announce_at = now + ANNOUNCE
-        order = self._link.send(moves.announce(self.id, json.dumps(self._self_portrait()).encode()))[0]
+        text = json.dumps(self._self_portrait()).encode()
+        load = self._load
+        call = moves.announce(self.id, text, busy=load.busy, slots=load.slots)
+        order = self._link.send(call)[0]
+        load.told()
         self._touch_liveness()
         if self._is_away:
             self._is_away = False
@@ -307,20 +314,11 @@ class Supervisor:
             self._stop()
 
     def _self_portrait(self) -> dict[str, Any]:
-        options = self._options
-        done = self._done_before
-        processes = []
-        for sibling in self._children.values():
-            busy = [f"{one.queue}.{one.key.decode()}" for one in sibling.board.busy()]
-            done += sibling.board.done()
-            processes.append({"pid": sibling.pid, "jobs": busy, "done": sibling.board.done()})
-        return {
-            "host": socket.gethostname(), "pid": os.getpid(), "version": django_kue.__version__,
-            "queues": list(options.queues), "threads": options.threads, "coroutines": options.coroutines,
-            "started_at": self._started_at, "state": "running" if self._stop_by is None else "stopping",
-            "done": done,
-            "processes": processes, "max_memory": options.max_memory,
-        }  # fmt: skip
+        living = [Living(sibling.pid, sibling.board) for sibling in self._children.values()]
+        return portrait(
+            self._options, living, started_at=self._started_at, done_before=self._done_before,
+            is_stopping=self._stop_by is not None,
+        )  # fmt: skip
 
     def _touch_liveness(self) -> None:
         if self._options.liveness_file:
@@ -379,29 +377,6 @@ class Supervisor:
     def _order(sibling: Sibling, **order: Any) -> None:
         with suppress(OSError):  # it's dying
             sibling.control.sendall(json.dumps(order).encode() + b"\n")
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, even while it holds the GIL."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(codes.ORPHANED)
-
-
-def end_group(pid: int) -> None:
-    """End what a dead child's jobs left running."""
-    with suppress(OSError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def set_title(title: str) -> None:
-    """Name this process for ``ps``, if setproctitle is installed."""
-    with suppress(ImportError):
-        from setproctitle import setproctitle
-
-        setproctitle(title)
 
 
 def supervise(options: WorkerOptions) -> int:

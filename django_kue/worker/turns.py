@@ -19,6 +19,7 @@ from django_kue.worker.board import ALONE, NOTORIOUS, Board
 from django_kue.worker.buffer import Buffer
 from django_kue.worker.executors import Loop, Threads
 from django_kue.worker.joblog import JobLog
+from django_kue.worker.measuring import Measuring
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import Reports
 from django_kue.worker.served import Served
@@ -56,6 +57,7 @@ class Turns:
         self.is_stopping = False
         self.done_count = 0
         self.log = JobLog()
+        self.measuring = Measuring()
         self.reports = Reports(alarm.ring)
         self.buffer = Buffer()
         self.buffer.on_low = alarm.ring
@@ -274,6 +276,7 @@ class Turns:
         assert run.outcome is not None
         kind = run.outcome.kind
         if kind not in "bk":
+            self.measuring.add(run, kind)
             self.done_count += 1
             self._board.set_done(self.done_count)
         self.log.add(run, kind)

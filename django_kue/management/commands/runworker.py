@@ -20,7 +20,7 @@ from django_kue.conf import settings
 from django_kue.errors import StoreUnavailable
 from django_kue.queue import get_queue
 from django_kue.worker import WorkerOptions, supervise
-from django_kue.worker.supervisor import die_with_parent
+from django_kue.worker.processes import die_with_parent
 
 
 class Command(BaseCommand):

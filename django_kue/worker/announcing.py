@@ -1,0 +1,84 @@
+"""What a worker says of itself with its heartbeat: its portrait, and how busy it was."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import django_kue
+from django_kue.worker.board import Board
+from django_kue.worker.options import WorkerOptions
+
+
+class Living(NamedTuple):
+    """A process that's announced."""
+
+    pid: int
+    board: Board
+
+
+class LoadMeter:
+    """Samples of how full the processes are, added up until they're told.
+
+    A process counts by the fuller of its two pools, threads and coroutines: a worker whose threads are
+    all busy is full, however many coroutines it could run besides.
+    """
+
+    FULL = 1000
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self.busy = self.slots = 0
+
+    def sample(self, boards: Iterable[Board]) -> None:
+        threads, coroutines = self._options.threads, self._options.coroutines
+        for board in boards:
+            by_threads = board.busy_count(0, threads) / threads
+            by_coroutines = board.busy_count(threads, threads + coroutines) / coroutines
+            self.busy += round(self.FULL * max(by_threads, by_coroutines))
+            self.slots += self.FULL
+
+    def told(self) -> None:
+        self.busy = self.slots = 0
+
+
+def portrait(
+    options: WorkerOptions,
+    living: Sequence[Living],
+    *,
+    started_at: float,
+    done_before: int,
+    is_stopping: bool,
+) -> dict[str, Any]:
+    """What ``django_kue.workers`` reads."""
+    return {
+        "host": socket.gethostname(), "pid": os.getpid(), "version": django_kue.__version__,
+        "queues": list(options.queues), "threads": options.threads, "coroutines": options.coroutines,
+        "started_at": started_at, "state": "stopping" if is_stopping else "running",
+        "done": done_before + sum(one.board.done() for one in living),
+        "memory": resident_bytes(os.getpid()),
+        "processes": [_process(options, one) for one in living], "max_memory": options.max_memory,
+    }  # fmt: skip
+
+
+def _process(options: WorkerOptions, one: Living) -> dict[str, Any]:
+    jobs = [f"{busy.queue}.{busy.key.decode()}" for busy in one.board.busy()]
+    slots = options.threads + options.coroutines
+    return {
+        "pid": one.pid, "jobs": jobs, "done": one.board.done(), "busy": len(jobs), "slots": slots,
+        "memory": resident_bytes(one.pid),
+    }  # fmt: skip
+
+
+def resident_bytes(pid: int) -> int | None:
+    """The memory of a process that's in RAM; ``None`` where it can't be known, or when it's gone."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
