@@ -29,6 +29,7 @@ def audit(queue: str) -> list[str]:
         *_wrong_places(dump),
         *_wrong_lists(dump),
         *_wrong_shelves(dump),
+        *_wrong_failing(dump),
         *_wrong_leases(dump),
         *_wrong_side(dump),
         *_wrong_unique(dump),
@@ -41,7 +42,7 @@ def snapshot(queue: str) -> dict[str, Any]:
     return Dump(queue).values
 
 
-_READERS: dict[bytes, Callable[[Any, str], Any]] = {
+_READERS: dict[bytes, Callable[[Any, bytes], Any]] = {
     b"hash": lambda pipe, name: pipe.hgetall(name),
     b"zset": lambda pipe, name: pipe.zrange(name, 0, -1, withscores=True),
     b"list": lambda pipe, name: pipe.lrange(name, 0, -1),
@@ -84,12 +85,13 @@ class Dump:
         self.queue = queue
         self.redis = redis_client()
         prefix = f"{settings.PREFIX}:{{{queue}}}:"
-        names = sorted(name.decode() for name in self.redis.keys(prefix + "*"))
-        self.values = dict(zip((name[len(prefix) :] for name in names), self._read(names), strict=True))
+        names = sorted(self.redis.keys(prefix + "*"))
+        suffixes = [_text(name)[len(prefix) :] for name in names]
+        self.values = dict(zip(suffixes, self._read(names), strict=True))
         self.jobs = self.hash("d")
         self.heads = {key: _head(record) for key, record in self.jobs.items()}
 
-    def _read(self, names: list[str]) -> list[Any]:
+    def _read(self, names: list[bytes]) -> list[Any]:
         with self.redis.pipeline(transaction=False) as pipe:
             for name in names:
                 pipe.type(name)
@@ -185,6 +187,22 @@ def _wrong_shelves(dump: Dump) -> list[str]:
     found += [f"{key} has an outcome but isn't finished" for key in dump.hash("o") if key not in finished]
     found += [f"{key} has progress but no record" for key in dump.hash("pr") if key not in dump.jobs]
     return found
+
+
+def _wrong_failing(dump: Dump) -> list[str]:
+    wanted: dict[str, dict[str, float]] = {}
+    for key, at in dump.zset("f").items():
+        if record := dump.jobs.get(key):
+            name = _text(record.split(b"|", 2)[1]) if record.count(b"|") >= 2 else ""
+            wanted.setdefault(name, {})[key] = at
+    listed, counted = dump.of("fn:"), dump.zset("fs")
+    found = [
+        f"of {name!r} {listed.get(name, {})} are listed as failed, {wanted.get(name, {})} are"
+        for name in {*wanted, *listed}
+        if listed.get(name, {}) != wanted.get(name, {})
+    ]
+    lengths = {name: float(len(keys)) for name, keys in wanted.items()}
+    return found if counted == lengths else [*found, f"{counted} are counted as failing, {lengths} are"]
 
 
 def _wrong_leases(dump: Dump) -> list[str]:

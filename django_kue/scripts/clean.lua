@@ -5,8 +5,7 @@
 -- @include lib/finish
 local old = redis.call('ZRANGEBYSCORE', shelves[state], '-inf', '(' .. before, 'LIMIT', 0, most)
 if #old > 0 then
-  redis.call('ZREM', shelves[state], unpack(old))
-  redis.call('ZREM', kept[state], unpack(old))
+  take_off(state, old)
   erase(old)
 end
 return #old

@@ -46,6 +46,7 @@ from tests.test_engine.hands import (
 
 HOUR = 3_600_000
 PRIORITIES = st.sampled_from([-10, 0, 0, 0, 10])
+NAMES = st.sampled_from([NAME, NAME, "shop:x", "shop", "", "\0:f{1}"])  # what may stand in a record
 OUTCOMES = {
     "completed": completed(),
     "completed with a look": completed_kept(None),
@@ -216,14 +217,22 @@ class Life(RuleBasedStateMachine):
         holds_in=st.sampled_from(["wda", "w", "wdacfx"]),
         is_searched=st.booleans(),
         is_expired=st.sampled_from([False, False, True]),
+        name=NAMES,
     )
     def enqueue(
-        self, priority: int, is_delayed: bool, unique: str, holds_in: str, is_searched: bool, is_expired: bool
+        self,
+        priority: int,
+        is_delayed: bool,
+        unique: str,
+        holds_in: str,
+        is_searched: bool,
+        is_expired: bool,
+        name: str,
     ) -> None:
         [key] = later_keys(1)
         new = NewJob(
             key=key,
-            name=NAME,
+            name=name,
             priority=priority,
             delay=HOUR if is_delayed else None,
             unique=unique and unique * 22,
@@ -245,10 +254,10 @@ class Life(RuleBasedStateMachine):
         if job.is_expired:
             time.sleep(0.003)
 
-    @rule(count=st.sampled_from([2, 20, 100, 300]), priority=PRIORITIES)
-    def enqueue_many(self, count: int, priority: int) -> None:
+    @rule(count=st.sampled_from([2, 20, 100, 300]), priority=PRIORITIES, name=NAMES)
+    def enqueue_many(self, count: int, priority: int, name: str) -> None:
         keys = later_keys(count)
-        submit("default", [NewJob(key=key, name=NAME, priority=priority) for key in keys])
+        submit("default", [NewJob(key=key, name=name, priority=priority) for key in keys])
         for key in texts(keys):
             self.jobs[key] = Known(key, State.WAITING, priority)
             self.to_back(self.jobs[key])

@@ -1,13 +1,52 @@
 -- The end of a job: its outcome is stored, its unique key let go, and its state's shelf trimmed.
 -- Retention is `count ms` for completed, failed and cancelled; a job with its own keep has its
 -- own time and doesn't count towards the queue's.
--- KEYS: jobs outcomes farewells completed failed cancelled kept_completed kept_failed kept_cancelled flags totals stats
+-- KEYS: jobs outcomes farewells completed failed cancelled kept_completed kept_failed kept_cancelled
+-- KEYS: failed_by failing flags totals stats
 -- @include lib/clock
 -- @include lib/erase
 local shelves = { completed = completed, failed = failed, cancelled = cancelled }
 local kept = { completed = kept_completed, failed = kept_failed, cancelled = kept_cancelled }
 local SLACK = 256 -- trims are done in batches of about so many
 local FAREWELL = 512 -- bytes of an outcome that's remembered of a job that isn't kept
+
+-- Failed jobs are listed by function, too. A name may hold any bytes; it ends the key, so that no two
+-- names share one. Completing costs nothing of this.
+local function count_failed(name)
+  local count = redis.call('ZCARD', failed_by .. name)
+  if count > 0 then redis.call('ZADD', failing, count, name) else redis.call('ZREM', failing, name) end
+end
+
+local function unlist(name, keys)
+  redis.call('ZREM', failed_by .. name, unpack(keys))
+  count_failed(name)
+end
+
+-- Before their records go: these tell the name. One whose record was evicted is looked for under the names
+-- that fail most.
+local function unlist_failed(keys)
+  local records, by_name, nameless = redis.call('HMGET', jobs, unpack(keys)), {}, {}
+  for i = 1, #keys do
+    local group = nameless
+    if records[i] then
+      local name = name_of(records[i])
+      by_name[name] = by_name[name] or {}
+      group = by_name[name]
+    end
+    group[#group + 1] = keys[i]
+  end
+  for name, group in pairs(by_name) do unlist(name, group) end
+  if #nameless > 0 then
+    for _, name in ipairs(redis.call('ZREVRANGE', failing, 0, 99)) do unlist(name, nameless) end
+  end
+end
+
+-- Finished jobs leave their state; their records are still there.
+local function take_off(state, keys)
+  redis.call('ZREM', shelves[state], unpack(keys))
+  redis.call('ZREM', kept[state], unpack(keys))
+  if state == 'failed' then unlist_failed(keys) end
+end
 
 -- Remove up to `most` of the oldest that have no keep of their own, of those that finished before `before`
 -- (ms; nil: of all). A cursor remembers the score below which only jobs with their own keep are left.
@@ -32,6 +71,7 @@ local function trim_oldest(state, most, before)
   end
   if #gone > 0 then
     redis.call('ZREM', shelves[state], unpack(gone))
+    if state == 'failed' then unlist_failed(gone) end
     erase(gone)
   end
 end
@@ -52,8 +92,7 @@ end
 local function trim_kept(state, most)
   local over = redis.call('ZRANGEBYSCORE', kept[state], '-inf', now_text, 'LIMIT', 0, most)
   if #over == 0 then return end
-  redis.call('ZREM', kept[state], unpack(over))
-  redis.call('ZREM', shelves[state], unpack(over))
+  take_off(state, over)
   erase(over)
 end
 
@@ -92,6 +131,10 @@ local function finish(state, key, record, outcome, keep, retention)
   end
   redis.call('HSET', outcomes, key, outcome)
   redis.call('ZADD', shelves[state], now, key)
+  if state == 'failed' then
+    redis.call('ZADD', failed_by .. name_of(record), now, key)
+    count_failed(name_of(record))
+  end
   if keep ~= '' then
     redis.call('ZADD', kept[state], now + keep, key)
     trim_kept(state, 2) -- one comes, up to two go: they can't pile up

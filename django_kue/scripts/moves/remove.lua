@@ -14,8 +14,7 @@ local function remove(key, state, record)
   elseif state == 'delayed' then
     redis.call('ZREM', delayed, key)
   elseif shelves[state] then
-    redis.call('ZREM', shelves[state], key)
-    redis.call('ZREM', kept[state], key)
+    take_off(state, { key })
   end
   erase({ key })
   if state == 'waiting' then leave_waiting(priority_of(head_of(record))) end

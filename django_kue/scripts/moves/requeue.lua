@@ -5,8 +5,7 @@
 -- @include lib/waiting
 -- @include lib/unique
 local function requeue(key, state, record)
-  redis.call('ZREM', shelves[state], key)
-  redis.call('ZREM', kept[state], key)
+  take_off(state, { key })
   redis.call('HDEL', outcomes, key)
   redis.call('HDEL', progress, key)
   record = with_tokens(record, { m = false, c = false, z = false, y = false, n = false, e = false, d = now_text })
