@@ -11,6 +11,6 @@ class KueConfig(AppConfig):
     verbose_name = "Jobs"
 
     def ready(self) -> None:
-        from django_kue import checks  # noqa: F401 - registers the checks
+        from django_kue import bulk, checks  # noqa: F401 - they register a job, and the checks
 
         autodiscover_modules("jobs", "tasks")

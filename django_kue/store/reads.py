@@ -48,6 +48,38 @@ def page(queue: str, state: State, offset: int, limit: int, *, newest_first: boo
     return call("page", queue, state, offset, limit, int(newest_first), read=_rows)
 
 
+def heads(
+    queue: str, state: State, offset: int, most: int, *, newest_first: bool, since: str, until: str, name: str
+) -> Call[list[tuple[bytes, int | None]]]:
+    """Keys of a state, with their times (ms; ``None`` for waiting jobs), in the order of :func:`page`.
+
+    ``since`` and ``until`` are scores as Redis writes them, for finished and delayed jobs; ``name`` is a
+    function's, for failed ones.
+    """
+
+    def read(reply: list[Any]) -> list[tuple[bytes, int | None]]:
+        pairs = zip(reply[0::2], reply[1::2], strict=True)
+        return [(key, int(float(time)) if time else None) for key, time in pairs]
+
+    return call("heads", queue, state, offset, most, int(newest_first), since, until, name, read=read)
+
+
+def spans(queue: str, *, since: str, until: str, name: str) -> Call[dict[State, int]]:
+    """How many finished and delayed jobs are within a span of time, as in :func:`heads`."""
+    states = (State.DELAYED, State.COMPLETED, State.FAILED, State.CANCELLED)
+    return call("spans", queue, since, until, name, read=lambda reply: dict(zip(states, reply, strict=True)))
+
+
+def lights(queue: str, keys: Sequence[bytes]) -> Call[list[tuple[bytes, bytes]]]:
+    """Record and beginning of the outcome of some jobs; empty for what isn't there."""
+    return call("lights", queue, *keys, read=lambda reply: list(zip(*reply, strict=True)))
+
+
+def failing(queue: str) -> Call[dict[str, int]]:
+    """Names of functions that have failed jobs, and how many; at most 500."""
+    return call("failing", queue, read=lambda reply: _numbers(reply, errors="backslashreplace"))
+
+
 def find(queue: str, hashes: Sequence[str], most: int) -> Call[list[Row]]:
     """The jobs that have all these search keys."""
     return call("find", queue, most, *hashes, read=_rows)
@@ -159,8 +191,8 @@ def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Re
     return call("registry", None, queue, order_to, order, read=read)
 
 
-def _numbers(flat: list[bytes]) -> dict[str, int]:
-    return {name.decode(): int(float(number)) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+def _numbers(flat: list[bytes], errors: str = "strict") -> dict[str, int]:
+    return {name.decode(errors=errors): int(float(number)) for name, number in zip(flat[::2], flat[1::2], strict=True)}
 
 
 class Series(NamedTuple):
