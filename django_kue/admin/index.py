@@ -27,9 +27,9 @@ PATIENCE = 0.25  # seconds that the index waits for Redis
 def show_failed_count(site: AdminSite) -> None:
     """Let ``site`` say "Jobs (3 failed)" to people who may see jobs.
 
-    Django has no hook for what the index says of a model, and asks ``get_app_list`` of the site for both index
-    and sidebar. So it's wrapped on this one site, the project's class stays as it is. Calling this again
-    changes nothing.
+    Django has no hook for what the index says of a model, and asks ``get_app_list`` of the site for both
+    index and sidebar. So it's wrapped on this one site; the project's class stays as it is. Calling this
+    again changes nothing.
     """
     get_app_list = site.get_app_list
     if getattr(get_app_list, "counts_failed_jobs", False):

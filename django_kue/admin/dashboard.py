@@ -1,0 +1,257 @@
+"""The dashboard: how everything is, and how it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.forms import Script
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, path
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from django_kue import metrics
+from django_kue.admin.failures import FailureGroup, newest_failures
+from django_kue.admin.links import job_url, jobs_url, workers_url
+from django_kue.admin.pages import KuePages
+from django_kue.admin.queues import is_unserved
+from django_kue.admin.server import server
+from django_kue.conf import settings
+from django_kue.measures import OTHERS
+from django_kue.metrics import FunctionStats, Series
+from django_kue.overview import Overview, overview
+from django_kue.states import State
+from django_kue.workers import WorkerState
+
+WINDOWS = {
+    "5m": gettext_lazy("5 minutes"),
+    "1h": gettext_lazy("1 hour"),
+    "24h": gettext_lazy("24 hours"),
+    "7d": gettext_lazy("7 days"),
+}
+DEFAULT_WINDOW = "1h"
+MOST_LINES = 8  # queues whose depth is drawn; the others are one line
+MOST_FUNCTIONS = 10  # in a table
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number, and where what it counts is listed."""
+
+    name: str  # for style
+    label: str
+    value: float
+    url: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRow:
+    """A function's numbers, and where its jobs are listed; "" for the sum of many functions."""
+
+    stats: FunctionStats
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """Failures that look like one bug, where they're listed, and the newest of them."""
+
+    group: FailureGroup
+    url: str
+    newest_url: str
+
+
+class BadQuestion(ValueError):
+    """A window or a queue that doesn't exist; the message is for people."""
+
+
+class DashboardAdminMixin(KuePages):
+    """What makes a ``ModelAdmin`` (Django's, or a theme's) the dashboard."""
+
+    class Media:
+        css = {
+            "all": [
+                "django_kue/kue.css",
+                "django_kue/boards.css",
+                "django_kue/uplot/uPlot.min.css",
+                "django_kue/dashboard.css",
+            ]
+        }
+        js = [
+            Script(name, defer=True)
+            for name in (
+                "django_kue/live.js",
+                "django_kue/uplot/uPlot.iife.min.js",
+                "django_kue/dashboard.js",
+            )
+        ]
+
+    def get_urls(self) -> list[URLPattern]:
+        data = self._unless_away(self.admin_site.admin_view(self.data_view))
+        return [path("data/", data, name="django_kue_dashboard_data"), *super().get_urls()]
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """There's nothing to change on it."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        self.require(self.has_view_permission(request))  # type: ignore[attr-defined]
+        seen = overview()
+        try:
+            window, queue = asked(request, seen)
+        except BadQuestion:  # an old bookmark, or a queue that's gone
+            window, queue = DEFAULT_WINDOW, None
+        stats = metrics.functions(window, queue)
+        site = self.admin_site.name
+        return self.page(
+            request,
+            "admin/django_kue/dashboard.html",
+            _("Dashboard"),
+            tiles=tiles_of(seen, queue, site),
+            unserved=[one for one in seen.queues if is_unserved(one)],
+            window=window,
+            windows=WINDOWS,
+            queue=queue or "",
+            queues=[one.name for one in seen.queues],
+            slowest=[_row(one, site) for one in slowest(stats)],
+            failing=[_row(one, site, state=str(State.FAILED)) for one in failing(stats)],
+            **self._failures(request, seen, queue),
+            server=server(),
+            plots=self._plots(request, window, queue),
+            **(extra_context or {}),
+        )
+
+    def data_view(self, request: HttpRequest) -> HttpResponse:
+        """The plots' data: ``?window=5m|1h|24h|7d&queue=email``, the queue left out for all together.
+
+        400 with a message for what doesn't exist.
+        """
+        self.require(self.has_view_permission(request))  # type: ignore[attr-defined]
+        try:
+            window, queue = asked(request, None)
+        except BadQuestion as error:
+            return JsonResponse({"error": str(error)}, status=400)
+        return JsonResponse(plots_of(metrics.series(window, queue), window))
+
+    def _plots(self, request: HttpRequest, window: str, queue: str | None) -> dict[str, Any] | None:
+        """None where the page is only fetched for its regions: then the script asks for the data itself."""
+        if "X-Kue-Live" in request.headers:
+            return None
+        return plots_of(metrics.series(window, queue), window)
+
+    def _failures(self, request: HttpRequest, seen: Overview, queue: str | None) -> dict[str, Any]:
+        """What failed, with its error: only for who may see jobs."""
+        if not request.user.has_perm("django_kue.view_job"):
+            return {"failures": None}
+        found = newest_failures([one for one in seen.queues if queue in (None, one.name)])
+        site = self.admin_site.name
+        return {"failures": found, "failure_groups": [_failure_row(group, site) for group in found.groups]}
+
+
+def _row(stats: FunctionStats, site: str, **filters: str) -> FunctionRow:
+    url = "" if stats.name == OTHERS else jobs_url(site, name=stats.name, queue=stats.queue, **filters)
+    return FunctionRow(stats, url)
+
+
+def _failure_row(group: FailureGroup, site: str) -> FailureRow:
+    filters = {"state": str(State.FAILED), "name": group.name, "text": group.words}
+    return FailureRow(group, jobs_url(site, **filters), job_url(site, group.newest.id))
+
+
+def asked(request: HttpRequest, seen: Overview | None) -> tuple[str, str | None]:
+    """Window and queue of a request, the queue ``None`` for all.
+
+    Raises:
+        BadQuestion: there's no such window or queue.
+    """
+    window = request.GET.get("window", DEFAULT_WINDOW)
+    if window not in WINDOWS:
+        raise BadQuestion(
+            _("There’s no window %(window)s; there are %(known)s.")
+            % {"window": repr(window[:40]), "known": ", ".join(WINDOWS)}
+        )
+    queue = request.GET.get("queue") or None
+    if queue is None or queue in settings.queues:
+        return window, queue
+    if queue not in {one.name for one in (seen or overview()).queues}:
+        raise BadQuestion(_("There’s no queue %s.") % repr(queue[:40]))
+    return window, queue
+
+
+def tiles_of(seen: Overview, queue: str | None, site: str) -> list[Tile]:
+    """The numbers at the top, each a link to what it counts."""
+    queues = [one for one in seen.queues if queue in (None, one.name)]
+    labels = {
+        State.WAITING: _("Waiting"),
+        State.DELAYED: _("Delayed"),
+        State.ACTIVE: _("Active"),
+        State.FAILED: _("Failed"),
+    }
+    tiles = [
+        Tile(
+            str(state),
+            label,
+            sum(one.counts[state] for one in queues),
+            jobs_url(site, state=str(state), queue=queue or ""),
+        )
+        for state, label in labels.items()
+    ]
+    rate = sum(one.per_minute for one in queues)
+    done = jobs_url(site, state=str(State.COMPLETED), queue=queue or "")
+    tiles.append(Tile("completed", _("Runs per minute"), round(rate), done))
+    living = [worker for worker in seen.workers if worker.state is not WorkerState.LOST]
+    serving = [worker for worker in living if queue is None or queue in worker.queues]
+    busy, slots = (sum(getattr(worker, name) for worker in serving) for name in ("busy", "slots"))
+    note = _("%(busy)d of %(slots)d busy") % {"busy": busy, "slots": slots} if slots else ""
+    tiles.append(Tile("workers", _("Workers"), len(serving), workers_url(site), note))
+    return tiles
+
+
+def slowest(stats: Iterable[FunctionStats]) -> list[FunctionStats]:
+    """Functions by how long a run of them takes."""
+    return sorted((one for one in stats if one.runs), key=lambda one: -(one.p95 or 0))[:MOST_FUNCTIONS]
+
+
+def failing(stats: Iterable[FunctionStats]) -> list[FunctionStats]:
+    """Functions by how many of their runs failed, those that were tried again too."""
+    found = [one for one in stats if one.failed + one.retried]
+    return sorted(found, key=lambda one: (-one.failed, -one.retried))[:MOST_FUNCTIONS]
+
+
+def plots_of(series: Series, window: str) -> dict[str, Any]:
+    """What ``dashboard.js`` draws. The last bucket is still running; the script says its throughput by the
+    time that has passed of it."""
+    return {
+        "window": window,
+        "step": series.step,
+        "times": series.times,
+        "completed": series.completed,
+        "failed": series.failed,
+        "retried": series.retried,
+        "wait_p50": series.wait_p50,
+        "wait_p95": series.wait_p95,
+        "run_p50": series.run_p50,
+        "run_p95": series.run_p95,
+        "depth": _deepest(series.depth),
+        "utilisation": series.utilisation,
+    }
+
+
+def _deepest(depth: dict[str, list[int | None]]) -> list[dict[str, Any]]:
+    """The queues that were deepest, and the others added up."""
+    ranked = sorted(depth, key=lambda name: -max((count or 0 for count in depth[name]), default=0))
+    lines: list[dict[str, Any]] = [{"queue": name, "values": depth[name]} for name in ranked[:MOST_LINES]]
+    if rest := [depth[name] for name in ranked[MOST_LINES:]]:
+        lines.append({"queue": None, "values": [_added(values) for values in zip(*rest, strict=True)]})
+    return lines
+
+
+def _added(values: Sequence[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
