@@ -30,6 +30,7 @@ MOST_FUNCTIONS = 500
 
 _HEAD = Struct("<4Idi")
 _HISTOGRAM_AT = _HEAD.size
+_EMPTY = _HISTOGRAM_AT + 4  # bytes of a row without runs
 _CELL = 32  # bits
 UNSEEN = -1
 
@@ -48,16 +49,17 @@ class Tier(NamedTuple):
 
 HOUR, DAY = 3600, 86400
 
-# Of a queue. Worst case, all cells in use: 420 + 360 + 192 rows (those that are kept and a block more) of
-# 672 bytes, and some 80 more each in a hash: 730 KB a queue. A usual row has 10 cells: 150 KB.
+# Of a queue. Worst case, all cells in use: 60 + 90 + 360 + 192 rows (those that are kept and a block more) of
+# 672 bytes, and some 150 more each in a hash: 580 KB a queue. A usual row has 10 cells: 120 KB.
 TIERS = (
-    Tier("s", 10, 600, HOUR),
-    Tier("m", 300, 6 * HOUR, DAY),
-    Tier("h", HOUR, DAY, 7 * DAY),
+    Tier("10s", 10, 300, 300),
+    Tier("1m", 60, 1800, HOUR),
+    Tier("5m", 300, 6 * HOUR, DAY),
+    Tier("1h", HOUR, DAY, 7 * DAY),
 )
 
 # Of its functions, of which a block has only the sums. Worst case: 41 blocks of 500 functions with some
-# 150 bytes: 3 MB a queue; with ten functions 60 KB.
+# 160 bytes, 3.3 MB a queue, and a block more of each tier until it expires; with ten functions 70 KB.
 FUNCTION_TIERS = (
     Tier("5m", 60, 60, 300),
     Tier("1h", 600, 600, HOUR),
@@ -85,23 +87,28 @@ def limits_of(cell: int) -> tuple[float, float]:
     return (2 ** ((cell - 1) / 2) / 1e6 if cell else 0.0), 2 ** (cell / 2) / 1e6
 
 
-def quantiles(counts: Sequence[int], wanted: Sequence[float]) -> list[float | None]:
+_LIMITS = [limits_of(cell) for cell in range(CELLS)]
+
+
+def quantiles(histogram: int, wanted: Sequence[float]) -> list[float | None]:
     """The times below which these shares of all are (0 to 1, ascending), in seconds; ``None`` of nothing.
 
-    >>> quantiles([0] * 20 + [4], [0.5])[0]  # four runs of 0.72 to 1.02 ms
-    0.000874...
+    ``histogram`` is a row's: one whole number.
     """
-    total = sum(counts)
-    if not total:
+    if not histogram:
         return [None] * len(wanted)
+    first = ((histogram & -histogram).bit_length() - 1) // _CELL  # the cells below are empty
+    counts = cells(histogram >> (_CELL * first))
+    total = sum(counts)
     found: list[float | None] = []
-    ranks = [share * total for share in wanted]
-    below = 0
-    for cell, count in enumerate(counts):
-        while count and len(found) < len(ranks) and ranks[len(found)] <= below + count:
-            shortest, longest = limits_of(cell)
-            found.append(shortest + (longest - shortest) * (ranks[len(found)] - below) / count)
-        below += count
+    cell, below = 0, 0
+    for share in wanted:
+        rank = share * total
+        while below + counts[cell] < rank:
+            below += counts[cell]
+            cell += 1
+        shortest, longest = _LIMITS[first + cell]
+        found.append(shortest + (longest - shortest) * (rank - below) / counts[cell])
     return found
 
 
@@ -141,22 +148,32 @@ class Row:
         head = _HEAD.pack(self.completed, self.failed, self.retried, self.other, self.work, self.depth)
         return head + _encode(self.waits) + _encode(self.runs)
 
-    def add(self, text: bytes) -> None:
-        """Add an encoded row. The depths of queues are added, too."""
-        completed, failed, retried, other, work, depth = _HEAD.unpack_from(text)
-        self.completed += completed
-        self.failed += failed
-        self.retried += retried
-        self.other += other
-        self.work += work
-        if depth != UNSEEN:
-            self.depth = depth if self.depth == UNSEEN else self.depth + depth
+    def add(self, *texts: bytes) -> Row:
+        """Add encoded rows. The depths of queues are added, too."""
+        depth, waits, runs = max(self.depth, 0), 0, 0
+        is_seen = self.depth != UNSEEN
         waits_at = _HISTOGRAM_AT + 2
-        runs_at = waits_at + 4 * text[waits_at - 1] + 2
-        self.waits += int.from_bytes(text[waits_at : runs_at - 2], "little") << (_CELL * text[waits_at - 2])
-        self.runs += int.from_bytes(text[runs_at:], "little") << (_CELL * text[runs_at - 2])
+        for text in texts:
+            completed, failed, retried, other, work, waiting = _HEAD.unpack_from(text)
+            self.completed += completed
+            self.failed += failed
+            self.retried += retried
+            self.other += other
+            self.work += work
+            if waiting != UNSEEN:
+                depth += waiting
+                is_seen = True
+            if len(text) > _EMPTY:
+                runs_at = waits_at + 4 * text[waits_at - 1] + 2
+                waits += _whole(text[waits_at : runs_at - 2], "little") << (_CELL * text[waits_at - 2])
+                runs += _whole(text[runs_at:], "little") << (_CELL * text[runs_at - 2])
+        self.depth = depth if is_seen else UNSEEN
+        self.waits += waits
+        self.runs += runs
+        return self
 
 
+_whole = int.from_bytes
 _KINDS = {"c": "completed", "f": "failed", "r": "retried"}
 
 

@@ -1,8 +1,8 @@
 """What was measured, for plots and tables: series over time, sums by function, sparklines.
 
-Workers measure what they run, and add it up in Redis every 2 s, in buckets of fixed size: of 10 s for an
-hour, of 5 minutes for a day, of an hour for a week. A restart loses nothing; a worker that is killed loses
-the 2 s that it hadn't told.
+Workers measure what they run, and add it up in Redis every 2 s, in buckets of fixed size: of 10 s for
+5 minutes, of a minute for an hour, of 5 minutes for a day, of an hour for a week. A restart loses nothing;
+a worker that is killed loses the 2 s that it hadn't told.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Window(NamedTuple):
         return self.seconds // self.tier.step + 1
 
 
-_SECONDS, _MINUTES, _HOURS = measures.TIERS
+_OF_QUEUES = {tier.name: tier for tier in measures.TIERS}
 _OF_FUNCTIONS = {tier.name: tier for tier in measures.FUNCTION_TIERS}
 WINDOWS: Mapping[str, Window] = MappingProxyType(
     {
-        "5m": Window(300, _SECONDS, _OF_FUNCTIONS["5m"]),
-        "1h": Window(3600, _SECONDS, _OF_FUNCTIONS["1h"]),
-        "24h": Window(86400, _MINUTES, _OF_FUNCTIONS["24h"]),
-        "7d": Window(7 * 86400, _HOURS, _OF_FUNCTIONS["7d"]),
+        "5m": Window(300, _OF_QUEUES["10s"], _OF_FUNCTIONS["5m"]),
+        "1h": Window(3600, _OF_QUEUES["1m"], _OF_FUNCTIONS["1h"]),
+        "24h": Window(86400, _OF_QUEUES["5m"], _OF_FUNCTIONS["24h"]),
+        "7d": Window(7 * 86400, _OF_QUEUES["1h"], _OF_FUNCTIONS["7d"]),
     }
 )
 
@@ -107,7 +107,9 @@ def series(window: str, queue: str | None = None) -> Series:
     by_queue = {
         name: _aligned(one.rows, last - one.last, b"") for name, one in zip(names, found, strict=True)
     }
-    rows = [_sum(texts) for texts in zip(*by_queue.values(), strict=True)] or [Row()] * count
+    rows = [Row().add(*filter(None, texts)) for texts in zip(*by_queue.values(), strict=True)] or [
+        Row()
+    ] * count
     waits = [_quantiles(row.waits) for row in rows]
     runs = [_quantiles(row.runs) for row in rows]
     return Series(
@@ -190,16 +192,8 @@ def _aligned(items: list[T], behind: int, nothing: T) -> list[T]:
     return [*items[behind:], *[nothing] * behind] if behind else items
 
 
-def _sum(texts: Sequence[bytes]) -> Row:
-    row = Row()
-    for text in texts:
-        if text:
-            row.add(text)
-    return row
-
-
 def _quantiles(histogram: int) -> tuple[float | None, float | None]:
-    half, most = measures.quantiles(measures.cells(histogram), (0.5, 0.95))
+    half, most = measures.quantiles(histogram, (0.5, 0.95))
     return half, most
 
 

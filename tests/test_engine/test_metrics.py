@@ -35,7 +35,7 @@ def test_a_quantile_is_right_within_a_factor_of_root_two(times: list[float], sha
     one = Row()
     for seconds in times:
         one.time_run(0, measures.cell_of(seconds))
-    [found] = measures.quantiles(measures.cells(one.runs), [share])
+    [found] = measures.quantiles(one.runs, [share])
     true = sorted(times)[max(0, math.ceil(share * len(times)) - 1)]
     assert found is not None
     assert true / math.sqrt(2) - LOWEST * 2 <= found <= true * math.sqrt(2) + LOWEST * 2
@@ -45,7 +45,7 @@ def test_times_spread_over_a_cell_are_interpolated() -> None:
     one = Row()
     for number in range(1000):
         one.time_run(0, measures.cell_of(0.1 + number / 1000))
-    half, most = measures.quantiles(measures.cells(one.runs), [0.5, 0.9])
+    half, most = measures.quantiles(one.runs, [0.5, 0.9])
     assert half == pytest.approx(0.6, rel=0.05)
     assert most == pytest.approx(1.0, rel=0.05)
 
@@ -71,7 +71,7 @@ def test_rows_that_redis_added_up_are_those_that_python_adds_up(
         measure("default", one)
         sums.add(one.encode())
     added = Row()
-    for text in redis_client().hvals(next(iter(redis_client().keys("*ms:h:*")), b"none")):
+    for text in redis_client().hvals(next(iter(redis_client().keys("*ms:1h:*")), b"none")):
         added.add(text)
     assert (added.completed, added.failed, added.retried, added.other) == (
         sums.completed, sums.failed, sums.retried, sums.other,
@@ -188,6 +188,7 @@ def test_sparklines_have_the_runs_of_each_queue() -> None:
     found = metrics.sparklines(["default", "email"])
     assert found == {"default": [0] * 29 + [5], "email": [0] * 30}
     assert metrics.sparklines(["default"], "5m", points=7)["default"] == [0] * 6 + [5]
+    assert len(metrics.sparklines(["default"], "1h", points=1000)["default"]) == 60
     assert metrics.sparklines([]) == {}
 
 
