@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy
 
 from django_kue import models
 from django_kue.admin.links import jobs_url
-from django_kue.admin.one_job import row_of
 from django_kue.admin.run_again import RunAgain
+from django_kue.admin.seam import row_of
 from django_kue.admin.story import MOST_LINES, Story
 from django_kue.errors import IllegalTransition, JobDoesNotExist
 from django_kue.jobs import Job
@@ -103,6 +103,7 @@ class JobPage(RunAgain):
             "function_url": jobs_url(self.admin_site.name, name=story.job.name),
             "queue_url": jobs_url(self.admin_site.name, queue=story.job.queue),
             "run_again_url": self.url_of(story.job.id, "run_again"),
+            "history_url": self.url_of(story.job.id, "history"),
             "remove_url": self.url_of(story.job.id, "delete"),
         }
         return self.page(request, self.change_view_template, story.job.title, **context | extra_context)

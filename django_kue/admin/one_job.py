@@ -6,13 +6,21 @@ from typing import Any
 
 from django.contrib.admin.utils import quote, unquote
 from django.forms import Media
+from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from django_kue import models
 from django_kue.admin.pages import KuePages
+from django_kue.admin.seam import row_of
 from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
+
+# They need none of the scripts of Django's forms. Django puts scripts into the head: these wait for the page.
+_MEDIA = Media(
+    css={"all": ["django_kue/kue.css", "django_kue/job.css"]},
+    js=[Script("django_kue/live.js", defer=True), Script("django_kue/job.js", defer=True)],
+)
 
 
 class OneJob(KuePages):
@@ -56,18 +64,9 @@ class OneJob(KuePages):
             "has_view_permission": True,
             "has_change_permission": self.has_change_permission(request, obj),
             "has_absolute_url": False,
-            "media": self.media + Media(css={"all": ["django_kue/job.css"]}, js=["django_kue/job.js"]),
+            "media": _MEDIA,
         }
 
     def _url(self, view: str, *args: str) -> str:
         name = f"admin:{self.opts.app_label}_{self.opts.model_name}_{view}"
         return reverse(name, args=args, current_app=self.admin_site.name)
-
-
-def row_of(job: Job) -> models.Job:
-    """The model's row of a job."""
-    row = models.Job(
-        id=job.id, state=str(job.state), queue=job.queue, name=job.name, title=job.title, at=job.created_at
-    )
-    row.job = job
-    return row

@@ -19,7 +19,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_kue import codecs, registry
-from django_kue.admin.one_job import OneJob, row_of
+from django_kue.admin.one_job import OneJob
+from django_kue.admin.seam import row_of
 from django_kue.backoff import Backoff
 from django_kue.codecs import CodecError
 from django_kue.conf import settings
@@ -66,7 +67,8 @@ class RunAgainForm(forms.Form):
 
     def __init__(self, job: Job, definition: Definition, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.definition = definition
+        # A template calls what can be called: it would run the job. It can't reach what begins with a line.
+        self._definition = definition
         self.stored = stored_arguments(job, definition)
         queue = self.fields["queue"]
         assert isinstance(queue, forms.ChoiceField)
@@ -95,10 +97,10 @@ class RunAgainForm(forms.Form):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if "arguments" in cleaned:
             try:
-                cleaned["call"] = call_of(self.definition, cleaned["arguments"])
+                cleaned["call"] = call_of(self._definition, cleaned["arguments"])
             except TypeError as error:
                 message = _("%(error)s. The function takes %(signature)s.")
-                known = {"error": _sentence(error), "signature": self.definition.signature}
+                known = {"error": _sentence(error), "signature": self._definition.signature}
                 self.add_error("arguments", message % known)
         return cleaned
 
@@ -141,7 +143,8 @@ class RunAgain(OneJob):
             form=form,
             errors=form.errors if form else None,
             mask=MASK,
-            is_complete=form is not None and is_complete(job, form.definition),
+            signature=str(form._definition.signature) if form else "",
+            is_complete=form is not None and is_complete(job, form._definition),
             has_masks=bool(form and MASK in form.initial["arguments"]),
             job_url=self.url_of(job.id),
         )
@@ -151,7 +154,14 @@ class RunAgain(OneJob):
         args, kwargs = form.cleaned_data["call"]
         began = timezone.now() - timedelta(milliseconds=1)  # ids tell whole milliseconds
         try:
-            new = _using(form).using(**_own_options(job)).enqueue(*args, **kwargs)
+            # At once, even if the request is a transaction: what comes of it is said on this page.
+            definition = _using(form).using(**_own_options(job), on_commit=False)
+        except (TypeError, ValueError) as error:  # corrupt, or of another release
+            message = _("The options that the job was enqueued with can’t be read: %(error)s")
+            form.add_error(None, message % {"error": error})
+            return None
+        try:
+            new = definition.enqueue(*args, **kwargs)
         except EnqueueError as error:
             form.add_error(None, str(error))
             if error.may_be_stored:
@@ -292,17 +302,18 @@ def call_of(definition: Definition, values: Mapping[str, Any]) -> tuple[tuple[An
             raise TypeError(_("there’s no argument %(name)r") % {"name": name})
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
-    is_positional = True
+    missing = ""
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            args += _rest(name, values.get(name, []), list)
+            rest = _rest(name, values.get(name, []), list)
+            if rest and missing:
+                raise TypeError(_("argument %(name)r is needed before the rest") % {"name": missing})
+            args += rest
         elif parameter.kind is parameter.VAR_KEYWORD:
             kwargs |= _rest(name, values.get(name, {}), dict)
         elif name not in values:
-            is_positional = False  # what comes after it can only be given by name
-        elif parameter.kind is parameter.KEYWORD_ONLY or (
-            not is_positional and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        ):
+            missing = missing or name  # what comes after it can only be given by name
+        elif parameter.kind is parameter.KEYWORD_ONLY or missing:
             kwargs[name] = values[name]
         else:
             args.append(values[name])
@@ -323,7 +334,7 @@ def _rest(name: str, value: Any, kind: type) -> Any:
 def _using(form: RunAgainForm) -> Definition:
     cleaned = form.cleaned_data
     delay = cleaned["delay"]
-    return form.definition.using(
+    return form._definition.using(
         queue=cleaned["queue"], priority=cleaned["priority"], **({"delay": delay} if delay else {})
     )
 
