@@ -1,34 +1,54 @@
 """The admin's pages over Redis.
 
-They're on the default site at once. For a site of your own call :func:`register_on` in its ``admin.py``; for
-a theme's ``ModelAdmin``, mix it with ours::
+They're on the default site at once. Call :func:`register_on` in an ``admin.py`` for a site of your own, and for a
+theme's ``ModelAdmin``::
 
-    from django_kue.admin import JobAdminMixin, register_on
+    from django_kue.admin import register_on
 
-    class JobAdmin(JobAdminMixin, unfold.admin.ModelAdmin):
-        pass
+    register_on(my_site, base=unfold.admin.ModelAdmin)
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.db.models import Model
 
 from django_kue import models
+from django_kue.admin.dashboard import DashboardAdminMixin
+from django_kue.admin.index import show_failed_count
 from django_kue.admin.jobs import JobAdminMixin
+from django_kue.admin.queues import QueueAdminMixin
+from django_kue.admin.workers import WorkerAdminMixin
 
-PAGES: dict[type, type] = {models.Job: JobAdminMixin}
+PAGES: dict[type[Model], type] = {
+    models.Dashboard: DashboardAdminMixin,
+    models.Job: JobAdminMixin,
+    models.Queue: QueueAdminMixin,
+    models.Worker: WorkerAdminMixin,
+}
 
 
-def register_on(site: admin.AdminSite, base: type[admin.ModelAdmin] = admin.ModelAdmin) -> None:  # type: ignore[type-arg]
-    """Put the pages on a site; ``base`` is the ``ModelAdmin`` that they're made of, such as a theme's.
+def register_on(site: admin.AdminSite, base: type[Any] = admin.ModelAdmin) -> None:
+    """Put the pages on a site, in the place of those that are there.
 
-    >>> register_on(my_site, base=unfold.admin.ModelAdmin)  # doctest: +SKIP
+    Args:
+        base: the ``ModelAdmin`` that they're made of, such as a theme's.
     """
     for model, mixin in PAGES.items():
-        if not site.is_registered(model):
-            site.register(model, type(f"{model.__name__}Admin", (mixin, base), {"__module__": __name__}))
+        if site.is_registered(model):
+            site.unregister(model)
+        site.register(model, type(f"{model.__name__}Admin", (mixin, base), {"__module__": __name__}))
+    show_failed_count(site)
 
 
 register_on(admin.site)
 
-__all__ = ["JobAdminMixin", "register_on"]
+__all__ = [
+    "DashboardAdminMixin",
+    "JobAdminMixin",
+    "QueueAdminMixin",
+    "WorkerAdminMixin",
+    "register_on",
+]
