@@ -263,13 +263,13 @@ class QueueAdminMixin(KuePages):
         if Queue(obj.pk).pause():
             self._tell(request, obj, _("Paused: no worker takes its jobs; running ones finish."))
         else:
-            messages.info(request, _("%s was paused already.") % obj)
+            messages.info(request, _("Queue %s was paused already.") % obj)
 
     def _resume(self, request: HttpRequest, obj: models.Queue) -> None:
         if Queue(obj.pk).resume():
             self._tell(request, obj, _("Resumed: workers take its jobs again."))
         else:
-            messages.info(request, _("%s wasn’t paused.") % obj)
+            messages.info(request, _("Queue %s wasn’t paused.") % obj)
 
     def _retry(self, request: HttpRequest, obj: models.Queue) -> HttpResponse | None:
         return self._in_bulk(request, obj, State.FAILED, "retry", _retried)
@@ -333,7 +333,7 @@ class QueueAdminMixin(KuePages):
 
     def _tell(self, request: HttpRequest, obj: models.Queue, text: str) -> None:
         self.note(request, text, obj)
-        messages.success(request, f"{obj}: {text}")
+        messages.success(request, _("Queue %(queue)s: %(text)s") % {"queue": obj, "text": text})
 
     def _unknown(self, request: HttpRequest, name: str) -> HttpResponse:
         messages.warning(request, _("There’s no queue %s: it isn’t declared, and never had jobs.") % name)
