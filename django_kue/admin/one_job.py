@@ -17,10 +17,8 @@ from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
 
 # They need none of the scripts of Django's forms. Django puts scripts into the head: these wait for the page.
-_MEDIA = Media(
-    css={"all": ["django_kue/kue.css", "django_kue/job.css"]},
-    js=[Script("django_kue/live.js", defer=True), Script("django_kue/job.js", defer=True)],
-)
+_SCRIPTS: list[Any] = [Script(f"django_kue/{name}.js", defer=True) for name in ("live", "job")]
+_MEDIA = Media(css={"all": ["django_kue/kue.css", "django_kue/job.css"]}, js=_SCRIPTS)
 
 
 class OneJob(KuePages):

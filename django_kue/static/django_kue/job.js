@@ -94,6 +94,7 @@
         }
         logs.querySelector(".kue-log-none").hidden = shown > 0 || log.children.length === 0;
         logs.querySelector(".kue-log-empty").hidden = log.children.length > 0;
+        logs.querySelector(".kue-log-tools").hidden = log.children.length === 0;
         log.hidden = log.children.length === 0;
         followTail();
     }
@@ -127,7 +128,9 @@
     function take(incoming) {
         const shown = [...log.children].map(keyOf);
         const lines = [...incoming.children];
-        const known = overlap(shown, lines.map(keyOf));
+        const keys = lines.map(keyOf);
+        // After a gap the newest line may still be found, in the midst of a page that was asked for as a whole.
+        const known = overlap(shown, keys) || keys.lastIndexOf(shown.at(-1)) + 1;
         if (known === lines.length) {
             return;
         }
@@ -158,7 +161,7 @@
     // ── what needs this script is there now ──
 
     function reveal() {
-        for (const tool of page.querySelectorAll("[data-kue-copy], [data-kue-frames], .kue-log-tools")) {
+        for (const tool of page.querySelectorAll("[data-kue-copy], [data-kue-frames]")) {
             tool.hidden = false;
         }
         showFrames();
