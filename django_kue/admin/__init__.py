@@ -1,7 +1,7 @@
 """The admin's pages over Redis.
 
-They're on the default site at once. Call :func:`register_on` in an ``admin.py`` for a site of your own, and for a
-theme's ``ModelAdmin``::
+They're on the default site at once. Call :func:`register_on` in an ``admin.py`` for a site of your own, or to
+make them of a theme's ``ModelAdmin``::
 
     from django_kue.admin import register_on
 
