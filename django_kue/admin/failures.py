@@ -13,8 +13,8 @@ from django_kue.overview import QueueOverview
 from django_kue.states import State
 from django_kue.store import reads, send
 
-LOOKED_AT = 200  # newest failed jobs in all; their tracebacks come along, so not more
-LEAST = 10  # of each queue
+LOOKED_AT = 100  # newest failed jobs in all; their tracebacks come along, so not more
+LEAST = 5  # of each queue
 SHOWN = 120  # characters of a message
 
 # What differs between two cases of one bug, longest forms first: UUIDs, our own keys and other long ids,

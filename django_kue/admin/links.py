@@ -17,8 +17,13 @@ def jobs_url(site: str, **filters: str) -> str:
     >>> jobs_url("admin", state="failed", queue="email")  # doctest: +SKIP
     '/admin/django_kue/job/?state__exact=failed&queue__exact=email'
     """
+    return _list_of("job", site) + jobs_query(**filters)
+
+
+def jobs_query(**filters: str) -> str:
+    """What :func:`jobs_url` puts behind the list's address; "" without filters."""
     query = urlencode({_PARAMETERS[name]: value for name, value in filters.items() if value})
-    return _list_of("job", site) + (f"?{query}" if query else "")
+    return f"?{query}" if query else ""
 
 
 def job_url(site: str, id: str) -> str:

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_kue import bulk, metrics, models
-from django_kue.admin.links import job_url, jobs_url, queue_url, queues_url
+from django_kue.admin.links import job_url, jobs_query, jobs_url, queue_url, queues_url
 from django_kue.admin.pages import KuePages
 from django_kue.conf import settings
 from django_kue.errors import EnqueueError
@@ -64,15 +64,16 @@ def is_unserved(queue: QueueOverview) -> bool:
 def views_of(queues: Sequence[QueueOverview], site: str) -> list[QueueView]:
     """All that the pages say of these queues."""
     sparks = metrics.sparklines([queue.name for queue in queues])
-    return [_view(queue, sparks[queue.name], site) for queue in queues]
+    jobs = jobs_url(site)
+    return [_view(queue, sparks[queue.name], jobs) for queue in queues]
 
 
-def _view(queue: QueueOverview, counts: Sequence[int], site: str) -> QueueView:
+def _view(queue: QueueOverview, counts: Sequence[int], jobs: str) -> QueueView:
     options = settings.queue_or_default(queue.name)
     return QueueView(
         overview=queue,
         cells=tuple(
-            (str(state), queue.counts[state], jobs_url(site, state=str(state), queue=queue.name))
+            (str(state), queue.counts[state], jobs + jobs_query(state=str(state), queue=queue.name))
             for state in SHOWN
         ),
         spark=points_of(counts),
