@@ -334,6 +334,15 @@ class Life(RuleBasedStateMachine):
         if taken:
             self.owners.add(hands.owner.name)
 
+    @precondition(lambda self: any(self.waiting.values()) and not self.is_paused)
+    @rule(who=st.integers(0, 2), name=st.sampled_from(["completed", "failed", "failed", "failed, not kept"]))
+    def run(self, who: int, name: str) -> None:
+        """A worker takes some jobs, and all that it has then ends in one way."""
+        hands = self.hands[who]
+        self.take_turn(hands, 10, [], [])
+        held = list(hands.leases.items())
+        self.take_turn(hands, 0, held, [name] * len(held))
+
     @rule(who=st.integers(0, 2))
     def beat(self, who: int) -> None:
         hands = self.hands[who]
@@ -503,6 +512,17 @@ class Life(RuleBasedStateMachine):
         for job in gone:
             self.leave_waiting(job)
             self.forget(job)
+
+    @precondition(lambda self: any(job.state is State.FAILED for job in self.jobs.values()))
+    @rule()
+    def retry_failed(self) -> None:
+        retried_ = 0
+        for key in texts(redis_client().zrange("kue:{default}:f", 0, -1)):
+            job = self.jobs[key]
+            if not self.holder(job.unique, key):
+                self.answer("requeue", job, 0)
+                retried_ += 1
+        assert self.queue.retry_failed() == retried_
 
     @rule(state=st.sampled_from(sorted(FINISHED)))
     def clean(self, state: State) -> None:
