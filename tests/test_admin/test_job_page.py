@@ -151,6 +151,14 @@ def test_the_function_and_the_queue_lead_to_their_jobs(boss: Client) -> None:
     assert 'href="/admin/django_kue/job/?queue__exact=default"' in html
 
 
+def test_a_running_job_leads_to_its_worker(boss: Client, client_with: Callable[..., Client]) -> None:
+    job_id = waiting()
+    Hands(name="host:17:ab/2").take_one()
+    link = f'href="{reverse("admin:django_kue_worker_change", args=["host_3A17_3Aab"])}"'
+    assert link in page(boss, job_id)
+    assert "/worker/" not in page(client_with("view_job"), job_id)
+
+
 def test_on_another_site_all_links_stay_there(boss: Client) -> None:
     html = boss.get(url(failed(), site="ops")).content.decode()
     links = re.findall(r'(?:href|action)="(/[^"]*)"', html)
