@@ -54,7 +54,7 @@ def test_who_may_not_see_jobs_isnt_told_and_redis_isnt_asked(
 ) -> None:
     fail("email", 1)
     monkeypatch.setattr(index, "failed_count", lambda: pytest.fail("counted for nobody"))
-    assert "failed)" not in html_of(client_with("view_queue", "enqueue_job"))
+    assert "failed)" not in html_of(client_with("delete_job"))
 
 
 def test_who_may_see_jobs_is_told(client_with: Callable[..., Client]) -> None:
