@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -184,32 +185,40 @@ class Queue:
 
     def retry_failed(self) -> int:
         """Run the jobs again that are failed now, in batches; how many. Each sends ``job_enqueued``."""
-        retried, skipped = 0, 0
-        left = self.counts()["failed"]
+        return self._each("requeue", State.FAILED, signals.job_enqueued)
+
+    async def aretry_failed(self) -> int:
+        return await _in_thread(self.retry_failed, signals.job_enqueued)
+
+    def promote_delayed(self) -> int:
+        """Run the jobs now that are delayed, in batches; how many. Each sends ``job_promoted``."""
+        return self._each("promote", State.DELAYED, signals.job_promoted)
+
+    async def apromote_delayed(self) -> int:
+        return await _in_thread(self.promote_delayed, signals.job_promoted)
+
+    def _each(self, verb: str, state: State, signal: Any) -> int:
+        """A verb on all jobs that are in a state now, from the first on; those that stay are passed by."""
+        done, skipped = 0, 0
+        left = self.counts()[state]
         while left > 0:
-            keys = ask(reads.keys_of(self.name, State.FAILED, skipped, min(BATCH, left)))
+            keys = ask(reads.keys_of(self.name, state, skipped, min(BATCH, left)))
             if not keys:
                 break
-            done = self._retry(keys)
-            retried, skipped, left = retried + done, skipped + len(keys) - done, left - len(keys)
-        return retried
+            changed = self._batch(verb, keys, is_heard=bool(signal.receivers))
+            done, skipped, left = done + changed, skipped + len(keys) - changed, left - len(keys)
+        return done
 
-    def _retry(self, keys: list[bytes]) -> int:
-        is_heard = bool(signals.job_enqueued.receivers)
-        # Read before they're retried: a worker may be quick, and a job that's not kept then gone.
+    def _batch(self, verb: str, keys: list[bytes], *, is_heard: bool) -> int:
+        # Read before: a worker may be quick, and a job that's not kept then gone.
         jobs = self._made(ask(reads.rows(self.name, keys))) if is_heard else []
-        replies = ask(moves.verb("requeue", self.name, keys))
+        replies = ask(moves.verb(verb, self.name, keys))
         answers = dict(zip(keys, replies, strict=True))
         for job in jobs:
             answer = answers.get(job.key.encode())
             if answer is not None and answer.is_done:
-                job._after("requeue", answer)
+                job._after(verb, answer)
         return sum(answer.is_done for answer in replies)
-
-    async def aretry_failed(self) -> int:
-        # Receivers may use the database, whose connections belong to the thread of synchronous code.
-        is_heard = bool(signals.job_enqueued.receivers)
-        return await sync_to_async(self.retry_failed, thread_sensitive=is_heard)()
 
     # ── how ──
 
@@ -268,6 +277,11 @@ async def aqueues() -> list[Queue]:
 
 def _remembered() -> list[str]:
     return ask(reads.registry()).queues
+
+
+async def _in_thread(steer: Callable[[], int], signal: Any) -> int:
+    # Receivers may use the database, whose connections belong to the thread of synchronous code.
+    return await sync_to_async(steer, thread_sensitive=bool(signal.receivers))()
 
 
 # ── helpers of the readers ──

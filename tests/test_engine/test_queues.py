@@ -12,7 +12,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from django_kue import Job, JobDoesNotExist, Queue, aqueues, get_queue, job, queues
-from django_kue.signals import queue_paused, queue_resumed
+from django_kue.signals import job_promoted, queue_paused, queue_resumed
 from django_kue.states import State
 from tests.conftest import redis_client
 from tests.test_engine.hands import Hands, completed, failed, job_of, put, put_one, rescue, retried
@@ -229,6 +229,35 @@ def test_retry_failed_runs_all_that_have_failed_until_now() -> None:
     assert QUEUE.retry_failed() == 0
 
 
+def test_promote_delayed_makes_all_run_now_that_are_delayed_in_the_order_of_their_times() -> None:
+    later, sooner = put_one(delay=7_200_000), put_one(delay=3_600_000)
+    put(count=1_100, delay=10_000_000)
+    failing = put_one()
+    hands = Hands()
+    hands.settle(hands.take_one(), failed())
+    assert QUEUE.promote_delayed() == 1_102
+    assert QUEUE.counts() == {**EMPTY, "waiting": 1_102, "failed": 1}
+    assert hands.run_all(300)[:2] == [sooner, later]
+    assert job_of(failing).state is State.FAILED
+    assert QUEUE.promote_delayed() == 0
+
+
+def test_who_listens_hears_of_each_promoted_job() -> None:
+    told: list[tuple[str, State]] = []
+
+    def promoted(job: Job, **kwargs: Any) -> None:
+        told.append((job.key, job.state))
+
+    job_promoted.connect(promoted)
+    keys = put(count=3, delay=60_000)
+    put_one()
+    try:
+        assert QUEUE.promote_delayed() == 3
+    finally:
+        job_promoted.disconnect(promoted)
+    assert sorted(told) == sorted((key, State.WAITING) for key in keys)
+
+
 # ── which queues there are ──
 
 
@@ -280,7 +309,7 @@ def test_every_method_that_talks_to_redis_has_a_twin() -> None:
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "counts": (), "oldest_waiting": (), "work_time": (), "rates": (5,), "pause": (), "resume": (),
-    "empty": (), "retry_failed": (), "jobs": ("failed",), "clean": ("completed",),
+    "empty": (), "retry_failed": (), "promote_delayed": (), "jobs": ("failed",), "clean": ("completed",),
 }  # fmt: skip
 
 
