@@ -52,7 +52,7 @@ GLOBAL_KEYS = {
     "workers": "workers",  # hash   worker → JSON of what people see
     "pulses": "pulses",  # zset   worker → last heartbeat, Unix ms
     "orders": "orders",  # hash   worker → order (stop)
-    "load": "load:",  # hash   one a tier and block of time: <bucket>b, <bucket>s → samples of busy and all slots
+    "load": "load:",  # hash   one a tier and block of time: busy and all slots, as sampled
 }
 
 

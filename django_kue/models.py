@@ -59,6 +59,9 @@ class Dashboard(InRedis):
         verbose_name = _("dashboard")
         verbose_name_plural = _("dashboard")
 
+    def __str__(self) -> str:
+        return str(self._meta.verbose_name)
+
 
 class Job(InRedis):
     """A job in the admin's lists; ``job`` is the :class:`django_kue.Job` behind it."""

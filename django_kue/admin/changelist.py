@@ -50,7 +50,8 @@ class JobPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def reach(self) -> int:
         """How many jobs can be paged through."""
-        listing = self.object_list.listing
+        # A job's history is paged through by this paginator, too.
+        listing = getattr(self.object_list, "listing", None)
         if listing is None or listing.scope().is_exact:
             return self.count
         return min(self.count, LOOKED_AT)

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.forms import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext_lazy as _
 
@@ -43,7 +44,7 @@ class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
 
     class Media:
         css = {"all": ["django_kue/kue.css", "django_kue/jobs.css"]}
-        js = ["django_kue/list.js", "django_kue/live.js"]
+        js = [Script("django_kue/list.js", defer=True), Script("django_kue/live.js", defer=True)]
 
     model: Any
 

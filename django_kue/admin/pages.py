@@ -10,6 +10,7 @@ from typing import Any
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
 from django.core.exceptions import PermissionDenied
+from django.forms import Script
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver
@@ -28,7 +29,7 @@ class KuePages:
 
     class Media:
         css = {"all": ["django_kue/kue.css"]}
-        js = ["django_kue/live.js"]
+        js = [Script("django_kue/live.js", defer=True)]
 
     model: Any
     opts: Any

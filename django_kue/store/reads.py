@@ -192,7 +192,8 @@ def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Re
 
 
 def _numbers(flat: list[bytes], errors: str = "strict") -> dict[str, int]:
-    return {name.decode(errors=errors): int(float(number)) for name, number in zip(flat[::2], flat[1::2], strict=True)}
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return {name.decode(errors=errors): int(float(number)) for name, number in pairs}
 
 
 class Series(NamedTuple):

@@ -52,6 +52,7 @@ def page(browser: Browser, live_server: Any, admin_client: Any) -> Iterator[Page
     context.add_cookies(
         [{"name": "sessionid", "value": admin_client.cookies["sessionid"].value, "url": live_server.url}]
     )
+    context.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,14 +25,14 @@ def test_a_job_is_watched_fails_is_retried_and_completes(page: Page, worker: Wor
     page.get_by_role("link", name=job.title).first.click()
     page.evaluate("window.sameDocument = true")
 
-    expect(page.locator("progress").first).to_have_attribute("value", "40", timeout=15_000)
+    expect(page.locator("progress").first).to_have_attribute(
+        "value", re.compile(r"40(\.0+)?"), timeout=15_000
+    )
     door.write_text("shut")
     expect(page.get_by_text("the door is shut").first).to_be_visible(timeout=15_000)
 
     door.write_text("open")
-    assert page.evaluate("window.sameDocument")  # up to here nothing was loaded anew
     page.get_by_role("button", name="Retry", exact=True).click()
-    page.evaluate("window.sameDocument = true")
     expect(page.locator(".kue-badge.kue-completed").first).to_be_visible(timeout=15_000)
-    assert page.evaluate("window.sameDocument")
+    assert page.evaluate("window.sameDocument")  # nothing was loaded anew
     assert job.refresh().result == "up"

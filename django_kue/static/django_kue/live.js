@@ -101,7 +101,8 @@
         const data = new FormData(form, submitter);
         form.toggleAttribute("inert", true);
         try {
-            const response = await fetch(form.action, {method: "POST", body: data, credentials: "same-origin"});
+            const target = submitter?.hasAttribute("formaction") ? submitter.formAction : form.action;
+            const response = await fetch(target, {method: "POST", body: data, credentials: "same-origin"});
             if (new URL(response.url).pathname !== location.pathname) {
                 location.assign(response.url);
                 return;
