@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.admin.options import get_content_type_for_model
@@ -13,7 +13,7 @@ from django.core.exceptions import PermissionDenied
 from django.forms import Script
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
 from django_kue.errors import StoreError, StoreUnavailable
@@ -40,11 +40,11 @@ class KuePages:
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        urls: list[URLPattern | URLResolver] = super().get_urls()  # type: ignore[misc]
+        urls: list[Any] = super().get_urls()  # type: ignore[misc]
         for url in urls:
             if isinstance(url, URLPattern):
                 url.callback = self._unless_away(url.callback)
-        return urls  # type: ignore[return-value]
+        return urls
 
     def require(self, is_allowed: bool) -> None:
         """Refuse with 403 what isn't allowed."""
@@ -55,7 +55,7 @@ class KuePages:
         self, request: HttpRequest, template: str, title: str, *, status: int = 200, **context: Any
     ) -> TemplateResponse:
         """A page of our own in the site's frame; ``template`` extends ``admin/change_list.html``."""
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        request.current_app = self.admin_site.name
         frame = {
             **self.admin_site.each_context(request),
             "title": title,
@@ -71,7 +71,7 @@ class KuePages:
     def note(self, request: HttpRequest, message: str, obj: Any = None, flag: int = CHANGE) -> None:
         """Write into the admin's history who did what, for an object or for many."""
         LogEntry.objects.create(
-            user_id=request.user.pk,
+            user_id=cast(int, request.user.pk),
             content_type_id=get_content_type_for_model(self.model).pk,
             object_id=None if obj is None else str(obj.pk),
             object_repr=str(message if obj is None else obj)[:200],
