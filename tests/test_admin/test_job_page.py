@@ -513,7 +513,9 @@ def test_an_id_with_underscores_has_its_page(boss: Client) -> None:
         key for key in iter(lambda: ids.new_keys(1)[0].decode(), None) if re.search("_[0-9A-F]{2}", key)
     )
     submit("default", [NewJob(key=key.encode(), name="tests.app.jobs.add")])
-    assert key in page(boss, f"default.{key}")
+    html = press(boss, f"default.{key}", "cancel")  # and its address leads back to it
+    assert "The job was cancelled." in html
+    assert f'href="{url(f"default.{key}", "run_again")}"' in html
 
 
 def test_removing_asks_first(boss: Client) -> None:
