@@ -128,9 +128,10 @@ class Fetcher:
         now = time.monotonic()
         self._forget_lost()
         self._give_back_stale(now)
-        self._flush_reports(now)
         if now >= self._turns.measuring.flush_at:
             self._flush_measurements(now)
+        self._turns.mark()
+        self._flush_reports(now)
         return self._turns.take(now)
 
     def _is_over(self) -> bool:

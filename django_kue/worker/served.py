@@ -20,6 +20,7 @@ class Served:
     def __init__(self, name: str) -> None:
         self.name = name
         self.acks: deque[Run] = deque()
+        self.tellable = 0  # how many of them had come before reports were last looked for
         self.leases: dict[bytes, int] = {}  # outstanding runs a lease
         self.sequence = 0
         self.ready_at = 0.0  # when to look for jobs, without a bell
@@ -60,8 +61,9 @@ class Served:
         return max(min(for_threads, for_loop), min(8, max(for_threads, for_loop)))
 
     def take_acks(self) -> list[Run]:
-        """The outcomes that wait. Runs end in other threads meanwhile: each is taken by itself."""
-        return [self.acks.popleft() for _ in range(len(self.acks))]
+        """The outcomes that may be told. Runs end in other threads meanwhile: each is taken by itself."""
+        count, self.tellable = self.tellable, 0
+        return [self.acks.popleft() for _ in range(count)]
 
     def put_back(self, acks: list[Run]) -> None:
         """Outcomes that may or may not have got through."""

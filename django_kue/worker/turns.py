@@ -81,6 +81,15 @@ class Turns:
         if self._alarm.is_asleep:
             self._alarm.ring()
 
+    def mark(self) -> None:
+        """From here on, only outcomes that have come already may be told.
+
+        A run's reports come before its outcome, and have to be sent before it: so this is called before
+        they're gathered, and what ends while they're sent is for the next time.
+        """
+        for queue in self.queues.values():
+            queue.tellable = len(queue.acks)
+
     def take(self, now: float) -> bool:
         """Send the turns that are due, all at once. True when something was claimed."""
         for queue in self.queues.values():
@@ -113,10 +122,10 @@ class Turns:
         chosen = None if self.is_stopping else self._choose(now)
         turns = []
         for queue in self.queues.values():
-            may_claim = not self.is_stopping and (queue is chosen or queue.acks)
+            may_claim = not self.is_stopping and (queue is chosen or queue.tellable)
             wants = self.wants(queue, now) if may_claim else 0
             is_bell = queue.is_woken and not wants and (self.is_stopping or not self.wants(queue, now))
-            if now >= queue.blocked_until and (wants or queue.acks or is_bell):
+            if now >= queue.blocked_until and (wants or queue.tellable or is_bell):
                 turns.append(Planned(queue, queue.take_acks(), wants))
         return turns
 
