@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.contrib import admin
 from django.core.paginator import Paginator
 from django.forms import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -15,7 +14,7 @@ from django_kue import ids
 from django_kue.admin.actions import JobActions
 from django_kue.admin.changelist import JobChangeList, JobPaginator
 from django_kue.admin.columns import JobColumns
-from django_kue.admin.filters import Census, FunctionFilter, QueueFilter, chosen_state
+from django_kue.admin.filters import Census, DateFilter, FunctionFilter, QueueFilter, chosen_state
 from django_kue.admin.job_page import JobPage
 from django_kue.admin.pages import KuePages
 from django_kue.admin.seam import JobQuerySet
@@ -34,7 +33,7 @@ class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
 
     list_display = ("job_title",)  # what get_list_display() begins with, whatever the state
     list_display_links = ("job_title",)
-    list_filter = (QueueFilter, FunctionFilter, ("at", admin.DateFieldListFilter))
+    list_filter = (QueueFilter, FunctionFilter, ("at", DateFilter))
     search_fields = ("id", "title", "name")  # get_search_results() looks at them, and at more
     search_help_text = _("An id, a search key’s value, or words of the title, the function or the error")
     ordering = ("-at",)

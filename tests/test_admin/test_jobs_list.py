@@ -94,7 +94,12 @@ def test_facets_count_functions_and_dates(boss: Client) -> None:
     assert "shop.jobs.long_gone (1)" in text
     assert "tests.app.jobs.noop (0)" in text
     assert "Today (2)" in text
-    assert "waiting" in page(boss, "?state__exact=waiting&_facets=True&q=nothing")
+    waiting_job()
+    delayed_job()
+    assert "Today (1)" in page(boss, "?state__exact=waiting&_facets=True")
+    assert "Any date (4)" in page(boss, "?_facets=True")
+    assert "Today (1)" in page(boss, "?_facets=True&q=long_gone")
+    assert "Any date (0)" in page(boss, "?_facets=True&q=nothing")
 
 
 def test_the_date_filter(boss: Client) -> None:

@@ -125,6 +125,7 @@ def test_rows_have_the_job_behind_them(jobs: JobQuerySet) -> None:
     assert row.at == row.job.finished_at
 
 
+@pytest.mark.django_db  # in_bulk() asks the database how many parameters it takes
 def test_get_and_slices_and_in_bulk(jobs: JobQuerySet) -> None:
     ids = [waiting_job() for _ in range(5)]
     assert jobs.get(pk=ids[3]).pk == ids[3]
