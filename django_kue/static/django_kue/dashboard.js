@@ -150,7 +150,8 @@
 
     // Without a pointer the legend says the newest numbers.
     function sayLatest(plot) {
-        plot.setLegend({idx: plot.data[0].length - 1});
+        const known = plot.data[1].findLastIndex((value) => value !== null);
+        plot.setLegend({idx: known < 0 ? plot.data[0].length - 1 : known});
     }
 
     function draw(name) {
