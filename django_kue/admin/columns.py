@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from django.contrib import admin
@@ -159,6 +160,7 @@ class JobColumns:
         return format_html('<span data-kue="{}:{}">{}</span>', row.id, column, content)
 
 
+@lru_cache(maxsize=1024)
 def _breakable(name: str) -> SafeString:
     """A text whose dotted names may be broken where their parts end."""
     return format_html_join(
