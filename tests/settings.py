@@ -38,7 +38,7 @@ TEMPLATES = [
         },
     }
 ]
-ROOT_URLCONF = "tests.test_admin.urls"
+ROOT_URLCONF = "tests.urls"
 STATIC_URL = "/static/"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
