@@ -11,7 +11,7 @@ import pytest
 from django_kue import ids
 from django_kue.conf import settings
 from django_kue.jobs import Job
-from django_kue.queue import submit
+from django_kue.handover import submit
 from django_kue.records import NewJob
 from tests.app import jobs
 from tests.conftest import redis_client
