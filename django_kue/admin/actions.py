@@ -241,7 +241,7 @@ class JobActions:
         if isinstance(done, Job):
             return self._goes_on(request, action, done)
         self._tell(request, action, done)
-        self._log(request, action, done, [job for job in jobs if job.state in action.states], argument)
+        self._log(request, action, done, jobs, argument)
         return HttpResponseRedirect(request.get_full_path())
 
     def _goes_on(self, request: HttpRequest, action: BulkAction, job: Job) -> HttpResponse:
@@ -269,11 +269,13 @@ class JobActions:
         if not done.done:
             return
         text = str(action.button) if argument is None else f"{action.button}: {argument}"
-        if done.done > LOGGED_EACH:
+        if len(jobs) > LOGGED_EACH:
             self.note(request, f"{text}. {_counted(action.done, done.done)}", flag=action.flag)
             return
+        until = _until(request)
         for job in jobs:
-            self.note(request, text, row_of(job), action.flag)
+            if job.state in action.states and job.created_at <= until:
+                self.note(request, text, row_of(job), action.flag)
 
 
 def _counted(forms_of_it: Any, count: int) -> str:

@@ -213,6 +213,17 @@ def test_above_a_hundred_one_entry_in_the_history_sums_up(boss: Client) -> None:
     assert "102 jobs were cancelled." in entry.change_message
 
 
+def test_the_history_names_none_that_was_left_alone(boss: Client) -> None:
+    """Of very many chosen there's one entry, even if the action fits few of them."""
+    dead = failed_job()
+    for _ in range(101):
+        waiting_job()
+    tick()
+    acted(boss, "retry_selected", [dead], select_across="1")
+    [entry] = LogEntry.objects.all()
+    assert "1 job will run again." in entry.change_message
+
+
 def test_many_jobs_are_worked_on_by_a_job(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "INLINE", 2)
     monkeypatch.setattr(bulk, "_served_queue", lambda: "default")
