@@ -54,7 +54,7 @@ class KuePages:
     def page(
         self, request: HttpRequest, template: str, title: str, *, status: int = 200, **context: Any
     ) -> TemplateResponse:
-        """A page of our own in the site's frame; ``template`` extends ``admin/change_list.html``."""
+        """A page of our own in the site's frame; ``template`` extends our ``page.html``."""
         request.current_app = self.admin_site.name
         frame = {
             **self.admin_site.each_context(request),

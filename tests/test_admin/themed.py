@@ -38,7 +38,6 @@ def ask_for_all() -> None:
     from django_kue.jobs import Job
     from tests.app.jobs import noop
 
-    assert isinstance(admin.site._registry[models.Job], ModelAdmin)
     client = Client()
     client.force_login(User.objects.create_superuser("boss"))
     job: Job = noop.enqueue()
@@ -51,6 +50,7 @@ def ask_for_all() -> None:
         response = client.get(f"/admin/django_kue/{page}")
         assert response.status_code == 200, (page, response.status_code)
         assert "unfold" in response.content.decode(), page
+    assert isinstance(admin.site._registry[models.Job], ModelAdmin)
     client.post(f"/admin/django_kue/{page_of_job}/change/", {"_cancel": "1"})
     assert job.refresh().state == "cancelled"
 
