@@ -37,7 +37,7 @@ class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
     search_fields = ("id", "title", "name")  # get_search_results() looks at them, and at more
     search_help_text = _("An id, a search key’s value, or words of the title, the function or the error")
     ordering = ("-at",)
-    list_per_page = 50
+    list_per_page = 25
     list_max_show_all = 200
     paginator = JobPaginator
 
