@@ -7,19 +7,22 @@ A job that changes its state meanwhile is left alone: each is decided on its own
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from django_kue import ids, records, registry, signals
-from django_kue.codecs import CodecError
+from django_kue.backoff import Backoff
 from django_kue.context import JobContext
 from django_kue.decorators import job
-from django_kue.errors import EnqueueError, IllegalTransition, JobDoesNotExist
+from django_kue.errors import EnqueueError, IllegalTransition, StoreUnavailable
 from django_kue.jobs import Job
-from django_kue.listing import Listing
+from django_kue.listing import TIMED, Listing
+from django_kue.options import STORED
 from django_kue.priorities import priority_number
-from django_kue.states import FINISHED
+from django_kue.sources import Entry, all_waiting
+from django_kue.states import FINISHED, State
 from django_kue.store import ask, moves, reads
 from django_kue.workers import WorkerState, workers
 
@@ -87,73 +90,121 @@ def apply(
         StoreUnavailable: Redis went away; what was done until then is done.
     """
     _check(verb, argument)
-    pin = until or datetime.now(UTC)
-    total, done = listing.count(), Tally()
-    for part in listing.parts():
-        for batch in _walked(_pinned(part, pin), verb):
-            there = [job_id for job_id in batch if _was_made_by(pin, job_id)]
-            answer = _act(verb, there, argument)
-            batch.stayed = len(batch) - answer.done
-            done += answer
+    pin = _ms(until or datetime.now(UTC))
+    parts = listing.parts()  # from delayed to finished, the way that jobs go: none slips by
+    others = [part for part in parts if not part.is_snapshot and part.state not in _legal_in(verb)]
+    total, tally = listing.count(), Tally(skipped=sum(part.count() for part in others))
+    copied: set[str] = set()
+    for part in parts:
+        if part in others:
+            continue
+        for batch in _walked(part, verb, pin):
+            to_do = [job_id for job_id in batch.to_do if job_id not in copied]
+            batch.changed = _act(verb, to_do, argument)
+            if verb == RUN_AGAIN:  # the others' jobs aren't where they were, or it does no harm
+                copied |= batch.changed
+            tally += Tally(len(batch.changed), len(to_do) - len(batch.changed))
             if on_progress is not None:
-                on_progress(min(done.done + done.skipped, total), total)
-    return done
+                on_progress(min(tally.done + tally.skipped, total), total)
+    return tally
 
 
-class _Batch(list[str]):
-    """Ids, and how many of them are in the list still after they were worked on."""
-
-    stayed = 0
+def _legal_in(verb: str) -> frozenset[State]:
+    return frozenset(State) if verb == RUN_AGAIN else moves._LEGAL[_MOVES.get(verb, verb)]
 
 
-def _walked(part: Listing, verb: str) -> Iterator[_Batch]:
-    """The jobs of one queue and state.
+# ── walking ──
 
-    Jobs leave the list while it's walked through. It's walked from its newest end, and what stayed there is
-    skipped: new ones push that further in, and are seen instead, but none is missed. A verb that leaves jobs
-    where they are, perhaps at another place, gets ids that were read before.
+
+@dataclass(slots=True)
+class _Batch:
+    """Jobs of a list, those that a verb is for, and which of them it changed."""
+
+    entries: list[Entry]
+    pin: int  # ms; what came later isn't meant
+    changed: set[str] = field(default_factory=set)
+
+    @property
+    def to_do(self) -> list[str]:
+        return [entry.id for entry in self.entries if self._was_there(entry)]
+
+    def _was_there(self, entry: Entry) -> bool:
+        """So a job that's retried and fails again isn't retried once more, and a copy isn't copied."""
+        return (entry.at_ms if entry.state in FINISHED else _made_ms(entry)) <= self.pin
+
+
+def _walked(part: Listing, verb: str, pin: int) -> Iterator[_Batch]:
+    """The jobs of one queue and state, or those that were found, in batches.
+
+    Jobs leave the list while it's walked through, by this verb and by others' hands, and new ones join it.
     """
-    if part.is_snapshot or verb not in _MOVES:
-        yield from [_Batch(keys) for keys in part.keys(BATCH)]
-        return
-    left, skip = part.count(), 0
-    while left > 0 and (batch := _Batch(part.batch(skip, min(BATCH, left)))):
+    if part.state in TIMED and not part.is_snapshot:
+        return _falling(part, pin, leaves=verb in _MOVES)
+    return _listed(part, pin)
+
+
+def _falling(part: Listing, pin: int, *, leaves: bool) -> Iterator[_Batch]:
+    """A set by time, from its newest end. Each batch begins at the time where the last one ended, and passes
+    by what stayed there: whatever comes or goes, none is missed, and it ends at the oldest. What finished
+    after ``pin`` stands at the newest end, and is left out."""
+    if part.state in FINISHED:
+        part = _until(part, pin)
+    end, passed = None, set[str]()  # what stayed at the time where the last batch ended
+    while entries := _from_end(part, passed, leaves=leaves):
+        batch = _Batch(entries, pin)
         yield batch
-        left -= len(batch)
-        skip += batch.stayed
+        last = entries[-1].at_ms
+        here = {entry.id for entry in entries if entry.at_ms == last}
+        passed = here | passed if last == end else here
+        if leaves:
+            passed -= batch.changed
+        part, end = _until(part, last), last
 
 
-def _pinned(part: Listing, pin: datetime) -> Listing:
-    """Without what finished later: a job that's retried and fails again isn't retried once more."""
-    if part.is_snapshot or part.state not in FINISHED:
-        return part
-    end = pin + timedelta(milliseconds=1)
+def _from_end(part: Listing, passed: set[str], *, leaves: bool) -> list[Entry]:
+    """The next of a set by time. Where jobs leave, few have stayed, and they're told from the others by their
+    ids, since some may be gone by now; else they're as many as were passed."""
+    if not leaves:
+        return part.entries(len(passed), BATCH)
+    return [entry for entry in part.entries(0, BATCH + len(passed)) if entry.id not in passed]
+
+
+def _listed(part: Listing, pin: int) -> Iterator[_Batch]:
+    """What was found; or waiting and active jobs, whose places change: all their ids are read before (300
+    MB for a million)."""
+    is_waiting = part.state is State.WAITING and not part.is_snapshot
+    entries = all_waiting(str(part.queue)) if is_waiting else part.entries(0, part.count())
+    rest = iter(dict.fromkeys(entries))  # one that stands further in, because others joined, comes twice
+    while batch := list(islice(rest, BATCH)):
+        yield _Batch(batch, pin)
+
+
+def _until(part: Listing, last_ms: int) -> Listing:
+    end = _moment(last_ms + 1)
     return replace(part, until=end if part.until is None else min(part.until, end), _memo={})
 
 
-def _was_made_by(pin: datetime, job_id: str) -> bool:
+def _made_ms(entry: Entry) -> int:
     try:
-        return ids.created_ms(ids.split(job_id)[1]) <= _ms(pin)
-    except (JobDoesNotExist, ValueError):
-        return True
+        return ids.created_ms(entry.key.decode())
+    except ValueError:  # not a key of ours
+        return 0
 
 
-def _act(verb: str, some: list[str], argument: Any) -> Tally:
+# ── acting ──
+
+
+def _act(verb: str, some: list[str], argument: Any) -> set[str]:
+    """The ids of those that were changed."""
     by_queue: dict[str, list[str]] = {}
     for job_id in some:
-        try:
-            queue, key = ids.split(job_id)
-        except JobDoesNotExist:
-            continue
+        queue, _, key = job_id.partition(".")
         by_queue.setdefault(queue, []).append(key)
     act = _run_again if verb == RUN_AGAIN else _move
-    done = Tally()
-    for queue, keys in by_queue.items():
-        done += act(verb, queue, keys, argument)
-    return done + Tally(0, len(some) - sum(map(len, by_queue.values())))
+    return {f"{queue}.{key}" for queue, keys in by_queue.items() for key in act(verb, queue, keys, argument)}
 
 
-def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Tally:
+def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str]:
     name = _MOVES.get(verb, verb)
     is_heard = any(signal.receivers for signal in _SIGNALS.get(name, ()))
     # Read before: a removed one can't be read afterwards, and a retried one may be over by then.
@@ -165,8 +216,7 @@ def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Tally:
         answer = answers.get(one.key)
         if answer is not None and answer.is_done:
             one._after(name, answer)
-    done = sum(answer.is_done for answer in replies)
-    return Tally(done, len(keys) - done)
+    return (key for key, answer in answers.items() if answer.is_done)
 
 
 _SIGNALS = {
@@ -180,28 +230,29 @@ _SIGNALS = {
 # ── running again ──
 
 
-def _run_again(verb: str, queue: str, keys: list[str], argument: Any) -> Tally:
-    done = 0
+def _run_again(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str]:
     for row in ask(reads.rows(queue, keys)):
         try:
             copy_of(Job.from_row(queue, row))
-        except (EnqueueError, IllegalTransition):  # its function or its arguments are others by now
-            continue
-        done += 1
-    return Tally(done, len(keys) - done)
+        except (EnqueueError, IllegalTransition) as error:
+            if isinstance(error.__cause__, StoreUnavailable):
+                raise
+            continue  # its function or its arguments are others by now
+        yield row.key
 
 
 def copy_of(
     job: Job, *, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> Job:
-    """Enqueue a job like this one, at once: same function, arguments, queue, priority and title.
+    """Enqueue a job like this one, at once: same function, arguments, queue, priority, title and other
+    options that its record holds. What the function itself says of ``unique`` holds for the copy, too.
 
     Args:
         args, kwargs: other arguments than its own, if either is given.
         options: as of ``.using()``; they win over the job's.
 
     Raises:
-        IllegalTransition: its function isn't known here, or its arguments can't be read.
+        IllegalTransition: its function isn't known here, or its arguments or options can't be read.
         EnqueueError: the arguments don't fit the function, or the job can't be stored.
     """
     definition = registry.get(job.name)
@@ -210,12 +261,21 @@ def copy_of(
     if args is None and kwargs is None:
         try:
             args, kwargs = records.decode_arguments(job._arguments, fetch=False)
-        except (ValueError, CodecError) as error:
+        except ValueError as error:
             raise IllegalTransition(f"Can't run {job.id} again: its arguments can't be read.") from error
-    given: dict[str, Any] = {"queue": job.queue, "priority": job.priority, "on_commit": False}
-    if "title" in job._options:
-        given["title"] = str(job._options["title"])
-    return definition.original.using(**(given | options)).enqueue(*(args or ()), **(kwargs or {}))
+    given = {"queue": job.queue, "priority": job.priority, "on_commit": False}
+    try:
+        copier = definition.original.using(**{**given, **_stored_options(job), **options})
+    except (TypeError, ValueError) as error:
+        raise IllegalTransition(f"Can't run {job.id} again: {error}") from error
+    return copier.enqueue(*(args or ()), **(kwargs or {}))
+
+
+def _stored_options(job: Job) -> dict[str, Any]:
+    stored = {name: job._options[name] for name in STORED if name in job._options}
+    if stored.get("backoff") is not None:
+        stored["backoff"] = Backoff.from_json(stored["backoff"])
+    return stored
 
 
 # ── as a job ──
@@ -250,8 +310,16 @@ def _check(verb: str, argument: Any) -> None:
         priority_number(argument)
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def _ms(at: datetime) -> int:
-    return -(-(at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1))
+    """The first whole millisecond that isn't before a moment."""
+    return -((_EPOCH - at) // timedelta(milliseconds=1))
+
+
+def _moment(ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=ms)
 
 
 __all__ = ["INLINE", "VERBS", "Tally", "apply", "bulk_job", "copy_of", "start"]

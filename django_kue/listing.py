@@ -11,16 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from heapq import merge
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
-from django_kue import codecs, ids, records, registry
-from django_kue.codecs import search_hash
+from django_kue import ids
 from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
-from django_kue.redaction import is_secret
-from django_kue.rows import FOREIGN, JobError
+from django_kue.searching import Matcher, readable, search_hashes, title_of
+from django_kue.sources import CHUNK, Entry, Source, Span, entries_of, lights, merged
 from django_kue.states import State
 from django_kue.store import ask, reads, send
 
@@ -28,8 +27,7 @@ T = TypeVar("T")
 
 LOOKED_AT = 10_000  # jobs, where there's no index
 MOST_QUEUES = 500  # declared ones first
-CHUNK = 1000  # keys a call
-PATIENCE = 0.2  # seconds that a search for text may take; it says how far it got
+PATIENCE = 0.2  # seconds that a look at jobs one by one may take; it says how far it got
 TIMED = (State.DELAYED, State.COMPLETED, State.FAILED, State.CANCELLED)  # states that are sets by time
 
 
@@ -39,15 +37,6 @@ class Scope(NamedTuple):
     looked: int
     total: int
     is_exact: bool  # every page can be reached, and nothing was left out
-
-
-class Entry(NamedTuple):
-    """A job in a list, before it's read."""
-
-    at_ms: int
-    state: State
-    queue: str
-    key: bytes
 
 
 class Found(NamedTuple):
@@ -112,31 +101,33 @@ class Listing:
         """All ids in batches, the newest first."""
         for part in self.parts():
             skip = 0
-            while found := part.batch(skip, batch):
-                yield found
+            while found := part.entries(skip, batch):
+                yield [entry.id for entry in found]
                 skip += len(found)
 
     # ── for bulk work ──
 
     def parts(self) -> list[Listing]:
-        """Lists of one queue and state each, or this one, if it has been looked for."""
+        """Lists of one queue and state each, the newest first; or this one, if it has been looked for."""
         if self._is_looked_for:
             return [replace(self, _memo=self._memo)]
-        return [replace(self, queue=q, state=s, newest_first=True, _memo={}) for q, s in self._sources]
+        return [
+            replace(self, queue=source.queue, state=source.state, newest_first=True, _memo={})
+            for source in self._sources
+        ]
 
-    def batch(self, skip: int, most: int) -> list[str]:
-        """Ids from a rank on, the newest first, of one of the :meth:`parts`."""
+    def entries(self, skip: int, most: int) -> list[Entry]:
+        """A slice of one of the :meth:`parts`."""
         if self._is_looked_for:
-            entries = self._found.entries[skip : skip + most]
-        else:
-            if self.queue is None or self.state is None:
-                raise ValueError("batch() is for one of the parts()")
-            entries = self._heads([(self.queue, self.state)], skip, most)[0]
-        return [f"{entry.queue}.{entry.key.decode(errors='backslashreplace')}" for entry in entries]
+            return self._found.entries[skip : skip + most]
+        if self.queue is None or self.state is None:
+            raise ValueError("entries() is for one of the parts()")
+        source = Source(self.queue, self.state)
+        return entries_of(source, skip, most, self._span, newest_first=self.newest_first)
 
     @property
     def is_snapshot(self) -> bool:
-        """True when :meth:`batch` tells of what was found, not of what's there now."""
+        """True when :meth:`entries` tells of what was found, not of what's there now."""
         return self._is_looked_for
 
     def as_dict(self) -> dict[str, Any]:
@@ -179,7 +170,7 @@ class Listing:
     def _read_counts(self) -> dict[tuple[str, State], int]:
         names = self._names
         calls: list[Any] = (
-            [reads.spans(name, **self._span) for name in names]
+            [reads.spans(name, **self._span._asdict()) for name in names]
             if self.state in TIMED
             else [reads.counts(name) for name in names]
         )
@@ -188,40 +179,26 @@ class Listing:
         return {(name, state): counts[state] for name, counts in found for state in states if counts[state]}
 
     @property
-    def _sources(self) -> list[tuple[str, State]]:
-        return list(self._counts)
+    def _sources(self) -> list[Source]:
+        return [Source(queue, state) for queue, state in self._counts]
 
     @property
-    def _span(self) -> dict[str, str]:
-        return {
-            "since": "-inf" if self.since is None else str(_ms(self.since)),
-            "until": "+inf" if self.until is None else f"({_ms(self.until)}",
-            "name": self.name or "" if self.state is State.FAILED else "",
-        }
-
-    def _heads(self, sources: list[tuple[str, State]], offset: int, most: int) -> list[list[Entry]]:
-        calls = [
-            reads.heads(queue, state, offset, most, newest_first=self.newest_first, **self._span)
-            for queue, state in sources
-        ]
-        return [
-            [Entry(_created(key) if at is None else at, state, queue, key) for key, at in pairs]
-            for (queue, state), pairs in zip(sources, send(*calls) if calls else [], strict=True)
-        ]
+    def _span(self) -> Span:
+        return Span(
+            "-inf" if self.since is None else str(_ms(self.since)),
+            "+inf" if self.until is None else f"({_ms(self.until)}",
+            self.name or "" if self.state is State.FAILED else "",
+        )
 
     def _slice(self, offset: int, limit: int) -> list[Entry]:
         sources = self._sources
         if len(sources) == 1:
-            return self._heads(sources, offset, limit)[0]
+            return entries_of(sources[0], offset, limit, self._span, newest_first=self.newest_first)
         stop = min(offset + limit, LOOKED_AT)
-        return self._merged(stop)[offset:stop]
+        return list(islice(self._merged(stop), offset, None))
 
-    def _merged(self, most: int) -> list[Entry]:
-        """The first ``most`` of all queues and states."""
-        heads = self._heads(self._sources, 0, most)
-        # Each is nearly in the order of its times; waiting jobs come by priority.
-        ordered = [sorted(head, key=_by_time, reverse=self.newest_first) for head in heads]
-        return list(merge(*ordered, key=_by_time, reverse=self.newest_first))[:most]
+    def _merged(self, most: int = LOOKED_AT) -> Iterator[Entry]:
+        return merged(self._sources, most, self._span, newest_first=self.newest_first)
 
     # ── looking ──
 
@@ -235,39 +212,37 @@ class Listing:
         if (job_id := self._id_in_text()) is not None:
             return self._look_among([job_id])
         base = replace(self, text="", name=None, since=None, until=None, newest_first=True, _memo={})
-        candidates = base._slice(0, LOOKED_AT)
         indexed = self._indexed() if self.text else []
-        rest = self._not_among(candidates, indexed)
-        matching, looked = self._sifted(rest, self._matches_text if self.text else _anything)
-        entries = sorted(
-            [*self._sifted(indexed, _anything)[0], *matching], key=_first, reverse=self.newest_first
-        )
+        kept, looked = self._sifted(base._merged(), Matcher(self.text) if self.text else None)
+        found = dict(kept) | dict(self._sifted(indexed)[0])
         total = base.count()
-        scope = Scope(min(looked + len(candidates) - len(rest), total), total, looked >= total)
-        return Found([entry for entry, _ in entries], [name for _, name in entries], scope)
+        scope = Scope(min(looked, total), total, looked >= total)
+        return self._arranged(found, scope)
 
     def _look_among(self, some: Iterable[str]) -> Found:
-        entries = [entry for entry in self._entries_of(some) if self._is_within(entry)]
-        sifted, _ = self._sifted(entries, _anything)
-        ordered = sorted(sifted, key=_first, reverse=self.newest_first)
-        scope = Scope(len(ordered), len(ordered), is_exact=True)
-        return Found([entry for entry, _ in ordered], [name for _, name in ordered], scope)
+        kept, _ = self._sifted([_entry_of(job) for job in _read_jobs(_split(some))])
+        return self._arranged(dict(kept), Scope(len(kept), len(kept), is_exact=True))
+
+    def _arranged(self, found: dict[Entry, str], scope: Scope) -> Found:
+        entries = sorted(found, reverse=self.newest_first)
+        return Found(entries, [found[entry] for entry in entries], scope)
 
     def _sifted(
-        self, entries: list[Entry], matches: Callable[[records.Record, bytes], bool]
+        self, entries: Iterable[Entry], matches: Matcher | None = None
     ) -> tuple[list[tuple[Entry, str]], int]:
         """Those that match, each with its function's name, and how many were looked at."""
         deadline = time.monotonic() + PATIENCE
         kept: list[tuple[Entry, str]] = []
-        for first in range(0, len(entries), CHUNK):
-            if time.monotonic() > deadline:
-                return kept, first
-            chunk = entries[first : first + CHUNK]
-            for entry, (text, outcome) in zip(chunk, _lights(chunk), strict=True):
-                record = _record(text)
-                if text and self._is_within(entry) and self._is_named(record) and matches(record, outcome):
+        looked, rest = 0, iter(entries)
+        while time.monotonic() < deadline and (chunk := list(islice(rest, CHUNK))):
+            looked += len(chunk)
+            within = [entry for entry in chunk if self._is_within(entry)]
+            for entry, (text, outcome) in zip(within, lights(within), strict=True):
+                record = readable(text)
+                is_named = self.name is None or record.name == self.name
+                if text and is_named and (matches is None or matches(record, outcome)):
                     kept.append((entry, record.name))
-        return kept, len(entries)
+        return kept, looked
 
     def _is_within(self, entry: Entry) -> bool:
         return (
@@ -275,17 +250,6 @@ class Listing:
             and (self.state is None or entry.state is self.state)
             and (self.since is None or entry.at_ms >= _ms(self.since))
             and (self.until is None or entry.at_ms < _ms(self.until))
-        )
-
-    def _is_named(self, record: records.Record) -> bool:
-        return self.name is None or record.name == self.name
-
-    def _matches_text(self, record: records.Record, outcome: bytes) -> bool:
-        wanted = self.text.casefold()
-        return (
-            wanted in record.name.casefold()
-            or wanted in title_of(record).casefold()
-            or (outcome[:1] in (b"f", b"x") and wanted in _error_text(outcome).casefold())
         )
 
     def _id_in_text(self) -> str | None:
@@ -297,31 +261,16 @@ class Listing:
 
     def _indexed(self) -> list[Entry]:
         """The jobs that have what's searched for as a search key: all of them, not just new ones."""
-        hashes = _search_hashes(self.text)
-        calls = [reads.find(name, [one], CHUNK) for name in self._names for one in hashes]
-        pages = send(*calls) if calls else []
-        queues = [name for name in self._names for _ in hashes]
-        jobs = {
-            job.id: job
-            for queue, rows in zip(queues, pages, strict=True)
-            for job in (Job.from_row(queue, row) for row in rows)
-        }
-        return [entry for entry in map(_entry_of, jobs.values()) if self._is_within(entry)]
-
-    @staticmethod
-    def _not_among(entries: list[Entry], others: list[Entry]) -> list[Entry]:
-        known = {(entry.queue, entry.key) for entry in others}
-        return [entry for entry in entries if (entry.queue, entry.key) not in known] if known else entries
-
-    def _entries_of(self, some: Iterable[str]) -> list[Entry]:
-        return [_entry_of(job) for job in _read_jobs(_split(some))]
+        hashes = search_hashes(self.text)
+        names = self._names if hashes else []
+        pages = send(*[reads.having(name, hashes, CHUNK) for name in names]) if names else []
+        keys = [(name, key) for name, page in zip(names, pages, strict=True) for key in page]
+        return [_entry_of(job) for job in _read_jobs(keys)]
 
     def _read(self, entries: list[Entry]) -> list[Job]:
         """The jobs themselves, in the same order, without those that have left the list meanwhile."""
         found = {job.id: job for job in _read_jobs([(entry.queue, entry.key) for entry in entries])}
-        jobs = (
-            found.get(f"{entry.queue}.{entry.key.decode(errors='backslashreplace')}") for entry in entries
-        )
+        jobs = (found.get(entry.id) for entry in entries)
         return [job for job in jobs if job is not None and self.state in (None, job.state)]
 
     def _once(self, what: str, find: Callable[[], T]) -> T:
@@ -362,8 +311,8 @@ def _tally_of_names(listing: Listing) -> dict[str, int]:
         for counts in send(*[reads.failing(name) for name in listing._names]):
             sums.update(counts)
         return dict(sums)
-    sifted, _ = listing._sifted(listing._slice(0, LOOKED_AT), _anything)
-    return dict(Counter(name for _, name in sifted))
+    kept, _ = listing._sifted(listing._merged())
+    return dict(Counter(name for _, name in kept))
 
 
 def queue_names() -> list[str]:
@@ -373,70 +322,7 @@ def queue_names() -> list[str]:
     return [*declared, *others][:MOST_QUEUES]
 
 
-def title_of(record: records.Record) -> str:
-    """The title of a job whose record was read, as :attr:`Job.title` has it."""
-    if record.options and (title := _options(record).get("title")):
-        return str(title)
-    definition = registry.get(record.name)
-    if definition is None:
-        return record.name
-    try:
-        return definition.title_for(*records.decode_arguments(record.arguments, fetch=False))
-    except (ValueError, TypeError, LookupError):  # written for another signature
-        return record.name
-
-
 # ── how ──
-
-
-def _options(record: records.Record) -> Mapping[str, Any]:
-    try:
-        found = codecs.loads(record.options)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _anything(record: records.Record, outcome: bytes) -> bool:
-    return True
-
-
-def _record(text: bytes) -> records.Record:
-    try:
-        return records.decode(text)
-    except FOREIGN:
-        return records.Record({}, "(unreadable)", b"", b"")
-
-
-def _error_text(outcome: bytes) -> str:
-    text = outcome.split(b"|", 4)[-1]
-    error = JobError.from_text(text) if text.endswith(b"}") else None
-    # The beginning of a long error is no JSON; words are found in it all the same.
-    return error.summary if error else text.decode(errors="replace")
-
-
-def _search_hashes(text: str) -> list[str]:
-    """The hashes of the search keys that a text may mean."""
-    name, is_named, value = text.partition("=")
-    known = {key for function in registry.functions() for key in function.options.search_keys}
-    names = {name.strip()} if is_named else known
-    values: list[Any] = [(value if is_named else text).strip()]
-    if values[0].lstrip("-").isdecimal():
-        values.append(int(values[0]))
-    return [search_hash(key, one) for key in sorted(names & known) if not is_secret(key) for one in values]
-
-
-def _lights(entries: list[Entry]) -> list[tuple[bytes, bytes]]:
-    """Records and outcomes of some entries, in their order."""
-    by_queue: dict[str, list[int]] = {}
-    for at, entry in enumerate(entries):
-        by_queue.setdefault(entry.queue, []).append(at)
-    calls = [reads.lights(queue, [entries[at].key for at in places]) for queue, places in by_queue.items()]
-    lights: list[tuple[bytes, bytes]] = [(b"", b"")] * len(entries)
-    for places, pairs in zip(by_queue.values(), send(*calls) if calls else [], strict=True):
-        for at, pair in zip(places, pairs, strict=True):
-            lights[at] = pair
-    return lights
 
 
 def _read_jobs(keys: list[tuple[str, bytes]]) -> list[Job]:
@@ -467,23 +353,9 @@ def _entry_of(job: Job) -> Entry:
     return Entry(_ms(at_of(job)), job.state, job.queue, job.key.encode())
 
 
-def _by_time(entry: Entry) -> tuple[int, bytes]:
-    return entry.at_ms, entry.key
-
-
-def _first(pair: tuple[Entry, str]) -> tuple[int, bytes]:
-    return _by_time(pair[0])
-
-
-def _created(key: bytes) -> int:
-    try:
-        return ids.created_ms(key.decode())
-    except ValueError:  # not a key of ours
-        return 0
-
-
 def _ms(at: datetime) -> int:
-    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    """The first whole millisecond that isn't before a moment."""
+    return -((datetime(1970, 1, 1, tzinfo=UTC) - at) // timedelta(milliseconds=1))
 
 
 __all__ = ["LOOKED_AT", "Listing", "Scope", "at_of", "queue_names", "tally", "title_of"]

@@ -1,10 +1,15 @@
--- What a search looks at: the records and the outcomes of some jobs; '' for what isn't there.
+-- What a search looks at, of some jobs: the record, and of failed and cancelled ones the beginning of the
+-- outcome, which tells the error. '' for what isn't there. Long arguments are cut: they aren't searched.
 -- ARGV: keys...
 -- KEYS: jobs outcomes
+local RECORD, OUTCOME = 4096, 1024 -- bytes
 local keys = { unpack(ARGV, keys_at) }
 local records, ends = redis.call('HMGET', jobs, unpack(keys)), redis.call('HMGET', outcomes, unpack(keys))
 for i = 1, #keys do
-  records[i] = records[i] or ''
-  ends[i] = ends[i] and string.sub(ends[i], 1, 1000) or ''
+  local record, outcome = records[i] or '', ends[i]
+  local letter = outcome and string.byte(outcome)
+  local has_error = letter == 102 or letter == 120 -- f x
+  records[i] = #record > RECORD and string.sub(record, 1, RECORD) or record
+  ends[i] = has_error and string.sub(outcome, 1, OUTCOME) or ''
 end
 return { records, ends }

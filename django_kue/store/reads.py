@@ -49,19 +49,19 @@ def page(queue: str, state: State, offset: int, limit: int, *, newest_first: boo
 
 
 def heads(
-    queue: str, state: State, offset: int, most: int, *, newest_first: bool, since: str, until: str, name: str
+    queue: str, state: State, offset: int, most: int, *, newest_first: bool, since: str, until: str, part: str
 ) -> Call[list[tuple[bytes, int | None]]]:
     """Keys of a state, with their times (ms; ``None`` for waiting jobs), in the order of :func:`page`.
 
-    ``since`` and ``until`` are scores as Redis writes them, for finished and delayed jobs; ``name`` is a
-    function's, for failed ones.
+    ``since`` and ``until`` are scores as Redis writes them, for finished and delayed jobs; ``part`` is a
+    function's name for failed ones, a priority for waiting ones, or "".
     """
 
     def read(reply: list[Any]) -> list[tuple[bytes, int | None]]:
         pairs = zip(reply[0::2], reply[1::2], strict=True)
         return [(key, int(float(time)) if time else None) for key, time in pairs]
 
-    return call("heads", queue, state, offset, most, int(newest_first), since, until, name, read=read)
+    return call("heads", queue, state, offset, most, int(newest_first), since, until, part, read=read)
 
 
 def spans(queue: str, *, since: str, until: str, name: str) -> Call[dict[State, int]]:
@@ -71,8 +71,32 @@ def spans(queue: str, *, since: str, until: str, name: str) -> Call[dict[State, 
 
 
 def lights(queue: str, keys: Sequence[bytes]) -> Call[list[tuple[bytes, bytes]]]:
-    """Record and beginning of the outcome of some jobs; empty for what isn't there."""
+    """Record, and of failed and cancelled ones the beginning of the outcome, of some jobs; empty for what
+    isn't there."""
     return call("lights", queue, *keys, read=lambda reply: list(zip(*reply, strict=True)))
+
+
+def levels(queue: str) -> Call[list[str]]:
+    """The priorities that waiting jobs have."""
+    return call("levels", queue, read=lambda reply: [one.decode(errors="replace") for one in reply])
+
+
+class Standing(NamedTuple):
+    passed: int  # entries of the list; 0 at its beginning
+    keys: list[bytes]
+
+
+def standing(queue: str, priority: str, first: int, most: int, *, is_front: bool) -> Call[Standing]:
+    """Waiting jobs of a priority, by their distance from the end of its list, or of its front list."""
+    return call(
+        "standing", queue, priority, int(is_front), first, most,
+        read=lambda reply: Standing(reply[0], reply[1:]),
+    )  # fmt: skip
+
+
+def having(queue: str, hashes: Sequence[str], most: int) -> Call[list[bytes]]:
+    """Keys of the jobs that have one of these search keys, of each the newest ``most``."""
+    return call("having", queue, most, *hashes)
 
 
 def failing(queue: str) -> Call[dict[str, int]]:

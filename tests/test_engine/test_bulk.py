@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import cycle
+from typing import Any
 
 import pytest
 
-from django_kue import Job, bulk, get_queue, job, registry, signals
-from django_kue.errors import EnqueueError, IllegalTransition
+from django_kue import Backoff, Job, bulk, get_queue, job, registry, signals
+from django_kue.errors import EnqueueError, IllegalTransition, StoreUnavailable
 from django_kue.listing import Listing
 from django_kue.states import State
-from tests.test_engine.hands import Hands, failed, put
+from django_kue.store import ask, moves
+from tests.conftest import redis_client
+from tests.test_engine.hands import Hands, failed, job_of, put, wait_until
 from tests.test_engine.test_listing import fail, ids_of
 
 FAILED = Listing(state=State.FAILED)
@@ -38,6 +43,11 @@ def receipt() -> Iterator[object]:
 
     yield receipt
     registry.unregister(receipt)
+
+
+def past(moment: datetime) -> None:
+    """What's made from now on is of a later millisecond."""
+    wait_until(lambda: datetime.now(UTC) - moment > timedelta(milliseconds=2))
 
 
 def test_failed_jobs_of_all_queues_are_retried() -> None:
@@ -79,8 +89,7 @@ def test_each_verb_does_what_it_says() -> None:
 def test_what_failed_after_the_list_was_shown_is_not_retried() -> None:
     fail(2)
     shown = datetime.now(UTC)
-    while datetime.now(UTC).timestamp() * 1000 < shown.timestamp() * 1000 + 2:
-        pass
+    past(shown)
     late = fail(2)
 
     assert bulk.apply(Listing(state=State.FAILED), "retry", until=shown).done == 2
@@ -101,29 +110,83 @@ def test_a_job_that_is_retried_and_fails_at_once_is_not_retried_again() -> None:
     assert get_queue("default").counts()["failed"] == 1100
 
 
-def test_none_is_missed_among_those_that_stay() -> None:
-    """Jobs whose unique key another one holds can't be retried, and stay in the list that's walked."""
-    held = put("default", 700, unique="a" * 22)[:1]
-    hands = Hands()
-    hands.take(10)
-    hands.settle_all(failed())
-    put("default", 1, unique="a" * 22)  # the holder
-    free = fail(1300)
-
-    tally = bulk.apply(Listing(state=State.FAILED), "retry")
-
-    assert (tally.done, tally.skipped) == (len(free), len(held))
-
-
-def test_it_ends_beside_a_producer_that_never_stops() -> None:
-    put("default", 600)
+@pytest.mark.parametrize(
+    ("verb", "argument"), [("cancel", None), ("remove", None), ("set_priority", 10), ("run_again", None)]
+)
+def test_it_ends_beside_a_producer_that_never_stops_and_misses_none(
+    verb: str, argument: object, receipt: Any
+) -> None:
+    wanted = {one.id for one in receipt.enqueue_many([(number,) for number in range(600)])}
+    shown = datetime.now(UTC)
+    past(shown)
+    priorities = cycle([-10, 0, 10])
 
     tally = bulk.apply(
-        Listing(state=State.WAITING), "cancel", on_progress=lambda done, total: put("default", 600)
-    )
+        Listing(state=State.WAITING), verb, argument, until=shown,
+        on_progress=lambda done, total: put("default", 600, priority=next(priorities)) and None,
+    )  # fmt: skip
 
-    assert tally.done <= 600 + 500
-    assert get_queue("default").counts()["cancelled"] == tally.done >= 500
+    assert tally == bulk.Tally(done=len(wanted))
+
+
+def test_it_goes_on_beside_a_worker_that_takes_and_fails_what_is_retried() -> None:
+    fail(1100)
+    fail(1100, "email")
+    told: list[str] = []
+    hands = {name: Hands(name) for name in ("default", "email")}
+
+    def fail_them_again(done: int, total: int) -> None:
+        for hand in hands.values():
+            told.extend(hand.take(300))
+            hand.settle_all(failed(message="again"))
+
+    assert bulk.apply(Listing(state=State.FAILED), "retry", on_progress=fail_them_again).done == 2200
+    assert len(told) == len(set(told))
+
+
+def test_none_is_missed_in_lists_that_are_mostly_stale() -> None:
+    keys = put("default", 12_000)
+    gone = keys[2_000:]
+    for first in range(0, len(gone), 500):
+        ask(moves.verb("cancel", "default", gone[first : first + 500]))
+
+    assert bulk.apply(Listing(state=State.WAITING), "cancel").done == 2_000
+    assert get_queue("default").counts()["waiting"] == 0
+
+
+def test_none_is_missed_when_many_have_one_time() -> None:
+    """Jobs of one delay, of which some are taken away by somebody else meanwhile."""
+    due = int(time.time() * 1000) + 3_600_000
+    keys = put("default", 1_700, run_at=due)
+    held = put("default", 1_200, run_at=due - 1)
+
+    def somebody(done: int, total: int) -> None:
+        ask(moves.verb("remove", "default", [keys.pop() for _ in range(20)]))
+
+    tally = bulk.apply(Listing(state=State.DELAYED), "set_priority", "low", on_progress=somebody)
+    assert tally.done >= 2_900 - 20 * 6
+    done = bulk.apply(Listing(state=State.DELAYED), "promote", on_progress=somebody)
+    counts = get_queue("default").counts()
+    assert counts["delayed"] == 0
+    assert counts["waiting"] <= done.done
+    assert held
+
+
+def test_a_job_whose_unique_key_is_held_does_not_hide_those_of_its_time() -> None:
+    stuck = []
+    hands = Hands()
+    for number in range(600):
+        [key] = put("default", 1, unique=f"{number:022d}")
+        stuck.append(key)
+    free = put("default", 900)
+    while taken := hands.take(500):
+        hands.turn(0, dict.fromkeys(taken, failed()))
+    redis_client().zadd("kue:{default}:f", dict.fromkeys([*stuck, *free], 5_000))
+    redis_client().zadd("kue:{default}:fn:tests.noop", dict.fromkeys([*stuck, *free], 5_000))
+    for number in range(600):
+        put("default", 1, unique=f"{number:022d}")
+
+    assert bulk.apply(FAILED, "retry") == bulk.Tally(done=900, skipped=600)
 
 
 def test_progress_is_told_after_each_batch() -> None:
@@ -167,6 +230,52 @@ def test_running_again_makes_copies(receipt) -> None:
     assert seen == sorted(2 * [("A special one", 10, (1,), (("copy", True),)), ("Receipt 2", 0, (2,), ())])
 
 
+def test_a_copy_has_the_options_of_its_job(receipt: Any) -> None:
+    first = receipt.using(
+        attempts=7, timeout=30, keep=60, backoff=Backoff.fixed(5), title="A special one", queue="other"
+    ).enqueue(1)
+
+    copy = bulk.copy_of(first)
+
+    assert copy.id != first.id
+    assert copy.refresh().queue == "other"
+    assert copy.refresh()._options == first.refresh()._options
+    assert copy.attempts == 7
+    assert bulk.copy_of(first, priority=3).priority == 3
+
+
+def test_no_copy_is_made_of_options_that_cannot_be_read(receipt: Any) -> None:
+    [key] = put("default", 1)
+    text = b'o16|tests.receipt|{"timeout":"no"}[1]'
+    redis_client().hset("kue:{default}:d", key, text)
+
+    with pytest.raises(IllegalTransition, match="again: .*timeout must be"):
+        bulk.copy_of(job_of(key))
+
+
+def test_a_store_that_is_away_is_not_taken_for_a_job_that_cannot_be_copied(
+    receipt: Any, monkeypatch: Any
+) -> None:
+    receipt.enqueue(1)
+
+    def away(*args: object, **kwargs: object) -> Any:
+        raise EnqueueError("away") from StoreUnavailable("away")
+
+    monkeypatch.setattr(bulk, "copy_of", away)
+    with pytest.raises(EnqueueError, match="away"):
+        bulk.apply(Listing(state=State.WAITING), "run_again")
+
+
+def test_each_job_is_copied_once_wherever_it_goes_meanwhile(receipt: Any) -> None:
+    receipt.using(delay=60).enqueue_many([(number,) for number in range(700)])
+
+    def promote(done: int, total: int) -> None:
+        get_queue("default").promote_delayed()
+
+    assert bulk.apply(Listing(), "run_again", on_progress=promote).done <= 700
+    assert get_queue("default").counts()["waiting"] <= 1_400
+
+
 def test_a_copy_may_have_other_arguments_which_have_to_fit(receipt) -> None:
     first = receipt.enqueue(1)
 
@@ -184,7 +293,7 @@ def test_a_copy_may_have_other_arguments_which_have_to_fit(receipt) -> None:
 def test_mistakes_are_told_before_anything_is_done(verb: str, argument: object) -> None:
     fail(1)
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="no verb 'explode'|very|101"):
         bulk.start(Listing(), verb, argument)
     assert get_queue("default").counts()["failed"] == 1
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from typing import Any
 
 import pytest
 
-from django_kue import get_queue, job, registry
-from django_kue.listing import LOOKED_AT, Listing, at_of, tally
+from django_kue import get_queue, job, registry, searching
+from django_kue import listing as listing_room
+from django_kue.listing import LOOKED_AT, Listing, at_of, queue_names, tally
 from django_kue.states import State
-from tests.test_engine.hands import Hands, completed, failed, put
+from django_kue.store import transport
+from tests.conftest import redis_client
+from tests.test_engine.hands import Hands, completed, error_text, failed, put
 
 
 @pytest.fixture
@@ -179,6 +184,156 @@ def test_secret_search_keys_are_no_way_to_find_jobs(functions: None) -> None:
 
     assert Listing(text="swordfish").jobs() == []
     assert Listing(text="password=swordfish").jobs() == []
+
+
+def test_many_queues_and_states_are_merged_by_time_on_every_page() -> None:
+    hands = {name: Hands(name) for name in ("default", "email", "other")}
+    for turn in range(8):
+        for name, hand in hands.items():
+            put(name, 40)
+            put(name, 5, delay=60_000 + turn)
+            hand.take(30)
+            hand.settle_all(failed() if turn % 2 else completed())
+    for newest_first in (True, False):
+        listing = Listing(newest_first=newest_first)
+        pages = [listing.jobs(offset, 100) for offset in range(0, listing.count() + 100, 100)]
+        jobs = list(chain.from_iterable(pages))
+        times = [at_of(job) for job in jobs]
+
+        assert len(jobs) == len(set(ids_of(jobs))) == listing.count() == 3 * 8 * 45
+        assert times == sorted(times, reverse=newest_first)
+
+
+def test_waiting_jobs_of_all_priorities_are_merged_by_time() -> None:
+    keys = []
+    for number in range(300):
+        keys += put("default", 1, priority=[0, 10, -10][number % 3])
+        time.sleep(0.0011)  # each has a millisecond of its own
+
+    assert [job.key for job in Listing(state=State.WAITING, text="noop").jobs(0, 300)] == keys[::-1]
+    put("email", 1)
+    assert [job.key for job in Listing(state=State.WAITING).jobs(0, 300)][1:] == keys[:0:-1]
+
+
+def test_no_script_is_asked_for_more_than_a_thousand_keys(monkeypatch: Any) -> None:
+    put("default", 3_000, priority=10)
+    put("default", 3_000)
+    fail(1_200, "email")
+    sizes: list[int] = []
+    real = transport.ServerLink.try_send
+
+    def spied(link: Any, *calls: Any, **kwargs: Any) -> Any:
+        for call in calls:
+            if call.script.name in ("heads", "lights", "read", "having"):
+                sizes.append(int(call.arguments[2]) if call.script.name == "heads" else len(call.arguments))
+        return real(link, *calls, **kwargs)
+
+    monkeypatch.setattr(transport.ServerLink, "try_send", spied)
+    assert Listing(text="nothing has this").count() == 0
+    assert len(list(Listing(state=State.WAITING).keys())) == 6
+    assert len(Listing().jobs(7_000, 500)) == 200
+    assert max(sizes) <= 1_000
+
+
+def test_a_search_stops_when_its_time_is_over_and_says_how_far_it_got(monkeypatch: Any) -> None:
+    put("default", 3_000)
+    monkeypatch.setattr(listing_room, "PATIENCE", -1.0)
+
+    listing = Listing(text="noop")
+
+    assert listing.count() == 0
+    assert listing.scope() == (0, 3_000, False)
+
+
+def test_a_list_is_looked_through_once_for_its_count_its_page_and_its_scope(monkeypatch: Any) -> None:
+    put("default", 10)
+    looks: list[int] = []
+    real = listing_room.lights
+
+    def spied(entries: Any) -> Any:
+        looks.append(len(entries))
+        return real(entries)
+
+    monkeypatch.setattr(listing_room, "lights", spied)
+    listing = Listing(text="noop")
+    assert (listing.count(), len(listing.jobs()), listing.scope()) == (10, 10, (10, 10, True))
+    assert sum(looks) == 10
+    assert Listing(text="noop") == listing
+
+
+def test_queues_beyond_the_first_500_are_left_out(settings: Any) -> None:
+    settings.KUE = {**settings.KUE, "QUEUES": {f"q{number}": {} for number in range(520)}}
+    put("q3", 2)
+    put("q510", 2)
+
+    assert len(queue_names()) == 500
+    assert Listing().count() == 2
+    assert Listing(queue="q510").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (error_text('no "route" to\nhost'), 'ValueError: no "route" to\nhost'),
+        (error_text("Größe ✓ {x}"), "ValueError: Größe ✓ {x}"),
+        (error_text("a\\b"), "ValueError: a\\b"),
+        (
+            b'{"type":"django_kue.errors.JobExpired","message":"not started in time"}',
+            "JobExpired: not started",
+        ),
+        (error_text("é" * 2_000), "ValueError: ééé"),
+        (b"", ""),
+        (b"no JSON", ""),
+        (b'{"type":"a.B","message":"\\x"}', "B: \\x"),
+    ],
+)
+def test_an_error_is_read_from_the_beginning_of_an_outcome(error: bytes, text: str) -> None:
+    for length in (1024, 151):
+        found = searching.error_text((b"f|1|2|w|" + error)[:length])
+        assert found.startswith(text[:12])
+    assert searching.error_text(b"f|1|2|w|" + error).startswith(text)
+
+
+def test_tracebacks_and_long_errors_do_not_match_by_their_form() -> None:
+    fail(1, message="x" * 3_000)
+
+    for text in ("traceback", "message", '"type"'):
+        assert Listing(text=text).count() == 0
+    assert Listing(text="xxxxx").count() == 1
+
+
+def test_a_title_is_found_however_the_arguments_were_given() -> None:
+    @job(name="tests.many", title="{a}-{b}-{c}-{token}")
+    def many(a: int, b: int = 2, *rest: int, c: int = 3, token: str = "t") -> None: ...
+
+    try:
+        handles = [
+            many.enqueue(1), many.enqueue(1, 5), many.enqueue(1, 5, 6, 7), many.enqueue(a=1, c=9),
+            many.enqueue(1, c=None), many.enqueue([1], 2), many.enqueue(1, token="swordfish"),
+        ]  # fmt: skip
+        for handle in handles:
+            title = handle.title
+            record = searching.readable(redis_client().hget("kue:{default}:d", handle.key))
+            assert searching.title_of(record) == title
+            assert handle.id in ids_of(Listing(text=title).jobs())
+        assert Listing(text="swordfish").count() == 0
+        redis_client().hset("kue:{default}:d", handles[0].key, b"|tests.many|[]")
+        assert Listing(text="tests.many").count() == len(handles)
+    finally:
+        registry.unregister(many)
+
+
+def test_arguments_that_the_title_does_not_show_are_not_searched(functions: None) -> None:
+    registry.get("tests.letter").enqueue(123_456_789)
+
+    assert Listing(text="23456").count() == 0
+    assert Listing(text="123456789").count() == 1  # by its search key
+
+
+def test_huge_records_are_cut_and_found_by_their_function() -> None:
+    [key] = put("default", 1, arguments=b'["' + b"x" * 50_000 + b'"]')
+
+    assert [job.key for job in Listing(text="tests.noop").jobs()] == [key]
 
 
 def test_ids_are_read_as_they_are_and_filtered() -> None:

@@ -1,13 +1,13 @@
 -- A page of a state's keys, in the order of `Queue.jobs`: finished jobs by when they finished, delayed by when
 -- they're due, active by when they were claimed, waiting in the order in which they will be claimed; each
--- turned round when it's `is_reversed`.
+-- turned round when it's `is_reversed`. `only` (or '') is the one priority that's asked for.
 -- A waiting list with stale entries has to be read from its end to know what stands at an offset. A call
 -- reads so 5,000 entries; beyond them it takes every entry for a job's, and passes long stale stretches
 -- in growing steps: such a page is about right, and any page costs a bounded time.
 -- KEYS: jobs waiting levels stale leases delayed completed failed cancelled
 -- @include lib/place
 -- @include lib/waiting
-local function page_of(state, skip, left, is_reversed)
+local function page_of(state, skip, left, is_reversed, only)
   local keys = {}
   local BATCH = 100
   local exact, budget = 5000, 10000 -- entries that may be looked at: to count exactly, and in all
@@ -66,7 +66,8 @@ local function page_of(state, skip, left, is_reversed)
   end
 
   if state == 'waiting' then
-    local order = redis.call(is_reversed and 'ZREVRANGE' or 'ZRANGE', levels, 0, -1)
+    local is_one = only and only ~= ''
+    local order = is_one and { only } or redis.call(is_reversed and 'ZREVRANGE' or 'ZRANGE', levels, 0, -1)
     for _, priority in ipairs(order) do
       if left == 0 then break end
       local is_clean = redis.call('HEXISTS', stale, priority) == 0

@@ -1,0 +1,3 @@
+-- The priorities that waiting jobs have, highest first.
+-- KEYS: levels
+return redis.call('ZRANGE', levels, 0, -1)

@@ -1,0 +1,149 @@
+"""Where the jobs of a list stand: a state of one queue each, and many of them merged by time.
+
+A read asks for at most 1,000 keys, and of many sources no more is read than the merged list needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import islice
+from typing import Any, NamedTuple
+
+from django_kue import ids
+from django_kue.states import State
+from django_kue.store import reads, send
+
+CHUNK = 1000  # keys a call
+LEAST = 50  # keys a call, when many sources are begun
+
+
+class Entry(NamedTuple):
+    """A job in a list, before it's read. Entries sort by time."""
+
+    at_ms: int
+    state: State
+    queue: str
+    key: bytes
+
+    @property
+    def id(self) -> str:
+        return f"{self.queue}.{self.key.decode(errors='backslashreplace')}"
+
+
+class Source(NamedTuple):
+    """A state of a queue; of waiting jobs perhaps only those of one priority."""
+
+    queue: str
+    state: State
+    priority: str = ""
+
+
+class Span(NamedTuple):
+    """What a source is limited to, where it's a set by time: scores as Redis writes them, and for failed jobs
+    a function's name."""
+
+    since: str = "-inf"
+    until: str = "+inf"
+    name: str = ""
+
+
+ALL = Span()
+
+
+def entries_of(
+    source: Source, offset: int, limit: int, span: Span = ALL, *, newest_first: bool = True
+) -> list[Entry]:
+    """A slice of a source in its own order, which is that of :meth:`django_kue.Queue.jobs`."""
+    starts = range(offset, offset + limit, CHUNK)
+    calls = [_call(source, at, min(CHUNK, offset + limit - at), span, newest_first) for at in starts]
+    pages = send(*calls) if calls else []
+    return [entry for page in pages for entry in _entries(source, page)]
+
+
+def merged(
+    sources: Sequence[Source], most: int, span: Span = ALL, *, newest_first: bool = True
+) -> Iterator[Entry]:
+    """The first ``most`` jobs of all sources by time, read as far as they're asked for.
+
+    Waiting jobs stand in the order in which they'll be claimed, priority by priority; within a priority
+    that's nearly by time, so they're merged from there. What was put to a front, or retried, comes later.
+    """
+    sources = [part for source in _by_level(sources) for part in source]
+    first = min(most, CHUNK, max(LEAST, 2 * most // max(1, len(sources))))
+    heads = send(*[_call(source, 0, first, span, newest_first) for source in sources]) if sources else []
+    runs = [
+        _run(source, _entries(source, head), first, span, newest_first)
+        for source, head in zip(sources, heads, strict=True)
+    ]
+    return islice(merge(*runs, reverse=newest_first), most)
+
+
+def all_waiting(queue: str) -> Iterator[Entry]:
+    """Every waiting job of a queue, the last to be claimed first. One may come twice, when others join."""
+    [levels] = send(reads.levels(queue))
+    for priority in reversed(levels):
+        for is_front in (False, True):
+            passed, part = 0, None
+            while part is None or part.passed:
+                [part] = send(reads.standing(queue, priority, passed, CHUNK, is_front=is_front))
+                passed += part.passed
+                for key in part.keys:
+                    yield Entry(_created(key), State.WAITING, queue, key)
+
+
+def lights(entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
+    """Record and error of some jobs (at most :data:`CHUNK`), in their order; empty for what's gone."""
+    by_queue: dict[str, list[int]] = {}
+    for at, entry in enumerate(entries):
+        by_queue.setdefault(entry.queue, []).append(at)
+    calls = [reads.lights(queue, [entries[at].key for at in places]) for queue, places in by_queue.items()]
+    found: list[tuple[bytes, bytes]] = [(b"", b"")] * len(entries)
+    for places, pairs in zip(by_queue.values(), send(*calls) if calls else [], strict=True):
+        for at, pair in zip(places, pairs, strict=True):
+            found[at] = pair
+    return found
+
+
+def _by_level(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Each source, or for waiting jobs one for each of their priorities."""
+    waiting = [source for source in sources if source.state is State.WAITING]
+    levels = send(*[reads.levels(source.queue) for source in waiting]) if waiting else []
+    yield [source for source in sources if source.state is not State.WAITING]
+    for source, priorities in zip(waiting, levels, strict=True):
+        yield [source._replace(priority=priority) for priority in priorities]
+
+
+def _run(source: Source, head: list[Entry], first: int, span: Span, newest_first: bool) -> Iterator[Entry]:
+    """All entries of a source, chunk after chunk, as far as somebody asks."""
+    at, size, chunk = len(head), first, head
+    while chunk:
+        yield from sorted(chunk, reverse=newest_first)  # nearly in that order
+        if len(chunk) < size:
+            break
+        size = min(2 * size, CHUNK)
+        chunk = entries_of(source, at, size, span, newest_first=newest_first)
+        at += len(chunk)
+
+
+def _call(source: Source, offset: int, limit: int, span: Span, newest_first: bool) -> Any:
+    part = source.priority or span.name
+    return reads.heads(
+        source.queue, source.state, offset, limit,
+        newest_first=newest_first, since=span.since, until=span.until, part=part,
+    )  # fmt: skip
+
+
+def _entries(source: Source, pairs: list[tuple[bytes, int | None]]) -> list[Entry]:
+    queue, state = source.queue, source.state
+    return [Entry(_created(key) if at is None else at, state, queue, key) for key, at in pairs]
+
+
+def _created(key: bytes) -> int:
+    try:
+        return ids.created_ms(key.decode())
+    except ValueError:  # not a key of ours
+        return 0
+
+
+__all__ = ["CHUNK", "Entry", "Source", "Span", "entries_of", "lights", "merged"]
