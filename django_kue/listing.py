@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 from django_kue import ids
@@ -198,7 +198,11 @@ class Listing:
         return list(islice(self._merged(stop), offset, None))
 
     def _merged(self, most: int = LOOKED_AT) -> Iterator[Entry]:
-        return merged(self._sources, most, self._span, newest_first=self.newest_first)
+        """The first ``most`` of all; among other states, what's yet to come doesn't hide what has been."""
+        later = [source for source in self._sources if source.state is State.DELAYED]
+        others = [source for source in self._sources if source.state is not State.DELAYED]
+        parts = (merged(part, most, self._span, newest_first=self.newest_first) for part in (others, later))
+        return islice(chain.from_iterable(parts), most)
 
     # ── looking ──
 
@@ -225,6 +229,7 @@ class Listing:
 
     def _arranged(self, found: dict[Entry, str], scope: Scope) -> Found:
         entries = sorted(found, reverse=self.newest_first)
+        entries.sort(key=lambda entry: entry.state is State.DELAYED)  # as in _merged
         return Found(entries, [found[entry] for entry in entries], scope)
 
     def _sifted(

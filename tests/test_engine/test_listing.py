@@ -79,15 +79,19 @@ def test_queues_are_merged_by_time() -> None:
     assert ids_of(Listing(state=State.FAILED, newest_first=False).jobs()) == first + second + third
 
 
-def test_all_states_are_merged_by_when_they_finished_are_due_started_or_were_enqueued() -> None:
+def test_all_states_are_merged_by_when_they_finished_started_or_were_enqueued_and_then_what_is_due() -> None:
     put("default", 2)
     put("email", 1, delay=60_000)
     fail(1, "other")
+    put("other", 1, delay=90_000)
 
-    jobs = Listing().jobs()
-
-    assert len(jobs) == 4
-    assert [at_of(job) for job in jobs] == sorted(map(at_of, jobs), reverse=True)
+    for newest_first in (True, False):
+        jobs = Listing(newest_first=newest_first).jobs()
+        states = [job.state for job in jobs]
+        assert states[3:] == ["delayed", "delayed"]
+        for part in (jobs[:3], jobs[3:]):
+            times = [at_of(job) for job in part]
+            assert times == sorted(times, reverse=newest_first)
 
 
 def test_a_span_of_time_begins_with_since_and_ends_before_until() -> None:
@@ -198,10 +202,10 @@ def test_many_queues_and_states_are_merged_by_time_on_every_page() -> None:
         listing = Listing(newest_first=newest_first)
         pages = [listing.jobs(offset, 100) for offset in range(0, listing.count() + 100, 100)]
         jobs = list(chain.from_iterable(pages))
-        times = [at_of(job) for job in jobs]
-
         assert len(jobs) == len(set(ids_of(jobs))) == listing.count() == 3 * 8 * 45
-        assert times == sorted(times, reverse=newest_first)
+        for part in (jobs[: 3 * 8 * 40], jobs[3 * 8 * 40 :]):  # delayed ones come last
+            times = [at_of(job) for job in part]
+            assert times == sorted(times, reverse=newest_first)
 
 
 def test_waiting_jobs_of_all_priorities_are_merged_by_time() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from django_kue import ids
 from django_kue.conf import settings
-from django_kue.jobs import Job
 from django_kue.handover import submit
+from django_kue.jobs import Job
 from django_kue.records import NewJob
 from tests.app import jobs
 from tests.conftest import redis_client
