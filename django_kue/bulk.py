@@ -91,13 +91,10 @@ def apply(
     """
     _check(verb, argument)
     pin = _ms(until or datetime.now(UTC))
-    parts = listing.parts()  # from delayed to finished, the way that jobs go: none slips by
-    others = [part for part in parts if not part.is_snapshot and part.state not in _legal_in(verb)]
-    total, tally = listing.count(), Tally(skipped=sum(part.count() for part in others))
+    total, legal = listing.count(), _legal_in(verb)
+    tally = Tally(skipped=sum(count for state, count in listing.by_state().items() if state not in legal))
     copied: set[str] = set()
-    for part in parts:
-        if part in others:
-            continue
+    for part in listing.parts(legal):  # from delayed to finished, the way that jobs go: none slips by
         for batch in _walked(part, verb, pin):
             to_do = [job_id for job_id in batch.to_do if job_id not in copied]
             batch.changed = _act(verb, to_do, argument)
@@ -146,9 +143,7 @@ def _walked(part: Listing, verb: str, pin: int) -> Iterator[_Batch]:
 def _falling(part: Listing, pin: int, *, leaves: bool) -> Iterator[_Batch]:
     """A set by time, from its newest end. Each batch begins at the time where the last one ended, and passes
     by what stayed there: whatever comes or goes, none is missed, and it ends at the oldest. What finished
-    after ``pin`` stands at the newest end, and is left out."""
-    if part.state in FINISHED:
-        part = _until(part, pin)
+    after ``pin`` stands at the newest end, and is passed by."""
     end, passed = None, set[str]()  # what stayed at the time where the last batch ended
     while entries := _from_end(part, passed, leaves=leaves):
         batch = _Batch(entries, pin)

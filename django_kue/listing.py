@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, islice
@@ -107,14 +107,24 @@ class Listing:
 
     # ── for bulk work ──
 
-    def parts(self) -> list[Listing]:
-        """Lists of one queue and state each, the newest first; or this one, if it has been looked for."""
+    def parts(self, states: Collection[State] = tuple(State)) -> list[Listing]:
+        """Lists of one queue and one of these states each, the newest first, empty ones too; or this one, if
+        it has been looked for."""
         if self._is_looked_for:
             return [replace(self, _memo=self._memo)]
+        wanted = [state for state in State if state in states and self.state in (None, state)]
         return [
-            replace(self, queue=source.queue, state=source.state, newest_first=True, _memo={})
-            for source in self._sources
+            replace(self, queue=name, state=state, newest_first=True, _memo={})
+            for name in self._names
+            for state in wanted
         ]
+
+    def by_state(self) -> Mapping[State, int]:
+        """How many are in each state; nothing, if it has been looked for."""
+        sums: Counter[State] = Counter()
+        for (_, state), count in ({} if self._is_looked_for else self._counts).items():
+            sums[state] += count
+        return sums
 
     def entries(self, skip: int, most: int) -> list[Entry]:
         """A slice of one of the :meth:`parts`."""

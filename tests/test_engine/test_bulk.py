@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import Any
@@ -16,7 +17,7 @@ from django_kue.listing import Listing
 from django_kue.states import State
 from django_kue.store import ask, moves
 from tests.conftest import redis_client
-from tests.test_engine.hands import Hands, failed, job_of, put, wait_until
+from tests.test_engine.hands import CANCELLED, Hands, failed, job_of, put, wait_until
 from tests.test_engine.test_listing import fail, ids_of
 
 FAILED = Listing(state=State.FAILED)
@@ -96,6 +97,27 @@ def test_what_failed_after_the_list_was_shown_is_not_retried() -> None:
     assert sorted(ids_of(get_queue("default").jobs("failed"))) == sorted(late)
 
 
+@pytest.mark.parametrize(
+    "listing",
+    [
+        Listing(queue="default"),
+        Listing(state=State.WAITING),
+        Listing(text="noop"),
+        Listing(name="tests.noop"),
+    ],
+)
+def test_what_came_after_the_list_was_shown_is_left_alone(listing: Listing) -> None:
+    put("default", 3)
+    shown = datetime.now(UTC)
+    past(shown)
+    put("default", 2)
+    put("default", 2, delay=60_000)
+    listing = replace(listing, _memo={})
+
+    assert bulk.apply(listing, "cancel", until=shown) == bulk.Tally(done=3)
+    assert get_queue("default").counts()["cancelled"] == 3
+
+
 def test_a_job_that_is_retried_and_fails_at_once_is_not_retried_again() -> None:
     fail(1100)
     hands = Hands()
@@ -144,14 +166,36 @@ def test_it_goes_on_beside_a_worker_that_takes_and_fails_what_is_retried() -> No
     assert len(told) == len(set(told))
 
 
-def test_none_is_missed_in_lists_that_are_mostly_stale() -> None:
-    keys = put("default", 12_000)
-    gone = keys[2_000:]
-    for first in range(0, len(gone), 500):
-        ask(moves.verb("cancel", "default", gone[first : first + 500]))
+def ask_all(verb: str, keys: list[str]) -> None:
+    for first in range(0, len(keys), 500):
+        ask(moves.verb(verb, "default", keys[first : first + 500]))
 
-    assert bulk.apply(Listing(state=State.WAITING), "cancel").done == 2_000
-    assert get_queue("default").counts()["waiting"] == 0
+
+def test_none_is_missed_in_a_list_with_many_stale_entries() -> None:
+    keys = put("default", 30_000)
+    ask_all("remove", keys[16_000:])
+
+    assert bulk.apply(Listing(state=State.WAITING), "remove") == bulk.Tally(done=16_000)
+
+
+def test_none_is_missed_while_a_list_is_compacted() -> None:
+    keys = put("default", 2_000)
+    ask_all("remove", [*keys[::2], *keys[1:21:2]])
+    left = get_queue("default").counts()["waiting"]
+    assert redis_client().exists("kue:{default}:w:0", "kue:{default}:w:0:front") == 2
+
+    assert bulk.apply(Listing(state=State.WAITING), "cancel") == bulk.Tally(done=left)
+
+
+def test_all_active_jobs_are_asked_to_stop() -> None:
+    put("default", 1_500)
+    hands = Hands()
+    for _ in range(3):
+        hands.take(500)
+
+    assert bulk.apply(Listing(state=State.ACTIVE), "cancel") == bulk.Tally(done=1_500)
+    assert len(hands.beat().to_stop) == 1_500
+    hands.settle_all(CANCELLED)
 
 
 def test_none_is_missed_when_many_have_one_time() -> None:
@@ -164,7 +208,9 @@ def test_none_is_missed_when_many_have_one_time() -> None:
         ask(moves.verb("remove", "default", [keys.pop() for _ in range(20)]))
 
     tally = bulk.apply(Listing(state=State.DELAYED), "set_priority", "low", on_progress=somebody)
-    assert tally.done >= 2_900 - 20 * 6
+    assert 2_900 - 20 * 6 <= tally.done < 2_900
+    keys_left = get_queue("default").counts()["delayed"]
+    assert bulk.apply(Listing(state=State.DELAYED), "set_priority", "high") == bulk.Tally(done=keys_left)
     done = bulk.apply(Listing(state=State.DELAYED), "promote", on_progress=somebody)
     counts = get_queue("default").counts()
     assert counts["delayed"] == 0
@@ -272,8 +318,8 @@ def test_each_job_is_copied_once_wherever_it_goes_meanwhile(receipt: Any) -> Non
     def promote(done: int, total: int) -> None:
         get_queue("default").promote_delayed()
 
-    assert bulk.apply(Listing(), "run_again", on_progress=promote).done <= 700
-    assert get_queue("default").counts()["waiting"] <= 1_400
+    assert bulk.apply(Listing(), "run_again", on_progress=promote) == bulk.Tally(done=700)
+    assert get_queue("default").counts()["waiting"] == 1_400
 
 
 def test_a_copy_may_have_other_arguments_which_have_to_fit(receipt) -> None:

@@ -14,7 +14,7 @@ from django_kue import get_queue, job, registry, searching
 from django_kue import listing as listing_room
 from django_kue.listing import LOOKED_AT, Listing, at_of, queue_names, tally
 from django_kue.states import State
-from django_kue.store import transport
+from django_kue.store import ask, reads, transport
 from tests.conftest import redis_client
 from tests.test_engine.hands import Hands, completed, error_text, failed, put
 
@@ -217,6 +217,7 @@ def test_waiting_jobs_of_all_priorities_are_merged_by_time() -> None:
     assert [job.key for job in Listing(state=State.WAITING, text="noop").jobs(0, 300)] == keys[::-1]
     put("email", 1)
     assert [job.key for job in Listing(state=State.WAITING).jobs(0, 300)][1:] == keys[:0:-1]
+    assert [job.key for job in Listing().jobs(0, 60)][1:] == keys[: 300 - 60 : -1]
 
 
 def test_no_script_is_asked_for_more_than_a_thousand_keys(monkeypatch: Any) -> None:
@@ -294,7 +295,8 @@ def test_queues_beyond_the_first_500_are_left_out(settings: Any) -> None:
 def test_an_error_is_read_from_the_beginning_of_an_outcome(error: bytes, text: str) -> None:
     for length in (1024, 151):
         found = searching.error_text((b"f|1|2|w|" + error)[:length])
-        assert found.startswith(text[:12])
+        assert found.startswith(text[:14])
+        assert "\\u" not in found
     assert searching.error_text(b"f|1|2|w|" + error).startswith(text)
 
 
@@ -327,6 +329,26 @@ def test_a_title_is_found_however_the_arguments_were_given() -> None:
         registry.unregister(many)
 
 
+def test_what_is_secret_in_a_title_is_not_searched() -> None:
+    @job(name="tests.secretive", title="{a} with {token}")
+    def secretive(a: int, token: str) -> None: ...
+
+    try:
+        secretive.enqueue(1, "swordfish")
+        assert Listing(text="swordfish").count() == 0
+        assert Listing(text="1 with •••").count() == 1
+    finally:
+        registry.unregister(secretive)
+
+
+def test_jobs_that_expired_are_found_by_that() -> None:
+    [key] = put("default", 1, expires=1)
+    time.sleep(0.005)
+    Hands().take(1)
+
+    assert [job.key for job in Listing(text="jobexpired: not started").jobs()] == [key]
+
+
 def test_arguments_that_the_title_does_not_show_are_not_searched(functions: None) -> None:
     registry.get("tests.letter").enqueue(123_456_789)
 
@@ -338,6 +360,8 @@ def test_huge_records_are_cut_and_found_by_their_function() -> None:
     [key] = put("default", 1, arguments=b'["' + b"x" * 50_000 + b'"]')
 
     assert [job.key for job in Listing(text="tests.noop").jobs()] == [key]
+    [(record, _)] = ask(reads.lights("default", [key.encode()]))
+    assert len(record) == 4_096
 
 
 def test_ids_are_read_as_they_are_and_filtered() -> None:
