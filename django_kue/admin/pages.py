@@ -52,9 +52,12 @@ class KuePages:
             raise PermissionDenied
 
     def page(
-        self, request: HttpRequest, template: str, title: str, *, status: int = 200, **context: Any
+        self, request: HttpRequest, template: str, title: str, /, *, status: int = 200, **context: Any
     ) -> TemplateResponse:
-        """A page of our own in the site's frame; ``template`` extends our ``page.html``."""
+        """A page of our own in the site's frame; ``template`` extends our ``page.html``.
+
+        What's in ``context`` wins, also over the title, as in Django's own views.
+        """
         request.current_app = self.admin_site.name
         frame = {
             **self.admin_site.each_context(request),
@@ -86,6 +89,9 @@ class KuePages:
                 response = view(request, *args, **kwargs)
                 # Lists read their rows while they're rendered, so that has to happen here.
                 if isinstance(response, TemplateResponse):
+                    if "X-Kue-Live" in request.headers:
+                        # An update doesn't take the messages that nobody has seen yet.
+                        response.context_data = {**(response.context_data or {}), "messages": ()}
                     response.render()
             except (StoreUnavailable, StoreError) as error:
                 logger.warning("Redis can't be asked: %s", error)

@@ -103,6 +103,10 @@
         try {
             const target = submitter?.hasAttribute("formaction") ? submitter.formAction : form.action;
             const response = await fetch(target, {method: "POST", body: data, credentials: "same-origin"});
+            if (!response.redirected && !response.ok) {
+                location.reload(); // refused, or Redis is away: the page will say so
+                return;
+            }
             if (new URL(response.url).pathname !== location.pathname) {
                 location.assign(response.url);
                 return;
@@ -151,5 +155,8 @@
             }
         }
     });
+    for (const button of document.querySelectorAll("[data-kue-pause]")) {
+        button.hidden = false;
+    }
     schedule();
 })();
