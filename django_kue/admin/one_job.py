@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.admin.utils import quote, unquote
+from django.contrib.admin.utils import quote
 from django.forms import Media
 from django.forms.widgets import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -33,9 +33,9 @@ class OneJob(KuePages):
     _get_obj_does_not_exist_redirect: Any
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """The job as Django's views know it: one read, however many jobs there are."""
+        """The job as Django's views know it: one read, however many jobs there are. They unquoted its id."""
         try:
-            return row_of(Job.get(unquote(object_id)))
+            return row_of(Job.get(object_id))
         except JobDoesNotExist:
             return None
 

@@ -16,6 +16,7 @@ from django.urls import reverse
 
 from django_kue import Job, get_queue, ids
 from django_kue.admin.story import Story
+from django_kue.errors import JobDoesNotExist
 from django_kue.handover import submit
 from django_kue.jobs import JobError
 from django_kue.records import NewJob
@@ -516,6 +517,21 @@ def test_an_id_with_underscores_has_its_page(boss: Client) -> None:
     html = press(boss, f"default.{key}", "cancel")  # and its address leads back to it
     assert "The job was cancelled." in html
     assert f'href="{url(f"default.{key}", "run_again")}"' in html
+
+
+def test_an_id_that_looks_quoted_is_unquoted_once(boss: Client) -> None:
+    key = "AZ_2F_5F_3Aabcdefghijk"
+    submit("default", [NewJob(key=key.encode(), name="tests.app.jobs.add", arguments=b"[1]")])
+    job_id = f"default.{key}"
+    assert job_id in page(boss, job_id)
+    press(boss, job_id, "cancel")
+    assert "Cancelled." in boss.get(url(job_id, "history")).content.decode()
+    response = boss.get(url(job_id, "run_again"))
+    assert response.context["job"].id == job_id
+    assert boss.get(url(job_id, "delete")).status_code == 200
+    boss.post(url(job_id, "delete"), {"post": "yes"})
+    with pytest.raises(JobDoesNotExist):
+        Job.get(job_id)
 
 
 def test_removing_asks_first(boss: Client) -> None:
