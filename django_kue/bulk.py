@@ -28,6 +28,7 @@ from django_kue.workers import WorkerState, workers
 
 BATCH = 500
 INLINE = 5_000  # jobs that are worked through while somebody waits
+NAMED = 101  # changed jobs whose ids are kept
 
 RUN_AGAIN = "run_again"
 _MOVES = {"retry": "requeue", "promote": "promote", "cancel": "cancel", "remove": "remove"}
@@ -36,13 +37,22 @@ VERBS = (*_MOVES, "set_priority", RUN_AGAIN)
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What became of the jobs."""
+    """What became of the jobs.
+
+    Attributes:
+        done: how many were changed, or copied.
+        skipped: how many were left alone: their state, or another holder of their unique key, doesn't allow
+            it, or they're gone.
+        changed: the ids of those done, of the first 101: who tells of at most 100 knows that there are more.
+    """
 
     done: int = 0
-    skipped: int = 0  # their state, or another holder of their unique key, doesn't allow it; or they're gone
+    skipped: int = 0
+    changed: tuple[str, ...] = field(default=(), compare=False)
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.done + other.done, self.skipped + other.skipped)
+        changed = (self.changed + other.changed)[:NAMED]
+        return Tally(self.done + other.done, self.skipped + other.skipped, changed)
 
 
 Progress = Callable[[int, int], None]
@@ -100,7 +110,8 @@ def apply(
             batch.changed = _act(verb, to_do, argument)
             if verb == RUN_AGAIN:  # the others' jobs aren't where they were, or it does no harm
                 copied |= batch.changed
-            tally += Tally(len(batch.changed), len(to_do) - len(batch.changed))
+            changed = [job_id for job_id in to_do if job_id in batch.changed]
+            tally += Tally(len(changed), len(to_do) - len(changed), tuple(changed[:NAMED]))
             if on_progress is not None:
                 on_progress(min(tally.done + tally.skipped, total), total)
     return tally

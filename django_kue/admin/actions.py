@@ -6,7 +6,7 @@ the filters stay in the URL. Then :mod:`django_kue.bulk` performs it: here, or a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,13 +22,12 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext_lazy
 
-from django_kue import bulk
+from django_kue import bulk, models
 from django_kue.admin.changelist import searched
 from django_kue.admin.filters import chosen_state
 from django_kue.admin.seam import JobQuerySet, row_of
 from django_kue.jobs import Job
 from django_kue.listing import Listing, tally
-from django_kue.models import STATES
 from django_kue.priorities import HIGHEST, LOWEST, PRIORITIES, priority_number
 from django_kue.states import MOVES, State
 
@@ -206,7 +205,7 @@ class JobActions:
         counts = tally(listing, "state")
         rows = [
             {"state": state, "count": counts[state], "is_skipped": state not in action.states}
-            for state, _label in STATES
+            for state, _label in models.STATES
             if counts.get(state)
         ]
         count = sum(counts.get(state, 0) for state in action.states)
@@ -236,12 +235,12 @@ class JobActions:
         self, request: HttpRequest, listing: Listing, action: BulkAction, argument: Any
     ) -> HttpResponse:
         until = _until(request)
-        jobs = listing.jobs(0, LOGGED_EACH + 1)
+        rows = [row_of(job) for job in listing.jobs(0, LOGGED_EACH)]  # removed ones can't be read afterwards
         done = bulk.start(listing, action.verb, argument, until)
         if isinstance(done, Job):
             return self._goes_on(request, action, done)
         self._tell(request, action, done)
-        self._log(request, action, done, jobs, argument)
+        self._log(request, action, done, {row.pk: row for row in rows}, argument)
         return HttpResponseRedirect(request.get_full_path())
 
     def _goes_on(self, request: HttpRequest, action: BulkAction, job: Job) -> HttpResponse:
@@ -263,19 +262,20 @@ class JobActions:
             self.message_user(request, _counted(skipped, done.skipped), messages.WARNING)
 
     def _log(
-        self, request: HttpRequest, action: BulkAction, done: bulk.Tally, jobs: list[Job], argument: Any
+        self,
+        request: HttpRequest,
+        action: BulkAction,
+        done: bulk.Tally,
+        rows: Mapping[str, Any],
+        argument: Any,
     ) -> None:
-        """One entry in each job's history, or one for all of very many."""
-        if not done.done:
-            return
+        """One entry in the history of each job that was changed, or one for all of very many."""
         text = str(action.button) if argument is None else f"{action.button}: {argument}"
-        if len(jobs) > LOGGED_EACH:
+        if done.done > LOGGED_EACH:
             self.note(request, f"{text}. {_counted(action.done, done.done)}", flag=action.flag)
             return
-        until = _until(request)
-        for job in jobs:
-            if job.state in action.states and job.created_at <= until:
-                self.note(request, text, row_of(job), action.flag)
+        for job_id in done.changed:
+            self.note(request, text, rows.get(job_id) or models.Job(id=job_id), action.flag)
 
 
 def _counted(forms_of_it: Any, count: int) -> str:

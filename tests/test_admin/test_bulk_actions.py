@@ -213,15 +213,25 @@ def test_above_a_hundred_one_entry_in_the_history_sums_up(boss: Client) -> None:
     assert "102 jobs were cancelled." in entry.change_message
 
 
-def test_the_history_names_none_that_was_left_alone(boss: Client) -> None:
-    """Of very many chosen there's one entry, even if the action fits few of them."""
+def test_the_history_names_those_that_were_changed_however_many_were_chosen(boss: Client) -> None:
     dead = failed_job()
     for _ in range(101):
         waiting_job()
     tick()
     acted(boss, "retry_selected", [dead], select_across="1")
     [entry] = LogEntry.objects.all()
-    assert "1 job will run again." in entry.change_message
+    assert entry.object_id == dead
+
+
+def test_the_history_names_none_whose_unique_key_was_held(boss: Client) -> None:
+    free, stuck = failed_job(), failed_job(unique="A" * 22)
+    waiting_job(unique="A" * 22)
+    response = boss.post(
+        LIST, {"action": "retry_selected", "_selected_action": [free, stuck], "post": "yes"}, follow=True
+    )
+    assert said(response)[0] == "1 job will run again."
+    assert Job.get(stuck).state is State.FAILED
+    assert [entry.object_id for entry in LogEntry.objects.all()] == [free]
 
 
 def test_many_jobs_are_worked_on_by_a_job(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
