@@ -6,6 +6,7 @@ What foreign or corrupt data spoil is left out, or said to be unreadable; the re
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from django_kue.states import State
 from django_kue.store import reads
 
 # What foreign or corrupt data raise when they're read.
-FOREIGN = (ValueError, TypeError, LookupError, OverflowError)
+FOREIGN = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class JobError:
         try:
             data = json.loads(text)
             return cls(str(data["type"]), str(data["message"]), str(data.get("traceback", "")))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (*FOREIGN, AttributeError):
             return cls("django_kue.errors.StoreError", "the stored error can't be read", repr(text[:200]))
 
     def as_text(self) -> bytes:
@@ -131,6 +132,8 @@ def _fields_of_progress(row: reads.Row, head: Mapping[str, str]) -> dict[str, An
     if not row.progress:
         return {}
     percent, data = json.loads(row.progress)
+    if isinstance(percent, bool) or not math.isfinite(percent):
+        raise ValueError("progress is a finite number of percent")
     return {"progress": percent, "progress_data": data}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from django_kue.conf import settings
+from django_kue.rows import FOREIGN
 from django_kue.store import ask, reads
 
 PATIENCE = 6.0  # seconds; a worker announces itself every two
@@ -125,7 +126,7 @@ def _worker(id: str, text: bytes, pulse_ms: int, now_ms: int) -> Worker:
     seen_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=pulse_ms)
     try:
         return _portrait(id, json.loads(text), seen_at, is_lost)
-    except (ValueError, TypeError, AttributeError):  # not a worker's words; it's still in the list
+    except (*FOREIGN, AttributeError):  # not a worker's words; it's still in the list
         return _portrait(id, {}, seen_at, is_lost)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from django_kue import measures
+from django_kue.ids import QUEUE_NAME
 from django_kue.states import State
 from django_kue.store.calls import Call, call
 
@@ -205,14 +206,22 @@ class Registry(NamedTuple):
 
 
 def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Registry]:
-    """Queues that ever had a job, and the workers; ``queue`` joins the first, a worker gets an order."""
+    """Queues that ever had a job, and the workers; ``queue`` joins the first, a worker gets an order.
+
+    Foreign names that no queue can have are left out.
+    """
 
     def read(reply: list[Any]) -> Registry:
         names, workers, pulses, now = reply
-        texts = {worker.decode(): text for worker, text in zip(workers[::2], workers[1::2], strict=True)}
-        return Registry([name.decode() for name in names], texts, _numbers(pulses), now)
+        queues = [name for name in map(_text, names) if QUEUE_NAME.fullmatch(name)]
+        texts = {_text(worker): text for worker, text in zip(workers[::2], workers[1::2], strict=True)}
+        return Registry(queues, texts, _numbers(pulses, "backslashreplace"), now)
 
     return call("registry", None, queue, order_to, order, read=read)
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
 
 
 def _numbers(flat: list[bytes], errors: str = "strict") -> dict[str, int]:

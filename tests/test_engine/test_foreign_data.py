@@ -12,6 +12,8 @@ from django_kue import Job, job
 from django_kue.errors import KueError, StoreError
 from django_kue.queue import Queue
 from django_kue.states import State
+from django_kue.store import ask, moves, reads
+from django_kue.workers import workers
 from tests.conftest import redis_client
 from tests.test_engine.hands import Hands, completed, failed, job_of, put, put_one, rescue
 
@@ -104,12 +106,13 @@ OUTCOMES = [
     b"f|1|1|w|not JSON",
     b"f|1|1|w|[]",
     b'f|1|1|w|{"type":1}',
+    b"f|1|1|w|" + b"[" * 100_000,
     b"\xff|\xfe|||",
     b"c|99999999999999999999|||",
 ]
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: repr(outcome[:20]))
 def test_a_corrupt_outcome_is_shown(outcome: bytes) -> None:
     key = put_one()
     hands = Hands()
@@ -121,7 +124,26 @@ def test_a_corrupt_outcome_is_shown(outcome: bytes) -> None:
     assert shown.error is None or str(shown.error)
 
 
-@pytest.mark.parametrize("progress", [b"", b"x", b"[]", b"[1]", b"{}", b"[1,2,3]", b'["half"', b"7", b"\xff"])
+PROGRESS = [
+    b"",
+    b"x",
+    b"[]",
+    b"[1]",
+    b"{}",
+    b"[1,2,3]",
+    b'["half"',
+    b"7",
+    b"\xff",
+    b'["x",1]',
+    b"[null,1]",
+    b"[true,1]",
+    b"[NaN,1]",
+    b"[1e999,1]",
+    b"[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("progress", PROGRESS, ids=lambda progress: repr(progress[:10]))
 def test_corrupt_progress_is_left_out(progress: bytes) -> None:
     key = put_one()
     redis_client().hset(PREFIX + "pr", key, progress)
@@ -181,6 +203,40 @@ def test_a_place_without_a_record_is_not_listed_and_is_dropped_when_it_is_due() 
     assert QUEUE.jobs("delayed") == QUEUE.jobs("completed") == []
     assert Hands().take(5) == []
     assert QUEUE.counts()["delayed"] == 0
+
+
+def test_queues_whose_names_are_none_of_ours_are_left_out() -> None:
+    put_one("email")
+    redis_client().sadd("{kue}:queues", b"\xff\xfe", b"", b"a b", b"x" * 41, "größe", b"a\n")
+    assert ask(reads.registry()).queues == ["email"]
+
+
+def test_a_worker_with_a_foreign_name_is_listed() -> None:
+    redis_client().hset("{kue}:workers", b"\xff", b"{}")
+    redis_client().zadd("{kue}:pulses", {b"\xff": 1})
+    [worker] = workers()
+    assert (worker.id, worker.state) == ("\\xff", "lost")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"[]",
+        b"7",
+        b"[" * 100_000,
+        b'{"started_at":1e999}',
+        b'{"started_at":1e300}',
+        b'{"pid":1e999}',
+        b'{"memory":-1e999}',
+        b'{"processes":[{"done":1e999}]}',
+    ],
+    ids=lambda said: repr(said[:40]),
+)
+def test_a_worker_that_says_rubbish_is_listed(said: bytes) -> None:
+    ask(moves.announce("w1", said))
+    [worker] = workers()
+    assert (worker.id, worker.pid, worker.started_at) == ("w1", 0, None)
 
 
 CALLS: dict[str, Callable[[], Any]] = {
