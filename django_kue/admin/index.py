@@ -49,13 +49,14 @@ def show_failed_count(site: AdminSite) -> None:
 
 
 def failed_count() -> int | None:
-    """How many jobs are failed, on all queues, as of the last few seconds; ``None`` while Redis is away."""
+    """How many jobs are failed, on all queues, as of the last few seconds; ``None`` when unknown."""
     global _known, _until
     if time.monotonic() >= _until:
         try:
             _known, _until = _counted(), time.monotonic() + FRESH
-        except (KueError, OSError) as error:
-            logger.warning("The admin's index can't count failed jobs: %s", error)
+        except Exception as error:  # a number is no reason to lose the whole admin
+            is_away = isinstance(error, (KueError, OSError))
+            logger.warning("The admin's index can't count failed jobs: %s", error, exc_info=not is_away)
             _known, _until = None, time.monotonic() + SILENT
     return _known
 

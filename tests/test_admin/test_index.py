@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.test import Client, override_settings
 
 from django_kue.admin import index
-from tests.conftest import free_port
+from tests.conftest import free_port, redis_client
 from tests.test_engine import hands
 from tests.test_engine.hands import Hands
 
@@ -83,6 +83,27 @@ def test_while_redis_is_away_the_index_works_and_asks_once(
         for _ in range(5):
             assert ">Jobs</a>" in html_of(boss)
     assert len(asked) == 1
+
+
+def test_whatever_goes_wrong_in_counting_is_logged_once_and_the_index_works(
+    boss: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def spoilt() -> int:
+        raise ValueError("not a number")
+
+    monkeypatch.setattr(index, "_counted", spoilt)
+    for _ in range(3):
+        assert ">Jobs</a>" in html_of(boss)
+    [record] = caplog.records
+    assert "not a number" in record.getMessage()
+    assert record.exc_info
+
+
+def test_foreign_names_of_queues_are_in_nobodys_way(boss: Client) -> None:
+    fail("email", 1)
+    redis_client().sadd("{kue}:queues", b"\xff\xfe", b"", b"a b")
+    for url in ("/admin/", "/admin/django_kue/queue/", "/admin/django_kue/dashboard/"):
+        assert "Jobs (1 failed)" in html_of(boss, url)
 
 
 def test_a_redis_that_doesnt_answer_holds_the_index_up_for_a_moment_only(boss: Client) -> None:
