@@ -29,7 +29,7 @@ from django_kue.admin.seam import JobQuerySet, row_of
 from django_kue.jobs import Job
 from django_kue.listing import Listing, tally
 from django_kue.priorities import HIGHEST, LOWEST, PRIORITIES, priority_number
-from django_kue.states import MOVES, State
+from django_kue.states import State
 
 LOGGED_EACH = 100  # jobs; of more there's one entry in the history that sums up
 PINNED = "kue_until"  # when the list was shown, in Unix milliseconds
@@ -42,41 +42,44 @@ class BulkAction:
     name: str  # of its method
     verb: str  # of bulk.py
     permission: str
-    states: frozenset[State]
     question: Any
     warning: Promise | str
     done: Any
     flag: int
     button: Promise
 
+    @property
+    def states(self) -> frozenset[State]:
+        """Those it's offered for: just what the verb does, so that page and effect agree."""
+        return bulk.legal_in(self.verb)
 
-_ALL = frozenset(State)
+
 ACTIONS = {
     action.name: action
     for action in (
         BulkAction(
-            "retry_selected", "retry", "change", MOVES["requeue"].sources,
+            "retry_selected", "retry", "change",
             ngettext_lazy("Run %(number)s job again?", "Run %(number)s jobs again?", "count"),
             gettext_lazy("They start anew, with fresh attempts, under their own ids."),
             ngettext_lazy("%(number)s job will run again.", "%(number)s jobs will run again.", "count"),
             CHANGE, gettext_lazy("Retry"),
         ),
         BulkAction(
-            "promote_selected", "promote", "change", MOVES["promote"].sources,
+            "promote_selected", "promote", "change",
             ngettext_lazy("Run %(number)s delayed job now?", "Run %(number)s delayed jobs now?", "count"),
             gettext_lazy("They don’t wait for their time any more."),
             ngettext_lazy("%(number)s job was promoted.", "%(number)s jobs were promoted.", "count"),
             CHANGE, gettext_lazy("Promote"),
         ),
         BulkAction(
-            "cancel_selected", "cancel", "change", MOVES["cancel"].sources,
+            "cancel_selected", "cancel", "change",
             ngettext_lazy("Cancel %(number)s job?", "Cancel %(number)s jobs?", "count"),
             gettext_lazy("Running ones are asked to stop, and are cancelled when their run ends."),
             ngettext_lazy("%(number)s job was cancelled.", "%(number)s jobs were cancelled.", "count"),
             CHANGE, gettext_lazy("Cancel the jobs"),
         ),
         BulkAction(
-            "set_priority_selected", "set_priority", "change", _ALL - {State.ACTIVE},
+            "set_priority_selected", "set_priority", "change",
             ngettext_lazy(
                 "Change the priority of %(number)s job?", "Change the priority of %(number)s jobs?", "count"
             ),
@@ -89,7 +92,7 @@ ACTIONS = {
             CHANGE, gettext_lazy("Change priority"),
         ),
         BulkAction(
-            "run_again_selected", "run_again", "enqueue", _ALL,
+            "run_again_selected", "run_again", "enqueue",
             ngettext_lazy("Enqueue a copy of %(number)s job?", "Enqueue copies of %(number)s jobs?", "count"),
             gettext_lazy("New jobs with the same arguments; these stay as they are."),
             ngettext_lazy("%(number)s job was enqueued.", "%(number)s jobs were enqueued.", "count"),
@@ -97,7 +100,7 @@ ACTIONS = {
         ),
         BulkAction(
             # Django's own has this name; the class's own comes before the site's.
-            "delete_selected", "remove", "delete", _ALL,
+            "delete_selected", "remove", "delete",
             ngettext_lazy("Remove %(number)s job?", "Remove %(number)s jobs?", "count"),
             gettext_lazy("They’re forgotten, with their results and logs. This can’t be undone."),
             ngettext_lazy("%(number)s job was removed.", "%(number)s jobs were removed.", "count"),

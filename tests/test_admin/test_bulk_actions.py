@@ -10,7 +10,7 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.test import Client
 
 from django_kue import Job, JobDoesNotExist, bulk, get_queue
-from django_kue.admin.actions import ACTIONS
+from django_kue.admin.actions import ACTIONS, BulkAction
 from django_kue.states import State
 from tests.test_admin.conftest import redis_unchanged
 from tests.test_admin.hands import (
@@ -47,7 +47,7 @@ def text_of(response: object) -> str:
         ("cancelled", set(ACTIONS) - {"promote_selected", "cancel_selected"}),
         ("delayed", set(ACTIONS) - {"retry_selected"}),
         ("waiting", set(ACTIONS) - {"retry_selected", "promote_selected"}),
-        ("active", {"cancel_selected", "delete_selected", "run_again_selected"}),
+        ("active", set(ACTIONS) - {"retry_selected", "promote_selected"}),
     ],
 )
 def test_a_tab_offers_what_its_state_allows(boss: Client, state: str, actions: set[str]) -> None:
@@ -142,9 +142,24 @@ def test_the_priority_is_asked_for(boss: Client) -> None:
     assert Job.get(job_id).priority == -7
 
 
-def test_running_jobs_keep_their_priority(boss: Client) -> None:
-    text = text_of(acted(boss, "set_priority_selected", [active_job()], confirm=False))
-    assert "None of the chosen jobs" in text
+def test_running_jobs_get_another_priority_too_as_the_page_says(boss: Client) -> None:
+    ids = [active_job(), waiting_job()]
+    text = text_of(acted(boss, "set_priority_selected", ids, confirm=False))
+    assert "Change the priority of 2 jobs?" in text
+    assert "left as it is" not in text
+    acted(boss, "set_priority_selected", ids, priority="7")
+    assert [Job.get(job_id).priority for job_id in ids] == [7, 7]
+    assert LogEntry.objects.count() == 2
+
+
+@pytest.mark.parametrize("action", [one for one in ACTIONS.values() if one.verb != bulk.RUN_AGAIN])
+def test_an_action_changes_just_what_its_page_counts(boss: Client, action: BulkAction) -> None:
+    ids = one_of_each()
+    response = acted(boss, action.name, list(ids.values()), confirm=False)
+    counted = {row["state"] for row in response.context["rows"] if not row["is_skipped"]}
+    acted(boss, action.name, list(ids.values()), priority="7")
+    touched = {entry.object_id for entry in LogEntry.objects.all()}
+    assert {state for state, job_id in ids.items() if job_id in touched} == counted
 
 
 def test_all_that_match_on_all_pages(boss: Client) -> None:
