@@ -13,7 +13,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_kue import models
+from django_kue import bulk, models
 from django_kue.admin.links import jobs_url, worker_url
 from django_kue.admin.run_again import RunAgain
 from django_kue.admin.seam import row_of
@@ -93,10 +93,12 @@ class JobPage(RunAgain):
         context = self.frame_of(request, obj) | {
             "story": story,
             "job": story.job,
-            "verbs": [verb for verb in VERBS if can_change and story.job.state in verb.states],
+            "verbs": [
+                verb for verb in VERBS if story.job.state in verb.states and self._may_do(request, obj, verb)
+            ],
             "can_set_priority": can_change and story.job.state not in (FINISHED | {State.ACTIVE}),
             "can_remove": self.has_delete_permission(request, obj),
-            "can_run_again": self.may_enqueue(request),
+            "can_run_again": self.may_run_again(request, story.job),
             # A page that's shown already keeps what it has of them.
             "siblings": None if is_live else [self._sibling(job) for job in story.siblings()],
             "most_lines": MOST_LINES,
@@ -134,8 +136,16 @@ class JobPage(RunAgain):
             return here
         for verb in VERBS:
             if f"_{verb.name}" in request.POST:
+                self.require(self._may_do(request, obj, verb))
                 self._do(request, obj, verb)
         return here
+
+    def _may_do(self, request: HttpRequest, obj: models.Job, verb: Verb) -> bool:
+        """A bulk job can change, remove and enqueue jobs: retrying it takes the permissions for all that."""
+        may = bool(self.has_change_permission(request, obj))
+        if verb.name == "retry" and obj.job.name == bulk.bulk_job.name:
+            return may and self.has_delete_permission(request, obj) and self.may_enqueue(request)
+        return may
 
     def _do(self, request: HttpRequest, obj: models.Job, verb: Verb) -> None:
         job: Job = obj.job
@@ -182,4 +192,5 @@ class JobPage(RunAgain):
 
 
 def _whole_or_name(text: str) -> int | str:
-    return int(text) if text.lstrip("+-−").isdigit() else text
+    text = text.replace("−", "-")  # as the page writes it
+    return int(text) if text.lstrip("+-").isdigit() else text

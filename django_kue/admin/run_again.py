@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from django_kue import codecs, registry
+from django_kue import bulk, codecs, registry
 from django_kue.admin.one_job import OneJob
 from django_kue.admin.seam import row_of
 from django_kue.backoff import Backoff
@@ -118,6 +118,11 @@ class RunAgain(OneJob):
     def may_enqueue(self, request: HttpRequest) -> bool:
         return request.user.has_perm(f"{self.opts.app_label}.enqueue_job")
 
+    def may_run_again(self, request: HttpRequest, job: Job) -> bool:
+        """Nobody edits the arguments of a bulk job: they say what it does to which jobs, and whoever starts
+        one from the list needs that verb's permission."""
+        return self.may_enqueue(request) and job.name != bulk.bulk_job.name
+
     def run_again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """A form on GET; on POST a new job, and its page."""
         self.require(self.may_enqueue(request) and self.has_view_permission(request))
@@ -125,6 +130,7 @@ class RunAgain(OneJob):
             job = Job.get(unquote(object_id))
         except JobDoesNotExist:
             return self.job_is_gone(request, object_id)
+        self.require(self.may_run_again(request, job))
         definition = registry.get(job.name)
         if definition is None:
             return self._form_page(request, job, None)

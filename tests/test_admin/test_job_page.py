@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,13 +14,15 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from django_kue import Job, get_queue, ids
+from django_kue import Job, bulk, get_queue, ids
 from django_kue.admin.story import Story
 from django_kue.errors import JobDoesNotExist
 from django_kue.handover import submit
 from django_kue.jobs import JobError
+from django_kue.listing import Listing
 from django_kue.records import NewJob
 from django_kue.registry import register, unregister
+from django_kue.states import State
 from django_kue.store import moves, send
 from tests.app import jobs as app_jobs
 from tests.conftest import redis_client
@@ -404,6 +406,37 @@ def test_a_button_does_what_it_says_and_is_written_down(
     assert noted in history
 
 
+RETRYING = ["view_job", "change_job", "delete_job", "enqueue_job"]
+
+
+def ended_bulk_job() -> str:
+    """It removed jobs, when somebody was allowed to."""
+    listing = Listing(state=State.FAILED).as_dict()
+    job_id = bulk.bulk_job.using(on_commit=False).enqueue(listing, "remove", None, datetime.now(UTC)).id
+    Job.get(job_id).cancel()
+    return job_id
+
+
+@pytest.mark.parametrize("missing", RETRYING[1:])
+def test_a_bulk_job_is_not_retried_without_the_permissions_for_all_that_one_can_do(
+    client_with: Callable[..., Client], missing: str
+) -> None:
+    client = client_with(*(name for name in RETRYING if name != missing))
+    job_id = ended_bulk_job()
+    assert not buttons(page(client, job_id)) & {"retry", "run-again"}
+    with redis_unchanged():
+        assert client.post(url(job_id), {"_retry": "1"}).status_code == 403
+    assert not LogEntry.objects.exists()
+
+
+def test_a_bulk_job_is_retried_by_those_who_hold_them_all(client_with: Callable[..., Client]) -> None:
+    client = client_with(*RETRYING)
+    job_id = ended_bulk_job()
+    assert buttons(page(client, job_id)) == {"retry", "remove"}
+    press(client, job_id, "retry")
+    assert Job.get(job_id).state == "waiting"
+
+
 def test_an_active_job_is_asked_to_stop(operator: Client) -> None:
     job_id = active()
     text = words(press(operator, job_id, "cancel"))
@@ -412,9 +445,11 @@ def test_an_active_job_is_asked_to_stop(operator: Client) -> None:
     assert Story.of(job_id).is_stopping
 
 
-def test_the_priority_can_be_changed(operator: Client) -> None:
+@pytest.mark.parametrize("given", ["-5", "−5", " −5 "])
+def test_the_priority_can_be_changed(operator: Client, given: str) -> None:
+    """The page writes a minus sign, which isn't a hyphen."""
     job_id = waiting()
-    text = words(press(operator, job_id, "set_priority", priority="-5"))
+    text = words(press(operator, job_id, "set_priority", priority=given))
     assert Job.get(job_id).priority == -5
     assert "The job’s priority is -5 now." in text
     assert LogEntry.objects.get().get_change_message() == "Changed priority to -5."

@@ -17,7 +17,7 @@ from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_kue import Backoff, Job, get_queue, job
+from django_kue import Backoff, Job, bulk, get_queue, job
 from django_kue.admin.run_again import HiddenValueMoved, call_of, unmasked
 from django_kue.errors import EnqueueError
 from django_kue.redaction import MASK, redacted
@@ -311,6 +311,16 @@ def test_it_takes_the_permissions_to_view_and_to_enqueue(
     with redis_unchanged():
         assert again(client, job_id).status_code == 403
         assert client.post(url(job_id, "run_again"), {"arguments": "{}"}).status_code == 403
+
+
+def test_the_arguments_of_a_bulk_job_are_edited_by_nobody(boss: Client) -> None:
+    until = datetime(2031, 5, 1, tzinfo=timezone.utc)  # noqa: UP017
+    job_id = bulk.bulk_job.using(on_commit=False).enqueue({}, "retry", None, until).id
+    arguments = json.dumps({"listing": {}, "verb": "remove", "argument": None, "until": None})
+    with redis_unchanged():
+        assert again(boss, job_id).status_code == 403
+        fields = {"arguments": arguments, "queue": "default", "priority": "0", "delay": "0"}
+        assert boss.post(url(job_id, "run_again"), fields).status_code == 403
 
 
 def test_a_job_that_is_gone_leads_to_the_list(boss: Client) -> None:
