@@ -5,12 +5,12 @@ A read asks for at most 1,000 keys, and of many sources no more is read than the
 
 from __future__ import annotations
 
+from binascii import a2b_base64
 from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
 
-from django_kue import ids
 from django_kue.states import State
 from django_kue.store import reads, send
 
@@ -139,9 +139,13 @@ def _entries(source: Source, pairs: list[tuple[bytes, int | None]]) -> list[Entr
     return [Entry(_created(key) if at is None else at, state, queue, key) for key, at in pairs]
 
 
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+
+
 def _created(key: bytes) -> int:
+    """As :func:`ids.created_ms`, but quick: lists of waiting jobs ask it of thousands."""
     try:
-        return ids.created_ms(key.decode())
+        return int.from_bytes(a2b_base64(key[:8].translate(_URL_SAFE)))
     except ValueError:  # not a key of ours
         return 0
 

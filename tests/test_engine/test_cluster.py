@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 import redis
 
-from django_kue import EnqueueError, Job, Queue, get_queue, job, queues
+from django_kue import EnqueueError, Job, Queue, bulk, get_queue, job, queues
 from django_kue.errors import StoreUnavailable
 from django_kue.events import listen
+from django_kue.listing import Listing, tally
+from django_kue.states import State
 from django_kue.store import Doorbell, close_links, forget_links
 from tests.conftest import free_port, start_redis
-from tests.test_engine.hands import Hands, completed, put, retried, wait_until
+from tests.test_engine.hands import Hands, completed, failed, put, retried, wait_until
 
 pytestmark = pytest.mark.slow
 SLOTS = 16384
@@ -295,3 +297,17 @@ def test_a_node_that_is_away_takes_only_its_own_queues_with_it(cluster: Cluster,
         process.send_signal(signal.SIGCONT)
         wait_until(lambda: all(Cluster._is_whole(node) for node in cluster.nodes), timeout=30)
     put(next(name for name in NAMES if cluster.home_of(name) == away))
+
+
+def test_lists_and_work_on_many_jobs_go_over_all_nodes(cluster: Cluster) -> None:
+    for name in NAMES:
+        put(name, 3)
+        hands = Hands(name)
+        hands.turn(0, dict.fromkeys(hands.take(2), failed()))
+    jobs = Listing().jobs(limit=50)
+    assert len(jobs) == Listing().count() == 27
+    assert {job.queue for job in jobs} == set(NAMES)
+    assert Listing(text="it broke").count() == 18
+    assert tally(Listing(state=State.FAILED), "name") == {"tests.noop": 18}
+    assert bulk.apply(Listing(state=State.FAILED, name="tests.noop"), "retry").done == 18
+    assert Listing(state=State.FAILED).count() == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from django_kue import get_queue, job, registry, searching
+from django_kue import get_queue, ids, job, registry, searching, sources
 from django_kue import listing as listing_room
 from django_kue.listing import LOOKED_AT, Listing, at_of, queue_names, tally
 from django_kue.states import State
@@ -433,3 +433,9 @@ def test_a_time_is_read_from_the_state() -> None:
 
     assert at_of(later) == later.run_at
     assert at_of(later) - later.created_at >= timedelta(seconds=59)
+
+
+def test_the_time_in_a_key_is_read_quickly_as_it_is_slowly() -> None:
+    for key in (ids.new_keys(1)[0], b"-_-_-_-_" + b"A" * 14, b"A" * 22):
+        assert sources._created(key) == ids.created_ms(key.decode())
+    assert sources._created(b"?") == sources._created(b"") == sources._created(b"A") == 0
