@@ -21,13 +21,11 @@ from django.utils.translation import gettext_lazy
 from django_kue import bulk, codecs, registry
 from django_kue.admin.one_job import OneJob
 from django_kue.admin.seam import row_of
-from django_kue.backoff import Backoff
 from django_kue.codecs import CodecError
 from django_kue.conf import settings
 from django_kue.decorators import JobFunction
-from django_kue.errors import EnqueueError, JobDoesNotExist
+from django_kue.errors import EnqueueError, IllegalTransition, JobDoesNotExist
 from django_kue.jobs import Job
-from django_kue.options import STORED
 from django_kue.priorities import HIGHEST, LOWEST
 from django_kue.redaction import MASK, redacted
 
@@ -104,6 +102,12 @@ class RunAgainForm(forms.Form):
                 self.add_error("arguments", message % known)
         return cleaned
 
+    @property
+    def where_and_when(self) -> dict[str, Any]:
+        """What ``.using()`` is given beside the options that the job was enqueued with."""
+        names = ["queue", "priority", *(["delay"] if self.cleaned_data["delay"] else [])]
+        return {name: self.cleaned_data[name] for name in names}
+
 
 class RunAgain(OneJob):
     """The page “Run again”, and its permission."""
@@ -161,13 +165,11 @@ class RunAgain(OneJob):
         began = timezone.now() - timedelta(milliseconds=1)  # ids tell whole milliseconds
         try:
             # At once, even if the request is a transaction: what comes of it is said on this page.
-            definition = _using(form).using(**_own_options(job), on_commit=False)
-        except (TypeError, ValueError) as error:  # corrupt, or of another release
+            new = bulk.copy_of(job, args=args, kwargs=kwargs, **form.where_and_when)
+        except IllegalTransition as error:  # they're corrupt, or of another release
             message = _("The options that the job was enqueued with can’t be read: %(error)s")
-            form.add_error(None, message % {"error": error})
+            form.add_error(None, message % {"error": error.__cause__ or error})
             return None
-        try:
-            new = definition.enqueue(*args, **kwargs)
         except EnqueueError as error:
             form.add_error(None, str(error))
             if error.may_be_stored:
@@ -334,23 +336,7 @@ def _rest(name: str, value: Any, kind: type) -> Any:
     return value
 
 
-# ── options ──
-
-
-def _using(form: RunAgainForm) -> Definition:
-    cleaned = form.cleaned_data
-    delay = cleaned["delay"]
-    return form._definition.using(
-        queue=cleaned["queue"], priority=cleaned["priority"], **({"delay": delay} if delay else {})
-    )
-
-
-def _own_options(job: Job) -> dict[str, Any]:
-    """What ``.using()`` said when the job was enqueued, and says again."""
-    own = {name: value for name, value in job._options.items() if name in STORED}
-    if own.get("backoff") is not None:
-        own["backoff"] = Backoff.from_json(own["backoff"])
-    return own
+# ── what was wrong ──
 
 
 def _at(name: str, error: Exception) -> str:
