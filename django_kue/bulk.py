@@ -243,7 +243,7 @@ def _run_again(verb: str, queue: str, keys: list[str], argument: Any) -> Iterato
             copy_of(Job.from_row(queue, row))
         except (EnqueueError, IllegalTransition) as error:
             if isinstance(error.__cause__, StoreUnavailable):
-                raise
+                raise error.__cause__ from None
             continue  # its function or its arguments are others by now
         yield row.key
 

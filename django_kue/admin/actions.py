@@ -25,7 +25,9 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from django_kue import bulk, models
 from django_kue.admin.changelist import searched
 from django_kue.admin.filters import chosen_state
+from django_kue.admin.queues import _skipped
 from django_kue.admin.seam import JobQuerySet, row_of
+from django_kue.errors import EnqueueError
 from django_kue.jobs import Job
 from django_kue.listing import Listing, tally
 from django_kue.priorities import HIGHEST, LOWEST, PRIORITIES, priority_number
@@ -239,7 +241,12 @@ class JobActions:
     ) -> HttpResponse:
         until = _until(request)
         rows = [row_of(job) for job in listing.jobs(0, LOGGED_EACH)]  # removed ones can't be read afterwards
-        done = bulk.start(listing, action.verb, argument, until)
+        try:
+            done = bulk.start(listing, action.verb, argument, until)
+        except EnqueueError as error:
+            text = _("There are too many to do it at once, and no job could: %s") % error
+            self.message_user(request, text, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
         if isinstance(done, Job):
             return self._goes_on(request, action, done)
         self._tell(request, action, done)
@@ -257,12 +264,7 @@ class JobActions:
             request, _counted(action.done, done.done), messages.SUCCESS if done.done else messages.WARNING
         )
         if done.skipped:
-            skipped = ngettext_lazy(
-                "%(number)s job was left alone: its state doesn’t allow that (any more).",
-                "%(number)s jobs were left alone: their states don’t allow that (any more).",
-                "count",
-            )
-            self.message_user(request, _counted(skipped, done.skipped), messages.WARNING)
+            self.message_user(request, _skipped(done.skipped), messages.WARNING)
 
     def _log(
         self,

@@ -11,6 +11,7 @@ from django.test import Client
 
 from django_kue import Job, JobDoesNotExist, bulk, get_queue
 from django_kue.admin.actions import ACTIONS, BulkAction
+from django_kue.errors import EnqueueError
 from django_kue.states import State
 from tests.test_admin.conftest import redis_unchanged
 from tests.test_admin.hands import (
@@ -204,7 +205,7 @@ def test_what_changed_meanwhile_is_left_alone_and_said(boss: Client) -> None:
     )
     assert said(response) == [
         "1 job will run again.",
-        "1 job was left alone: its state doesn’t allow that (any more).",
+        "1 job was left alone: it had changed meanwhile, or another one holds its unique key.",
     ]
     assert LogEntry.objects.get().object_id == ids[1]
 
@@ -264,6 +265,20 @@ def test_many_jobs_are_worked_on_by_a_job(boss: Client, monkeypatch: pytest.Monk
     assert page.status_code == 200
     assert working.id in page.content.decode()
     assert working.id in LogEntry.objects.get().change_message
+
+
+def test_it_is_said_when_no_job_can_do_the_work(boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise EnqueueError("the queue is full")
+
+    monkeypatch.setattr(bulk, "start", refuse)
+    data = {"action": "retry_selected", "_selected_action": [failed_job()], "post": "yes"}
+    response = boss.post(f"{LIST}?state__exact=failed", data, follow=True)
+    assert response.redirect_chain == [(f"{LIST}?state__exact=failed", 302)]
+    [message] = response.context["messages"]
+    assert message.level_tag == "error"
+    assert "no job could: the queue is full" in str(message)
+    assert not LogEntry.objects.exists()
 
 
 def test_django_s_own_deletion_is_not_offered_beside_ours(boss: Client) -> None:
