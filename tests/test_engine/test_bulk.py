@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from django_kue import Backoff, Job, bulk, get_queue, job, registry, signals
+from django_kue import listing as listing_room
 from django_kue.errors import EnqueueError, IllegalTransition, StoreUnavailable
 from django_kue.listing import Listing
 from django_kue.states import State
@@ -367,3 +368,34 @@ def test_many_jobs_are_done_by_a_job(monkeypatch) -> None:
         assert started.wait(20) == {"done": 1100, "skipped": 0}
     assert started.refresh().progress_data == {"done": 1100, "of": 1100}
     assert get_queue("other").counts()["waiting"] == 1100
+
+
+def test_work_on_what_was_searched_for_takes_the_time_that_it_needs(monkeypatch: Any) -> None:
+    put("default", 1_200)
+    monkeypatch.setattr(listing_room, "PATIENCE", -1.0)
+    found = Listing(text="noop")
+
+    assert found.count() == 0
+    assert bulk.apply(found, "cancel") == bulk.Tally(done=1_200)
+    assert found.count() == 0  # what people see stays as it was
+
+
+@pytest.mark.parametrize("verb", ["retry", "run_again"])
+def test_work_on_many_jobs_is_not_done_again_along_with_others(verb: str, receipt: Any) -> None:
+    """Who may retry jobs may not remove them, as that work may do."""
+    bulk.bulk_job.enqueue(Listing().as_dict(), "remove", None, datetime.now(UTC))
+    receipt.enqueue(1)
+    hands = Hands()
+    hands.take(2)
+    hands.settle_all(failed())
+
+    assert bulk.apply(FAILED, verb) == bulk.Tally(done=1, skipped=1)
+    assert [one.name for one in get_queue("default").jobs("waiting")] == ["tests.receipt"]
+
+
+def test_times_beyond_the_calendar_hinder_no_work() -> None:
+    keys = put("default", 1_200, delay=60_000)
+    redis_client().zadd("kue:{default}:s", dict.fromkeys(keys[:700], 1e17) | {keys[700]: "inf"})
+
+    assert bulk.apply(Listing(state=State.DELAYED), "set_priority", 7) == bulk.Tally(done=1_200)
+    assert bulk.apply(Listing(state=State.DELAYED), "promote") == bulk.Tally(done=1_200)
