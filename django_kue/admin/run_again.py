@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from math import isfinite
 from typing import Any
 
 from django import forms
@@ -243,7 +244,7 @@ def read_object(text: str) -> dict[str, Any]:
         ValidationError: it isn't one; the message says where.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except json.JSONDecodeError as error:
         message = _("This isn’t JSON: %(error)s, in line %(line)d, column %(column)d.")
         where = {"error": error.msg, "line": error.lineno, "column": error.colno}
@@ -259,10 +260,18 @@ def _refuse(name: str) -> Any:
     raise ValueError(_("%(name)s isn’t a number in JSON") % {"name": name})
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValidationError(_("%(number)s is too large a number to be stored.") % {"number": text[:20]})
+    return number
+
+
 def _value_of(name: str, edited: Any, stored: Mapping[str, Any]) -> Any:
     """The value that an edited argument stands for: hidden values filled in, tags read, rows fetched."""
+    codecs.dumps(edited)  # refuses what can't be stored, before anything walks through it
     whole = unmasked(name, edited, stored.get(name, _NOTHING))
-    return codecs.loads(json.dumps(whole).encode(errors="replace"))
+    return codecs.loads(json.dumps(whole).encode())
 
 
 def unmasked(name: str, edited: Any, stored: Any = _NOTHING) -> Any:
@@ -340,7 +349,10 @@ def _rest(name: str, value: Any, kind: type) -> Any:
 
 
 def _at(name: str, error: Exception) -> str:
-    if isinstance(error, CodecError):
+    if isinstance(error.__cause__, UnicodeEncodeError):
+        half = f"\\u{ord(error.__cause__.object[error.__cause__.start]):04x}"
+        reason = _("half of a character, %(half)s, can’t be stored") % {"half": half}
+    elif isinstance(error, CodecError):
         reason = error.reason + (f" ({codecs.render_path(error.path)})" if error.path else "")
     else:
         reason = _("%(mask)s stands for no value here. Write it anew.") % {"mask": MASK}

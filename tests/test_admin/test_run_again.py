@@ -216,7 +216,11 @@ def test_a_held_unique_key_leads_to_the_job_that_holds_it(boss: Client, submit: 
         ({"a": 1, "b": MASK}, "Argument 'b': ••• stands for no value here"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "This isn’t JSON"),
         ('{"a": ' + "[" * 300 + "]" * 300 + "}", "nested deeper"),
-        ('{"a": "\\ud800"}', "a"),
+        ('{"a": ' + "[" * 600 + "]" * 600 + "}", "Argument 'a': nested deeper"),
+        ('{"a": ' + '{"b":' * 600 + "1" + "}" * 600 + "}", "Argument 'a': nested deeper"),
+        ('{"a": [-1e400]}', "-1e400 is too large a number to be stored."),
+        ('{"a": "x\\ud800"}', r"Argument 'a': half of a character, \ud800, can’t be stored"),
+        ('{"a": [{"\\udfff": 1}]}', r"Argument 'a': half of a character, \udfff, can’t be stored"),
         ({"a": "x" * 300_000}, "argument 'a' is too large"),
     ],
 )
