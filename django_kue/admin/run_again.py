@@ -244,7 +244,7 @@ def read_object(text: str) -> dict[str, Any]:
         ValidationError: it isn't one; the message says where.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
     except json.JSONDecodeError as error:
         message = _("This isn’t JSON: %(error)s, in line %(line)d, column %(column)d.")
         where = {"error": error.msg, "line": error.lineno, "column": error.colno}
@@ -258,6 +258,11 @@ def read_object(text: str) -> dict[str, Any]:
 
 def _refuse(name: str) -> Any:
     raise ValueError(_("%(name)s isn’t a number in JSON") % {"name": name})
+
+
+def _whole(text: str) -> Any:
+    """As it's stored: beyond 64 bits with a tag, since not every JSON library reads such numbers exactly."""
+    return json.loads(codecs.dumps(int(text)))
 
 
 def _finite(text: str) -> float:

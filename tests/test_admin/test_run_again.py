@@ -154,6 +154,11 @@ def test_unedited_arguments_come_through_in_every_type(submit: Callable[..., Any
     assert new.args == (1, values)
 
 
+@pytest.mark.parametrize("number", [2**64 - 1, 2**64 + 1, -(2**63) - 1, 10**300])
+def test_a_whole_number_of_any_size_stays_exact(submit: Callable[..., Any], number: int) -> None:
+    assert new_of(submit(enqueued(take, 1), {"order": 1, "user": [number]})).args == (1, [number])
+
+
 def test_a_delay_in_seconds_makes_it_delayed(submit: Callable[..., Any]) -> None:
     new = new_of(submit(enqueued(app_jobs.add, 1), delay="90.5"))
     assert new.state == "delayed"
