@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from django_kue import models
 from django_kue.admin.filters import chosen_state
-from django_kue.admin.links import worker_url
+from django_kue.admin.links import worker_url_or_none
 from django_kue.states import State
 from django_kue.templatetags import kue
 
@@ -40,8 +41,9 @@ class JobColumns:
 
     admin_site: Any
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
-        return COLUMNS[chosen_state(request)]
+    def get_list_display(self, request: HttpRequest) -> list[str | Callable[[models.Job], SafeString]]:
+        columns = COLUMNS[chosen_state(request)]
+        return [self._worker(request) if column == "worker" else column for column in columns]
 
     @admin.display(description=gettext_lazy("job"))
     def job_title(self, row: models.Job) -> SafeString:
@@ -91,12 +93,18 @@ class JobColumns:
         )
         return self._live(row, "progress", bar)
 
-    @admin.display(description=gettext_lazy("worker"))
-    def worker(self, row: models.Job) -> SafeString:
-        worker = row.job.worker.rpartition("/")[0] or row.job.worker
-        if not worker:
-            return format_html("{}", kue.NONE)
-        return format_html('<a href="{}">{}</a>', worker_url(self.admin_site.name, worker), worker)
+    def _worker(self, request: HttpRequest) -> Callable[[models.Job], SafeString]:
+        """The column of workers as this person sees it: not everybody may go where it leads."""
+
+        @admin.display(description=gettext_lazy("worker"))
+        def worker(row: models.Job) -> SafeString:
+            name = row.job.worker.rpartition("/")[0] or row.job.worker
+            url = worker_url_or_none(request, self.admin_site, name)
+            return (
+                format_html('<a href="{}">{}</a>', url, name) if url else format_html("{}", name or kue.NONE)
+            )
+
+        return worker
 
     @admin.display(description=gettext_lazy("error"))
     def error_line(self, row: models.Job) -> SafeString:

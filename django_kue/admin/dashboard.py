@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from django_kue import metrics
 from django_kue.admin.failures import FailureGroup, newest_failures
-from django_kue.admin.links import job_url, jobs_url, workers_url
+from django_kue.admin.links import job_url, jobs_query, jobs_url_or_none, workers_url_or_none
 from django_kue.admin.pages import KuePages
 from django_kue.admin.queues import is_unserved
 from django_kue.admin.server import server
@@ -38,30 +38,30 @@ MOST_FUNCTIONS = 10  # in a table
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number, and where what it counts is listed."""
+    """A number, and where what it counts is listed; ``None`` where this person can't go."""
 
     name: str  # for style
     label: str
     value: float
-    url: str
+    url: str | None
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionRow:
-    """A function's numbers, and where its jobs are listed; "" for the sum of many functions."""
+    """A function's numbers, and where its jobs are listed; ``None`` for the sum of many functions, too."""
 
     stats: FunctionStats
-    url: str
+    url: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """Failures that look like one bug, where they're listed, and the newest of them."""
+    """Failures that look like one bug, where they're listed, and the newest; ``None`` without such pages."""
 
     group: FailureGroup
-    url: str
-    newest_url: str
+    url: str | None
+    newest_url: str | None
 
 
 class BadQuestion(ValueError):
@@ -108,19 +108,19 @@ class DashboardAdminMixin(KuePages):
         except BadQuestion:  # an old bookmark, or a queue that's gone
             window, queue = DEFAULT_WINDOW, None
         stats = metrics.functions(window, queue)
-        site = self.admin_site.name
+        jobs = jobs_url_or_none(request, self.admin_site)
         return self.page(
             request,
             "admin/django_kue/dashboard.html",
             _("Dashboard"),
-            tiles=tiles_of(seen, queue, site),
+            tiles=tiles_of(seen, queue, jobs, workers_url_or_none(request, self.admin_site)),
             unserved=[one for one in seen.queues if is_unserved(one)],
             window=window,
             windows=WINDOWS,
             queue=queue or "",
             queues=[one.name for one in seen.queues],
-            slowest=[_row(one, site) for one in slowest(stats)],
-            failing=[_row(one, site, state=str(State.FAILED)) for one in failing(stats)],
+            slowest=[_row(one, jobs) for one in slowest(stats)],
+            failing=[_row(one, jobs, state=str(State.FAILED)) for one in failing(stats)],
             **self._failures(request, seen, queue),
             server=server(),
             plots=self._plots(request, window, queue),
@@ -150,18 +150,24 @@ class DashboardAdminMixin(KuePages):
         if not request.user.has_perm("django_kue.view_job"):
             return {"failures": None}
         found = newest_failures([one for one in seen.queues if queue in (None, one.name)])
-        site = self.admin_site.name
-        return {"failures": found, "failure_groups": [_failure_row(group, site) for group in found.groups]}
+        site, jobs = self.admin_site.name, jobs_url_or_none(request, self.admin_site)
+        return {
+            "failures": found,
+            "failure_groups": [_failure_row(group, site, jobs) for group in found.groups],
+        }
 
 
-def _row(stats: FunctionStats, site: str, **filters: str) -> FunctionRow:
-    url = "" if stats.name == OTHERS else jobs_url(site, name=stats.name, queue=stats.queue, **filters)
-    return FunctionRow(stats, url)
+def _row(stats: FunctionStats, jobs: str | None, **filters: str) -> FunctionRow:
+    if jobs is None or stats.name == OTHERS:
+        return FunctionRow(stats, None)
+    return FunctionRow(stats, jobs + jobs_query(name=stats.name, queue=stats.queue, **filters))
 
 
-def _failure_row(group: FailureGroup, site: str) -> FailureRow:
-    filters = {"state": str(State.FAILED), "name": group.name, "text": group.words}
-    return FailureRow(group, jobs_url(site, **filters), job_url(site, group.newest.id))
+def _failure_row(group: FailureGroup, site: str, jobs: str | None) -> FailureRow:
+    if jobs is None:
+        return FailureRow(group, None, None)
+    query = jobs_query(state=str(State.FAILED), name=group.name, text=group.words)
+    return FailureRow(group, jobs + query, job_url(site, group.newest.id))
 
 
 def asked(request: HttpRequest, seen: Overview | None) -> tuple[str, str | None]:
@@ -184,8 +190,8 @@ def asked(request: HttpRequest, seen: Overview | None) -> tuple[str, str | None]
     return window, queue
 
 
-def tiles_of(seen: Overview, queue: str | None, site: str) -> list[Tile]:
-    """The numbers at the top, each a link to what it counts."""
+def tiles_of(seen: Overview, queue: str | None, jobs: str | None, workers: str | None) -> list[Tile]:
+    """The numbers at the top, each a link to what it counts: ``jobs`` and ``workers`` are their lists."""
     queues = [one for one in seen.queues if queue in (None, one.name)]
     labels = {
         State.WAITING: _("Waiting"),
@@ -198,19 +204,23 @@ def tiles_of(seen: Overview, queue: str | None, site: str) -> list[Tile]:
             str(state),
             label,
             sum(one.counts[state] for one in queues),
-            jobs_url(site, state=str(state), queue=queue or ""),
+            _listed(jobs, state, queue),
         )
         for state, label in labels.items()
     ]
     rate = sum(one.per_minute for one in queues)
-    done = jobs_url(site, state=str(State.COMPLETED), queue=queue or "")
+    done = _listed(jobs, State.COMPLETED, queue)
     tiles.append(Tile("completed", _("Runs per minute"), round(rate), done))
     living = [worker for worker in seen.workers if worker.state is not WorkerState.LOST]
     serving = [worker for worker in living if queue is None or queue in worker.queues]
     busy, slots = (sum(getattr(worker, name) for worker in serving) for name in ("busy", "slots"))
     note = _("%(busy)d of %(slots)d busy") % {"busy": busy, "slots": slots} if slots else ""
-    tiles.append(Tile("workers", _("Workers"), len(serving), workers_url(site), note))
+    tiles.append(Tile("workers", _("Workers"), len(serving), workers, note))
     return tiles
+
+
+def _listed(jobs: str | None, state: State, queue: str | None) -> str | None:
+    return None if jobs is None else jobs + jobs_query(state=str(state), queue=queue or "")
 
 
 def slowest(stats: Iterable[FunctionStats]) -> list[FunctionStats]:

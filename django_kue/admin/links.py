@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+from django.contrib.admin import AdminSite
 from django.contrib.admin.utils import quote
+from django.db.models import Model
+from django.http import HttpRequest
 from django.urls import reverse
+
+from django_kue import models
 
 # What the list of jobs calls its filters, see ``filters.py``.
 _PARAMETERS = {"state": "state__exact", "queue": "queue__exact", "name": "name__exact", "text": "q"}
@@ -49,6 +54,26 @@ def worker_url(site: str, id: str) -> str:
 def workers_url(site: str) -> str:
     """The list of workers."""
     return _list_of("worker", site)
+
+
+def leads_to(request: HttpRequest, site: AdminSite, model: type[Model]) -> bool:
+    """Whether the site has pages of a model, and this person may see them: else there's no link to them."""
+    return site.is_registered(model) and site.get_model_admin(model).has_view_permission(request)
+
+
+def worker_url_or_none(request: HttpRequest, site: AdminSite, id: str) -> str | None:
+    """A worker's own page, for people who may see it."""
+    return worker_url(site.name, id) if id and leads_to(request, site, models.Worker) else None
+
+
+def workers_url_or_none(request: HttpRequest, site: AdminSite) -> str | None:
+    """The list of workers, for people who may see it."""
+    return workers_url(site.name) if leads_to(request, site, models.Worker) else None
+
+
+def jobs_url_or_none(request: HttpRequest, site: AdminSite) -> str | None:
+    """The list of jobs, for people who may see it."""
+    return jobs_url(site.name) if leads_to(request, site, models.Job) else None
 
 
 def _list_of(model: str, site: str) -> str:

@@ -16,7 +16,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from django_kue import bulk, metrics, models
-from django_kue.admin.links import job_url, jobs_query, jobs_url, queue_url, queues_url
+from django_kue.admin.links import (
+    job_url,
+    jobs_query,
+    jobs_url_or_none,
+    leads_to,
+    queue_url,
+    queues_url,
+)
 from django_kue.admin.pages import KuePages
 from django_kue.conf import settings
 from django_kue.errors import EnqueueError
@@ -39,7 +46,7 @@ class QueueView:
     """A queue with all that a page says of it."""
 
     overview: QueueOverview
-    cells: tuple[tuple[str, int, str], ...]  # state, how many, where they're listed
+    cells: tuple[tuple[str, int, str | None], ...]  # state, how many, where they're listed
     spark: str  # the points of a line, in a box of 100 × 24
     peak: int  # runs in the busiest part of the last hour
     concurrency: int | None
@@ -61,19 +68,22 @@ def is_unserved(queue: QueueOverview) -> bool:
     return not queue.workers and queue.paused_since is None and bool(counts["waiting"] + counts["delayed"])
 
 
-def views_of(queues: Sequence[QueueOverview], site: str) -> list[QueueView]:
-    """All that the pages say of these queues."""
+def views_of(queues: Sequence[QueueOverview], jobs: str | None) -> list[QueueView]:
+    """All that the pages say of these queues; ``jobs`` is the list of jobs, ``None`` without links to it."""
     sparks = metrics.sparklines([queue.name for queue in queues])
-    jobs = jobs_url(site)
     return [_view(queue, sparks[queue.name], jobs) for queue in queues]
 
 
-def _view(queue: QueueOverview, counts: Sequence[int], jobs: str) -> QueueView:
+def _view(queue: QueueOverview, counts: Sequence[int], jobs: str | None) -> QueueView:
     options = settings.queue_or_default(queue.name)
     return QueueView(
         overview=queue,
         cells=tuple(
-            (str(state), queue.counts[state], jobs + jobs_query(state=str(state), queue=queue.name))
+            (
+                str(state),
+                queue.counts[state],
+                None if jobs is None else jobs + jobs_query(state=str(state), queue=queue.name),
+            )
             for state in SHOWN
         ),
         spark=points_of(counts),
@@ -191,7 +201,7 @@ class QueueAdminMixin(KuePages):
             request,
             "admin/django_kue/queues.html",
             _("Queues"),
-            queues=views_of(overview().queues, self.admin_site.name),
+            queues=views_of(overview().queues, jobs_url_or_none(request, self.admin_site)),
             states=[str(state) for state in SHOWN],
             **self._rights(request),
             **(extra_context or {}),
@@ -297,7 +307,8 @@ class QueueAdminMixin(KuePages):
         if isinstance(done, Job):
             text = _("There are many, so a job does it: %s.") % done.id
             self._tell(request, obj, text)
-            return HttpResponseRedirect(job_url(self.admin_site.name, done.id))
+            sees_it = leads_to(request, self.admin_site, models.Job)
+            return HttpResponseRedirect(job_url(self.admin_site.name, done.id)) if sees_it else None
         self._tell(request, obj, said(done.done))
         if done.skipped:
             messages.warning(request, _skipped(done.skipped))
@@ -308,8 +319,7 @@ class QueueAdminMixin(KuePages):
     def _queue_page(
         self, request: HttpRequest, obj: models.Queue, form: CleanForm, **context: Any
     ) -> HttpResponse:
-        site = self.admin_site.name
-        (view,) = views_of([obj.overview], site)
+        (view,) = views_of([obj.overview], jobs_url_or_none(request, self.admin_site))
         return self.page(
             request,
             "admin/django_kue/queue.html",
@@ -324,6 +334,7 @@ class QueueAdminMixin(KuePages):
         return {
             "may_change": self.has_change_permission(request),  # type: ignore[attr-defined]
             "may_delete": self.has_delete_permission(request),  # type: ignore[attr-defined]
+            "sees_workers": leads_to(request, self.admin_site, models.Worker),
         }
 
     def _allowed(self, request: HttpRequest, object_id: str, permission: str) -> models.Queue | None:

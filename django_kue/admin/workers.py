@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from django.contrib import messages
@@ -14,7 +14,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 
 from django_kue import models
-from django_kue.admin.links import worker_url, workers_url
+from django_kue.admin.links import leads_to, worker_url, workers_url
 from django_kue.admin.pages import KuePages
 from django_kue.errors import JobDoesNotExist
 from django_kue.ids import split
@@ -58,8 +58,7 @@ class WorkerAdminMixin(KuePages):
             "admin/django_kue/workers.html",
             _("Workers"),
             workers=found,
-            jobs=jobs_by_id(running[:MOST_RUNNING]),
-            more_jobs=len(running[MOST_RUNNING:]),
+            **_running(request, running),
             releases=releases_of(found),
             has_lost=any(worker.state is WorkerState.LOST for worker in found),
             **self._rights(request),
@@ -80,7 +79,7 @@ class WorkerAdminMixin(KuePages):
             obj.worker.id,
             worker=obj.worker,
             object_id=object_id,
-            jobs=jobs_by_id(obj.worker.jobs[:MOST_RUNNING]),
+            **_running(request, obj.worker.jobs),
             **self._rights(request),
             **(extra_context or {}),
         )
@@ -107,7 +106,11 @@ class WorkerAdminMixin(KuePages):
     # ── how ──
 
     def _rights(self, request: HttpRequest) -> dict[str, bool]:
-        return {"may_stop": self.has_change_permission(request)}  # type: ignore[attr-defined]
+        return {
+            "may_stop": self.has_change_permission(request),  # type: ignore[attr-defined]
+            "sees_queues": leads_to(request, self.admin_site, models.Queue),
+            "sees_jobs": leads_to(request, self.admin_site, models.Job),
+        }
 
     def _gone(self, request: HttpRequest, id: str) -> HttpResponse:
         text = _("Worker %s isn’t in the list any more: it has stopped, or was lost more than an hour ago.")
@@ -132,6 +135,13 @@ def jobs_by_id(ids: Iterable[str]) -> Mapping[str, Job]:
     replies = send(*[reads.rows(queue, some) for queue, some in keys.items()]) if keys else []
     jobs = [Job.from_row(queue, row) for queue, rows in zip(keys, replies, strict=True) for row in rows]
     return {job.id: job for job in jobs}
+
+
+def _running(request: HttpRequest, ids: Sequence[str]) -> dict[str, Any]:
+    """What runs: jobs with their titles only for who may see jobs, for others their number."""
+    if not request.user.has_perm("django_kue.view_job"):
+        return {"jobs": None, "running": len(ids)}
+    return {"jobs": list(jobs_by_id(ids[:MOST_RUNNING]).values()), "more_jobs": len(ids[MOST_RUNNING:])}
 
 
 def _row(worker: Worker) -> models.Worker:

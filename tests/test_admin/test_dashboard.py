@@ -17,7 +17,7 @@ from django_kue import Queue
 from django_kue.admin import dashboard, failures, server
 from django_kue.admin.failures import grouped, pattern_of
 from django_kue.admin.index import forget as forget_index
-from django_kue.admin.links import jobs_url
+from django_kue.admin.links import jobs_url, workers_url
 from django_kue.errors import StoreError
 from django_kue.metrics import FunctionStats
 from django_kue.overview import overview
@@ -68,7 +68,10 @@ def test_tiles_count_and_link_to_what_they_count(viewer: Client) -> None:
     hands.put("other", 1, delay=60_000)
     fail("other", "one", "two")
     announce("email")
-    tiles = {tile.name: tile for tile in dashboard.tiles_of(overview(), None, "admin")}
+    tiles = {
+        tile.name: tile
+        for tile in dashboard.tiles_of(overview(), None, jobs_url("admin"), workers_url("admin"))
+    }
     numbers = {name: tile.value for name, tile in tiles.items()}
     assert numbers == {"waiting": 3, "delayed": 1, "active": 0, "failed": 2, "completed": 2, "workers": 1}
     assert tiles["failed"].url == jobs_url("admin", state="failed")
@@ -82,7 +85,7 @@ def test_tiles_of_one_queue_count_only_that(viewer: Client) -> None:
     hands.put("email", 3)
     fail("other", "one")
     announce("email")
-    tiles = {tile.name: tile for tile in dashboard.tiles_of(overview(), "other", "admin")}
+    tiles = {tile.name: tile for tile in dashboard.tiles_of(overview(), "other", jobs_url("admin"), None)}
     assert (tiles["waiting"].value, tiles["failed"].value, tiles["workers"].value) == (0, 1, 0)
     assert tiles["failed"].url == jobs_url("admin", state="failed", queue="other")
 

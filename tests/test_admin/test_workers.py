@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from html import unescape
+from types import ModuleType
 from typing import Any
 
 import pytest
+from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.test import Client
-from django.urls import reverse
+from django.urls import path, reverse
 
+from django_kue import models
+from django_kue.admin import register_on
 from django_kue.admin.workers import jobs_by_id
 from django_kue.store import ask, moves
 from tests.conftest import redis_client
@@ -86,6 +91,76 @@ def test_what_runs_now_is_listed_with_links(viewer: Client) -> None:
         assert f'href="{link}"' in html
         assert "&lt;b&gt;bold&lt;/b&gt;" in html
         assert "<b>bold</b>" not in html
+
+
+def test_who_may_not_see_jobs_is_told_only_how_many_run(client_with: Callable[..., Client]) -> None:
+    hands.put("email", 1, options={"title": "Ada's divorce"})
+    [key] = Hands("email").take()
+    announce(processes=[{"pid": 4712, "jobs": [f"email.{key}"]}])
+    client = client_with("view_worker")
+    for view, worker in (("changelist", ""), ("change", WORKER)):
+        html = page(client, view, worker)
+        assert "divorce" not in html
+        assert key not in html
+        assert '<p class="kue-number kue-pad">1</p>' in html
+
+
+def test_there_are_no_links_to_what_one_may_not_see(client_with: Callable[..., Client]) -> None:
+    hands.put("email", 1)
+    Hands("email", f"{WORKER}/1").take()
+    announce()
+    assert f'href="{url("change", WORKER)}"' not in (html := jobs_page(client_with("view_job")))
+    assert WORKER in html
+    assert f'href="{url("change", WORKER)}"' in jobs_page(client_with("view_job", "view_worker"))
+    for view, worker in (("changelist", ""), ("change", WORKER)):
+        assert "/django_kue/queue/" not in page(client_with("view_worker"), view, worker)
+        assert "/django_kue/queue/" in page(client_with("view_worker", "view_queue"), view, worker)
+
+
+def jobs_page(client: Client) -> str:
+    response = client.get(reverse("admin:django_kue_job_changelist"), {"state__exact": "active"})
+    assert response.status_code == 200
+    return text_of(response)
+
+
+PAGES = {
+    models.Dashboard: "dashboard/",
+    models.Job: "job/?state__exact=active",
+    models.Queue: "queue/",
+    models.Worker: "worker/",
+}
+
+
+@pytest.mark.parametrize("left_out", PAGES)
+def test_a_site_may_leave_pages_out(
+    boss: Client, monkeypatch: pytest.MonkeyPatch, settings: Any, left_out: type[Any]
+) -> None:
+    hands.put("email", 3, options={"title": "one of three"})
+    worker = Hands("email", f"{WORKER}/1")
+    worker.settle(worker.take_one(), hands.failed())
+    running = worker.take_one()
+    announce(processes=[{"pid": 4712, "jobs": [f"email.{running}"]}])
+    site = admin.AdminSite("few")
+    register_on(site)
+    site.unregister(left_out)
+    urls = ModuleType("urls_of_few")
+    urls.urlpatterns = [path("admin/", site.urls)]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, urls.__name__, urls)
+    settings.ROOT_URLCONF = urls.__name__
+    pages = [name for model, name in PAGES.items() if model is not left_out]
+    if left_out is not models.Queue:
+        pages.append("queue/email/change/")
+    if left_out is not models.Worker:
+        pages.append("worker/web1_3A4711_3Aab_5F2F/change/")
+    for name in pages:
+        response = boss.get(f"/admin/django_kue/{name}")
+        assert response.status_code == 200, name
+        assert f"/django_kue/{left_out._meta.model_name}/" not in text_of(response), name
+
+
+def test_a_worker_or_a_queue_without_a_name_leads_nowhere(boss: Client) -> None:
+    announce("", queues=[""])
+    assert "web1" in page(boss)
 
 
 def test_jobs_that_are_gone_or_no_jobs_are_left_out() -> None:
