@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,24 +27,26 @@ class QueueOverview:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Every queue that's declared or ever had jobs, by name, and every worker."""
+    """Queues that are declared or ever had jobs, by name, and every worker."""
 
     queues: tuple[QueueOverview, ...]
     workers: tuple[Worker, ...]
+    others: int = 0  # queues that there are besides, which weren't asked for
 
 
-def overview() -> Overview:
-    """How all queues and workers are."""
+def overview(names: Collection[str] | None = None) -> Overview:
+    """How all queues and workers are; of the queues those with these ``names``, as far as there are any."""
     registry = ask(reads.registry())
     workers = tuple(workers_in(registry))
-    names = sorted({*settings.queues, *registry.queues})
+    known = {*settings.queues, *registry.queues}
+    names = sorted(known if names is None else known.intersection(names))
     calls = [
         call for name in names for call in (reads.counts(name), reads.facts(name, 2), reads.oldest(name))
     ]
     replies = send(*calls) if calls else []
     triples = zip(replies[0::3], replies[1::3], replies[2::3], strict=True)
     queues = [_queue(name, *triple, workers) for name, triple in zip(names, triples, strict=True)]
-    return Overview(tuple(queues), workers)
+    return Overview(tuple(queues), workers, len(known) - len(names))
 
 
 def _queue(

@@ -185,7 +185,7 @@ def asked(request: HttpRequest, seen: Overview | None) -> tuple[str, str | None]
     queue = request.GET.get("queue") or None
     if queue is None or queue in settings.queues:
         return window, queue
-    if queue not in {one.name for one in (seen or overview()).queues}:
+    if queue not in {one.name for one in (seen or overview([queue])).queues}:
         raise BadQuestion(_("There’s no queue %s.") % repr(queue[:40]))
     return window, queue
 

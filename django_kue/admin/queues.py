@@ -29,7 +29,7 @@ from django_kue.conf import settings
 from django_kue.errors import EnqueueError
 from django_kue.jobs import Job
 from django_kue.kinds import DAY, HOUR, Rate
-from django_kue.listing import Listing
+from django_kue.listing import Listing, queue_names
 from django_kue.models import STATES
 from django_kue.overview import QueueOverview, overview
 from django_kue.queue import Queue
@@ -192,16 +192,18 @@ class QueueAdminMixin(KuePages):
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> models.Queue | None:
         """The queue's row; ``None`` when it isn't declared and never had jobs."""
-        found = [queue for queue in overview().queues if queue.name == object_id]
+        found = overview([object_id]).queues
         return _row(found[0]) if found else None
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         self.require(self.has_view_permission(request))  # type: ignore[attr-defined]
+        seen = overview(queue_names())
         return self.page(
             request,
             "admin/django_kue/queues.html",
             _("Queues"),
-            queues=views_of(overview().queues, jobs_url_or_none(request, self.admin_site)),
+            queues=views_of(seen.queues, jobs_url_or_none(request, self.admin_site)),
+            more_queues=seen.others,
             states=[str(state) for state in SHOWN],
             **self._rights(request),
             **(extra_context or {}),

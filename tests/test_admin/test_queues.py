@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from html import unescape
 
@@ -11,9 +12,10 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from django_kue import Queue, bulk
+from django_kue import Queue, bulk, listing, overview
 from django_kue.admin.queues import points_of
 from django_kue.store import ask, moves
+from django_kue.store.reads import facts
 from tests.test_admin.conftest import client_of, redis_unchanged
 from tests.test_engine import hands
 from tests.test_engine.hands import Hands
@@ -126,7 +128,31 @@ def test_the_announcement_holds_no_numbers_so_that_it_isnt_read_out_again_and_ag
     assert alerts() == before
 
 
+def test_of_very_many_queues_the_first_are_shown_and_the_others_counted(
+    viewer: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "MOST_QUEUES", 6)
+    for name in ("aa", "bb", "cc"):
+        hands.put(name, 1)
+    html = page(viewer)
+    for name in ("default", "email", "narrow", "other", "slow", "aa"):
+        assert f'href="{url("change", name)}"' in html
+    assert url("change", "bb") not in html
+    assert "and 2 more." in html
+    assert "bb" in page(viewer, "change", "bb")
+    monkeypatch.setattr(listing, "MOST_QUEUES", 8)
+    assert not re.search(r"and \d+ more\.", page(viewer))
+
+
 # ── a queue's page ──
+
+
+def test_a_queues_page_reads_no_other_queue(viewer: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    hands.put("email", 1)
+    read = []
+    monkeypatch.setattr(overview.reads, "facts", lambda name, most: read.append(name) or facts(name, most))
+    assert "email" in page(viewer, "change", "email")
+    assert read == ["email"]
 
 
 def test_a_queues_page_names_its_workers(viewer: Client) -> None:
