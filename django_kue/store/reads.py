@@ -13,6 +13,14 @@ from django_kue.store.calls import Call, call
 STATES = (State.DELAYED, State.WAITING, State.ACTIVE, State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
+LAST_MS = 253_402_128_000_000  # 9999-12-30: any time zone's calendar has it
+
+
+def _ms(score: bytes) -> int:
+    """A time as Redis has it; one that somebody set beyond what a datetime can be is moved to its bounds."""
+    return int(min(max(float(score), 0), LAST_MS))
+
+
 class Row(NamedTuple):
     """A job as stored; texts are still what the scripts wrote."""
 
@@ -31,7 +39,7 @@ def _row(reply: list[Any]) -> Row:
     key, state, record, lease, score, outcome, progress, last_run, marked = reply
     return Row(
         key.decode(errors="backslashreplace"), State(state.decode()), record, lease,
-        int(float(score)) if score else None, outcome, progress, last_run, marked == 1,
+        _ms(score) if score else None, outcome, progress, last_run, marked == 1,
     )  # fmt: skip
 
 
@@ -60,7 +68,7 @@ def heads(
 
     def read(reply: list[Any]) -> list[tuple[bytes, int | None]]:
         pairs = zip(reply[0::2], reply[1::2], strict=True)
-        return [(key, int(float(time)) if time else None) for key, time in pairs]
+        return [(key, _ms(time) if time else None) for key, time in pairs]
 
     return call("heads", queue, state, offset, most, int(newest_first), since, until, part, read=read)
 

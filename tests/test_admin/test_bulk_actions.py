@@ -13,6 +13,7 @@ from django_kue import Job, JobDoesNotExist, bulk, get_queue
 from django_kue.admin.actions import ACTIONS, BulkAction
 from django_kue.errors import EnqueueError
 from django_kue.states import State
+from tests.conftest import redis_client
 from tests.test_admin.conftest import redis_unchanged
 from tests.test_admin.hands import (
     LIST,
@@ -298,3 +299,13 @@ def test_an_action_that_the_tab_does_not_offer_is_refused(boss: Client) -> None:
     job_id = waiting_job()
     with redis_unchanged():
         acted(boss, "retry_selected", [job_id], "?state__exact=waiting")
+
+
+def test_a_time_beyond_the_calendar_breaks_neither_counts_by_date_nor_actions(boss: Client) -> None:
+    job_id = failed_job()
+    key = job_id.partition(".")[2]
+    redis_client().zadd("kue:{default}:f", {key: 1e17})
+    for query in ("?_facets=True", "?_facets=True&state__exact=failed"):
+        assert boss.get(LIST + query).status_code == 200
+    response = acted(boss, "retry_selected", [job_id], "?state__exact=failed", select_across="1")
+    assert response.status_code == 302

@@ -395,7 +395,7 @@ def test_work_on_many_jobs_is_not_done_again_along_with_others(verb: str, receip
 
 def test_times_beyond_the_calendar_hinder_no_work() -> None:
     keys = put("default", 1_200, delay=60_000)
-    redis_client().zadd("kue:{default}:s", dict.fromkeys(keys[:700], 1e17) | {keys[700]: "inf"})
+    redis_client().zadd("kue:{default}:z", dict.fromkeys(keys[:700], 1e17) | {keys[700]: "inf"})
 
     assert bulk.apply(Listing(state=State.DELAYED), "set_priority", 7) == bulk.Tally(done=1_200)
     assert bulk.apply(Listing(state=State.DELAYED), "promote") == bulk.Tally(done=1_200)
