@@ -102,6 +102,7 @@ def apply(
     _check(verb, argument)
     pin = _ms(until or datetime.now(UTC))
     total, legal = listing.count(), legal_in(verb)
+    listing = replace(listing, is_patient=True, _memo={})
     tally = Tally(skipped=sum(count for state, count in listing.by_state().items() if state not in legal))
     copied: set[str] = set()
     for part in listing.parts(legal):  # from delayed to finished, the way that jobs go: none slips by

@@ -6,6 +6,7 @@ Whatever else is asked looks at the newest 10,000 jobs, and says so.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -60,6 +61,8 @@ class Listing:
             ``order_id=17``, or a bare value, what has such a search key.
         ids: only among these.
 
+        is_patient: a look at jobs one by one may take longer than :data:`PATIENCE`. This is how to look, not
+            what for: it's no part of :meth:`as_dict`.
     >>> Listing(state="failed", queue="email").count()  # doctest: +SKIP
     3
     """
@@ -73,6 +76,7 @@ class Listing:
     ids: tuple[str, ...] | None = None
     newest_first: bool = True
     _memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    is_patient: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.state is not None:
@@ -142,7 +146,7 @@ class Listing:
 
     def as_dict(self) -> dict[str, Any]:
         """What :meth:`from_dict` makes the same list of; it can be a job's argument."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "_memo"}
+        fields = {name: getattr(self, name) for name, one in self.__dataclass_fields__.items() if one.compare}
         return fields | {
             "state": self.state and str(self.state),
             "ids": None if self.ids is None else list(self.ids),
@@ -246,7 +250,7 @@ class Listing:
         self, entries: Iterable[Entry], matches: Matcher | None = None
     ) -> tuple[list[tuple[Entry, str]], int]:
         """Those that match, each with its function's name, and how many were looked at."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = math.inf if self.is_patient else time.monotonic() + PATIENCE
         kept: list[tuple[Entry, str]] = []
         looked, rest = 0, iter(entries)
         while time.monotonic() < deadline and (chunk := list(islice(rest, CHUNK))):
