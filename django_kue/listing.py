@@ -20,7 +20,7 @@ from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
 from django_kue.searching import Matcher, readable, search_hashes, title_of
-from django_kue.sources import CHUNK, Entry, Source, Span, entries_of, lights, merged
+from django_kue.sources import CHUNK, Entry, Source, Span, entries_of, lights, merged, whole_records
 from django_kue.states import State
 from django_kue.store import ask, reads, send
 
@@ -28,6 +28,7 @@ T = TypeVar("T")
 
 LOOKED_AT = 10_000  # jobs, where there's no index
 MOST_QUEUES = 500  # declared ones first
+FEW = 50  # long records a call
 PATIENCE = 0.2  # seconds that a look at jobs one by one may take; it says how far it got
 TIMED = (State.DELAYED, State.COMPLETED, State.FAILED, State.CANCELLED)  # states that are sets by time
 
@@ -60,9 +61,9 @@ class Listing:
         text: only what it's found in, in any case: title, function or error. An id finds just that job;
             ``order_id=17``, or a bare value, what has such a search key.
         ids: only among these.
-
         is_patient: a look at jobs one by one may take longer than :data:`PATIENCE`. This is how to look, not
             what for: it's no part of :meth:`as_dict`.
+
     >>> Listing(state="failed", queue="email").count()  # doctest: +SKIP
     3
     """
@@ -75,8 +76,8 @@ class Listing:
     text: str = ""
     ids: tuple[str, ...] | None = None
     newest_first: bool = True
-    _memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     is_patient: bool = field(default=False, compare=False)
+    _memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.state is not None:
@@ -256,7 +257,10 @@ class Listing:
         while time.monotonic() < deadline and (chunk := list(islice(rest, CHUNK))):
             looked += len(chunk)
             within = [entry for entry in chunk if self._is_within(entry)]
-            for entry, (text, outcome) in zip(within, lights(within), strict=True):
+            found = lights(within)
+            if matches is not None:
+                looked -= _lengthen(found, within, matches, deadline)
+            for entry, (text, outcome) in zip(within, found, strict=True):
                 record = readable(text)
                 is_named = self.name is None or record.name == self.name
                 if text and is_named and (matches is None or matches(record, outcome)):
@@ -355,6 +359,25 @@ def _read_jobs(keys: list[tuple[str, bytes]]) -> list[Job]:
     ]
     pages = send(*[reads.rows(queue, some) for queue, some in chunks]) if chunks else []
     return [Job.from_row(queue, row) for (queue, _), rows in zip(chunks, pages, strict=True) for row in rows]
+
+
+def _lengthen(
+    found: list[tuple[bytes, bytes]], entries: list[Entry], matches: Matcher, deadline: float
+) -> int:
+    """Put whole records where they came back cut and their titles need more; for how many of them there was
+    no time."""
+    cut = [
+        at
+        for at, (text, _) in enumerate(found)
+        if len(text) >= reads.LIGHT and matches.needs_arguments(readable(text))
+    ]
+    for first in range(0, len(cut), FEW):
+        if time.monotonic() >= deadline:
+            return len(cut) - first
+        some = cut[first : first + FEW]
+        for at, record in zip(some, whole_records([entries[at] for at in some]), strict=True):
+            found[at] = (record, found[at][1])
+    return 0
 
 
 def _split(some: Iterable[str]) -> list[tuple[str, bytes]]:

@@ -46,6 +46,12 @@ class Matcher:
             or (bool(outcome) and self._wanted in error_text(outcome).casefold())
         )
 
+    def needs_arguments(self, record: records.Record) -> bool:
+        """True when only the arguments can tell whether the job has the text in its title."""
+        definition: Any = registry.get(record.name)
+        is_titled = definition is not None and definition.title_template is not None
+        return is_titled and not self._is_in_name(record.name)
+
     def _is_in_name(self, name: str) -> bool:
         if name not in self._names:
             self._names[name] = self._wanted in name.casefold()

@@ -105,6 +105,18 @@ def lights(entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def whole_records(entries: Sequence[Entry]) -> list[bytes]:
+    """Records of a few jobs, however long they are, in their order; empty for what's gone."""
+    by_queue: dict[str, list[bytes]] = {}
+    for entry in entries:
+        by_queue.setdefault(entry.queue, []).append(entry.key)
+    pages = send(*[reads.rows(queue, keys) for queue, keys in by_queue.items()]) if by_queue else []
+    found = {
+        f"{queue}.{row.key}": row.record for queue, rows in zip(by_queue, pages, strict=True) for row in rows
+    }
+    return [found.get(entry.id, b"") for entry in entries]
+
+
 def _by_level(sources: Sequence[Source]) -> Iterator[list[Source]]:
     """Each source, or for waiting jobs one for each of their priorities."""
     waiting = [source for source in sources if source.state is State.WAITING]
@@ -150,4 +162,4 @@ def _created(key: bytes) -> int:
         return 0
 
 
-__all__ = ["CHUNK", "Entry", "Source", "Span", "entries_of", "lights", "merged"]
+__all__ = ["CHUNK", "Entry", "Source", "Span", "entries_of", "lights", "merged", "whole_records"]

@@ -1,8 +1,9 @@
 -- What a search looks at, of some jobs: the record, and of failed and cancelled ones the beginning of the
--- outcome, which tells the error. '' for what isn't there. Long arguments are cut: they aren't searched.
+-- outcome, which tells the error. '' for what isn't there. Long records are cut: a title
+-- seldom needs more, and is then read with the whole job.
 -- ARGV: keys...
 -- KEYS: jobs outcomes
-local RECORD, OUTCOME = 4096, 1024 -- bytes
+local RECORD, OUTCOME = 4096, 1024 -- bytes; the first as in store/reads.py
 local keys = { unpack(ARGV, keys_at) }
 local records, ends = redis.call('HMGET', jobs, unpack(keys)), redis.call('HMGET', outcomes, unpack(keys))
 for i = 1, #keys do

@@ -79,9 +79,12 @@ def spans(queue: str, *, since: str, until: str, name: str) -> Call[dict[State, 
     return call("spans", queue, since, until, name, read=lambda reply: dict(zip(states, reply, strict=True)))
 
 
-def lights(queue: str, keys: Sequence[bytes]) -> Call[list[tuple[bytes, bytes]]]:
+LIGHT = 4096  # bytes of a record, as in lights.lua
+
+
+def lights(queue: str, keys: Sequence[str | bytes]) -> Call[list[tuple[bytes, bytes]]]:
     """Record, and of failed and cancelled ones the beginning of the outcome, of some jobs; empty for what
-    isn't there."""
+    isn't there. Records are cut after :data:`LIGHT` bytes."""
     return call("lights", queue, *keys, read=lambda reply: list(zip(*reply, strict=True)))
 
 

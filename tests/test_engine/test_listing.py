@@ -361,7 +361,7 @@ def test_huge_records_are_cut_and_found_by_their_function() -> None:
 
     assert [job.key for job in Listing(text="tests.noop").jobs()] == [key]
     [(record, _)] = ask(reads.lights("default", [key.encode()]))
-    assert len(record) == 4_096
+    assert len(record) == reads.LIGHT
 
 
 def test_ids_are_read_as_they_are_and_filtered() -> None:
@@ -439,3 +439,37 @@ def test_the_time_in_a_key_is_read_quickly_as_it_is_slowly() -> None:
     for key in (ids.new_keys(1)[0], b"-_-_-_-_" + b"A" * 14, b"A" * 22):
         assert sources._created(key) == ids.created_ms(key.decode())
     assert sources._created(b"?") == sources._created(b"") == sources._created(b"A") == 0
+
+
+def test_titles_of_jobs_with_long_arguments_are_searched_too(functions: None) -> None:
+    receipt = registry.get("tests.receipt")
+    wanted = receipt.enqueue(4712, "x" * 5_000)
+    receipt.enqueue_many([(number, "x" * 5_000) for number in range(130)])
+
+    listing = Listing(text="Receipt 4712")
+
+    assert ids_of(listing.jobs()) == [wanted.id]
+    assert listing.scope() == (131, 131, True)
+
+
+def test_what_there_was_no_time_to_read_whole_was_not_looked_at(functions: None, monkeypatch: Any) -> None:
+    registry.get("tests.receipt").enqueue_many([(number, "x" * 5_000) for number in range(130)])
+    put("default", 3)
+    real = listing_room.lights
+
+    def slow(entries: Any) -> Any:
+        time.sleep(listing_room.PATIENCE)
+        return real(entries)
+
+    monkeypatch.setattr(listing_room, "lights", slow)
+    assert Listing(text="Receipt 4").scope() == (3, 133, False)
+
+
+def test_a_time_beyond_the_calendar_is_one_at_its_end() -> None:
+    keys = put("default", 3, delay=60_000)
+    redis_client().zadd("kue:{default}:z", {keys[0]: 1e17, keys[1]: "inf", keys[2]: "-inf"})
+
+    entries = Listing(state=State.DELAYED, queue="default").entries(0, 3)
+    assert [entry.at_ms for entry in entries] == [reads.LAST_MS, reads.LAST_MS, 0]
+    assert Listing(since=datetime(2000, 1, 1, tzinfo=UTC)).count() == 2
+    assert Listing().count() == len(Listing().jobs()) == 3
