@@ -21,6 +21,7 @@ from django_kue.jobs import Job
 from django_kue.listing import TIMED, Listing
 from django_kue.options import STORED
 from django_kue.priorities import priority_number
+from django_kue.searching import readable
 from django_kue.sources import Entry, all_waiting
 from django_kue.states import FINISHED, State
 from django_kue.store import ask, moves, reads
@@ -101,8 +102,8 @@ def apply(
     """
     _check(verb, argument)
     pin = _ms(until or datetime.now(UTC))
-    total, legal = listing.count(), legal_in(verb)
     listing = replace(listing, is_patient=True, _memo={})
+    total, legal = listing.count(), legal_in(verb)
     tally = Tally(skipped=sum(count for state, count in listing.by_state().items() if state not in legal))
     copied: set[str] = set()
     for part in listing.parts(legal):  # from delayed to finished, the way that jobs go: none slips by
@@ -188,10 +189,10 @@ def _listed(part: Listing, pin: int) -> Iterator[_Batch]:
 
 
 def _until(part: Listing, last_ms: int) -> Listing:
-    end = _moment(last_ms + 1)
-    return replace(part, until=end if part.until is None else min(part.until, end), _memo={})
     if last_ms >= reads.LAST_MS:
         return part  # its times may be later than they're read as
+    end = _moment(last_ms + 1)
+    return replace(part, until=end if part.until is None else min(part.until, end), _memo={})
 
 
 def _made_ms(entry: Entry) -> int:
@@ -216,6 +217,8 @@ def _act(verb: str, some: list[str], argument: Any) -> set[str]:
 
 def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str]:
     name = _MOVES.get(verb, verb)
+    if verb == "retry":
+        keys = _without_bulk_jobs(queue, keys)
     is_heard = any(signal.receivers for signal in _SIGNALS.get(name, ()))
     # Read before: a removed one can't be read afterwards, and a retried one may be over by then.
     jobs = [Job.from_row(queue, row) for row in ask(reads.rows(queue, keys))] if is_heard else []
@@ -227,6 +230,12 @@ def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str
         if answer is not None and answer.is_done:
             one._after(name, answer)
     return (key for key, answer in answers.items() if answer.is_done)
+
+
+def _without_bulk_jobs(queue: str, keys: list[str]) -> list[str]:
+    """What such a job does took a permission that who retries jobs needn't have."""
+    records = (readable(record) for record, _ in ask(reads.lights(queue, keys)))
+    return [key for key, record in zip(keys, records, strict=True) if record.name != bulk_job.name]
 
 
 _SIGNALS = {
@@ -241,7 +250,7 @@ _SIGNALS = {
 
 
 def _run_again(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str]:
-    for row in ask(reads.rows(queue, keys)):
+    for row in ask(reads.rows(queue, _without_bulk_jobs(queue, keys))):
         try:
             copy_of(Job.from_row(queue, row))
         except (EnqueueError, IllegalTransition) as error:
