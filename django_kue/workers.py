@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from django_kue.conf import settings
-from django_kue.rows import FOREIGN
+from django_kue.rows import FOREIGN, moment
 from django_kue.store import ask, reads
 
+MOST = 2**63  # more than any number of a worker's
 PATIENCE = 6.0  # seconds; a worker announces itself every two
 
 
@@ -123,11 +124,18 @@ def workers_in(registry: reads.Registry) -> list[Worker]:
 
 def _worker(id: str, text: bytes, pulse_ms: int, now_ms: int) -> Worker:
     is_lost = now_ms - pulse_ms > 1000 * max(PATIENCE, settings.LEASE)
-    seen_at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=pulse_ms)
+    seen_at = _seen_at(pulse_ms)
     try:
         return _portrait(id, json.loads(text), seen_at, is_lost)
     except (*FOREIGN, AttributeError):  # not a worker's words; it's still in the list
         return _portrait(id, {}, seen_at, is_lost)
+
+
+def _seen_at(pulse_ms: int) -> datetime:
+    try:
+        return moment(pulse_ms)
+    except OverflowError:  # not a worker's pulse
+        return moment(0)
 
 
 def _portrait(id: str, said: Mapping[str, Any], seen_at: datetime, is_lost: bool) -> Worker:
@@ -137,14 +145,14 @@ def _portrait(id: str, said: Mapping[str, Any], seen_at: datetime, is_lost: bool
         id=id,
         state=WorkerState.LOST if is_lost else state,
         host=str(said.get("host", "?")),
-        pid=int(said.get("pid", 0)),
+        pid=_number(said.get("pid", 0)),
         version=str(said.get("version", "?")),
         queues=tuple(map(str, said.get("queues", ()))),
-        threads=int(said.get("threads", 0)),
-        coroutines=int(said.get("coroutines", 0)),
+        threads=_number(said.get("threads", 0)),
+        coroutines=_number(said.get("coroutines", 0)),
         started_at=None if started_at is None else datetime.fromtimestamp(float(started_at), UTC),
         seen_at=seen_at,
-        done=int(said.get("done", 0)),
+        done=_number(said.get("done", 0)),
         processes=tuple(_process(process) for process in said.get("processes", ())),
         supervisor_memory=_whole(said.get("memory")),
     )
@@ -153,14 +161,21 @@ def _portrait(id: str, said: Mapping[str, Any], seen_at: datetime, is_lost: bool
 def _process(said: Mapping[str, Any]) -> Process:
     jobs = tuple(map(str, said.get("jobs", ())))
     return Process(
-        pid=int(said.get("pid", 0)),
+        pid=_number(said.get("pid", 0)),
         jobs=jobs,
-        done=int(said.get("done", 0)),
+        done=_number(said.get("done", 0)),
         memory=_whole(said.get("memory")),
-        busy=int(said.get("busy", len(jobs))),
-        slots=int(said.get("slots", 0)),
+        busy=_number(said.get("busy", len(jobs))),
+        slots=_number(said.get("slots", 0)),
     )
 
 
 def _whole(said: Any) -> int | None:
-    return None if said is None else int(said)
+    return None if said is None else _number(said)
+
+
+def _number(said: Any) -> int:
+    number = int(said)
+    if abs(number) > MOST:
+        raise OverflowError("no worker counts so far")
+    return number

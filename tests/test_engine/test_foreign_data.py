@@ -229,6 +229,8 @@ def test_a_worker_with_a_foreign_name_is_listed() -> None:
         b'{"started_at":1e300}',
         b'{"pid":1e999}',
         b'{"memory":-1e999}',
+        b'{"memory":1' + b"0" * 400 + b"}",
+        b'{"pid":1e300}',
         b'{"processes":[{"done":1e999}]}',
     ],
     ids=lambda said: repr(said[:40]),
@@ -237,6 +239,12 @@ def test_a_worker_that_says_rubbish_is_listed(said: bytes) -> None:
     ask(moves.announce("w1", said))
     [worker] = workers()
     assert (worker.id, worker.pid, worker.started_at) == ("w1", 0, None)
+
+
+def test_a_worker_that_was_heard_of_at_an_impossible_time_is_listed() -> None:
+    ask(moves.announce("w1", b"{}"))
+    redis_client().zadd("{kue}:pulses", {"w1": 1e300})
+    assert [worker.id for worker in workers()] == ["w1"]
 
 
 CALLS: dict[str, Callable[[], Any]] = {
