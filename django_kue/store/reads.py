@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 from django_kue import measures
@@ -237,7 +238,8 @@ def _text(name: bytes) -> str:
 
 def _numbers(flat: list[bytes], errors: str = "strict") -> dict[str, int]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return {name.decode(errors=errors): int(float(number)) for name, number in pairs}
+    numbers = {name.decode(errors=errors): float(number) for name, number in pairs}
+    return {name: int(number) for name, number in numbers.items() if isfinite(number)}
 
 
 class Series(NamedTuple):

@@ -241,9 +241,10 @@ def test_a_worker_that_says_rubbish_is_listed(said: bytes) -> None:
     assert (worker.id, worker.pid, worker.started_at) == ("w1", 0, None)
 
 
-def test_a_worker_that_was_heard_of_at_an_impossible_time_is_listed() -> None:
+@pytest.mark.parametrize("pulse", ["1e300", "inf", "-inf"])
+def test_a_worker_that_was_heard_of_at_an_impossible_time_is_listed(pulse: str) -> None:
     ask(moves.announce("w1", b"{}"))
-    redis_client().zadd("{kue}:pulses", {"w1": 1e300})
+    redis_client().zadd("{kue}:pulses", {"w1": pulse})
     assert [worker.id for worker in workers()] == ["w1"]
 
 
