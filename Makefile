@@ -29,7 +29,12 @@ demo: $(VENV)/.demo ## The example shop at work: real jobs, a worker, a site. AR
 
 .PHONY: test
 test: $(VENV)/.test ## The tests, with a Redis that they start themselves. PYTEST_ARGS="-k retry"
+ifeq ($(strip $(PYTEST_ARGS)),)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/test_worker
+	@$(BIN)/python -m pytest tests/test_worker # alone: some judge a worker by its times
+else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+endif
 
 ##@ Check it
 .PHONY: check
