@@ -120,11 +120,17 @@ def turn(
         f"{rate.count}:{rate.period_ms}" if rate else "",
         work_ms,
     ]
-    for lease, outcomes in batches.items():
+    # Released jobs join the front, batch by batch: what was claimed first has to come there last.
+    for lease, outcomes in sorted(batches.items(), key=_claim_number, reverse=True):
         arguments += [lease, len(outcomes)]
         arguments += [key for key, _ in outcomes]
         arguments += [outcome for _, outcome in outcomes]
     return call("turn", queue, *arguments, read=_read_turn)
+
+
+def _claim_number(batch: tuple[bytes, Any]) -> int:
+    number = batch[0].partition(b"|")[0]
+    return int(number) if number.isdigit() else 0
 
 
 def _read_turn(reply: Any) -> Turn:

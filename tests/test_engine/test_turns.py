@@ -126,6 +126,17 @@ def test_every_outcome_leads_where_it_says() -> None:
 # ── death ──
 
 
+def test_jobs_of_several_claims_that_are_given_back_stand_as_they_stood() -> None:
+    keys = put(count=6)
+    hands = Hands()
+    for _ in range(3):
+        hands.take(2)
+
+    hands.settle_all(RELEASED)
+
+    assert Hands(name="w2").take(6) == keys
+
+
 def test_a_dead_workers_jobs_go_back_to_the_front_in_their_order() -> None:
     keys = put(count=6)
     dead = Hands(name="dead")
