@@ -161,7 +161,6 @@ def pages_and_session() -> tuple[dict[str, str], str]:
         "dashboard": f"{admin}/dashboard/",
         "jobs": f"{admin}/job/",
         "failed": f"{admin}/job/?state__exact=failed",
-        "active": f"{admin}/job/?state__exact=active",
         "queues": f"{admin}/queue/",
         "workers": f"{admin}/worker/",
         "index": "/admin/",
