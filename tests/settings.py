@@ -5,6 +5,7 @@ import os
 
 SECRET_KEY = "for tests only"
 DEBUG = False
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # made for each test; nobody's secret
 USE_TZ = True
 TIME_ZONE = "UTC"
 INSTALLED_APPS = [
