@@ -39,6 +39,11 @@ def wait_for(condition: Callable[[], T], timeout: float = 10.0, what: str | Call
         time.sleep(0.005)
 
 
+def _hear_interrupts() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and that's inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class WorkerProcess:
     """One worker: its supervisor is the process that's started here.
 
@@ -67,6 +72,7 @@ class WorkerProcess:
         self.process = subprocess.Popen(
             [*self._wrap, sys.executable, "-m", "django", "runworker", *self._arguments],
             env=environment, stdout=self._log, stderr=self._log, start_new_session=True, cwd=self._folder,
+            preexec_fn=_hear_interrupts,
         )  # fmt: skip
         return self
 

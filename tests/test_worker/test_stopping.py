@@ -157,13 +157,8 @@ def test_stops_at_any_moment_lose_nothing() -> None:
         with WorkerProcess("--processes", "2", "--threads", "2") as worker:
             until = time.monotonic() + chosen.uniform(0.3, 1.1)
             wait_for(lambda until=until: time.monotonic() > until)
-            is_up = " processes × " in worker.log
             worker.send(chosen.choice([signal.SIGTERM, signal.SIGINT]))
-            try:
-                assert worker.wait() in (0, -signal.SIGTERM, -signal.SIGINT, 1, 130)
-            except AssertionError:  # Python swallows a SIGINT that comes at a bad moment of its imports
-                assert not is_up
-                assert worker.stop() == 0
+            assert worker.wait() in (0, -signal.SIGTERM, -signal.SIGINT, 1, 130)
             if "stopping" in worker.log:
                 assert worker.wait() == 0, worker.log
             assert counts().get("active", 0) == 0
