@@ -19,6 +19,12 @@ from tests.conftest import redis_client
 from tests.test_engine.hands import Hands, completed, error_text, failed, put
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine looks as far as a quick one; tests of the patience itself set their own."""
+    monkeypatch.setattr(listing_room, "PATIENCE", 60)
+
+
 @pytest.fixture
 def functions() -> Iterator[None]:
     @job(name="tests.receipt", title="Receipt {order}", search_keys=("order", "password"))
@@ -453,6 +459,7 @@ def test_titles_of_jobs_with_long_arguments_are_searched_too(functions: None) ->
 
 
 def test_what_there_was_no_time_to_read_whole_was_not_looked_at(functions: None, monkeypatch: Any) -> None:
+    monkeypatch.setattr(listing_room, "PATIENCE", 0.2)
     registry.get("tests.receipt").enqueue_many([(number, "x" * 5_000) for number in range(130)])
     put("default", 3)
     real = listing_room.lights
