@@ -7,7 +7,7 @@ A job that changes its state meanwhile is left alone: each is decided on its own
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -102,7 +102,7 @@ def apply(
     """
     _check(verb, argument)
     pin = _ms(until or datetime.now(UTC))
-    listing = replace(listing, is_patient=True, _memo={})
+    listing = listing.but(is_patient=True)
     total, legal = listing.count(), legal_in(verb)
     tally = Tally(skipped=sum(count for state, count in listing.by_state().items() if state not in legal))
     copied: set[str] = set()
@@ -192,7 +192,7 @@ def _until(part: Listing, last_ms: int) -> Listing:
     if last_ms >= reads.LAST_MS:
         return part  # its times may be later than they're read as
     end = _moment(last_ms + 1)
-    return replace(part, until=end if part.until is None else min(part.until, end), _memo={})
+    return part.but(until=end if part.until is None else min(part.until, end))
 
 
 def _made_ms(entry: Entry) -> int:

@@ -83,6 +83,10 @@ class Listing:
         if self.state is not None:
             object.__setattr__(self, "state", State(self.state))
 
+    def but(self, **changes: Any) -> Listing:
+        """The same list with other conditions, which has looked at nothing yet."""
+        return replace(self, **changes, _memo={})
+
     # ── reading ──
 
     def count(self) -> int:
@@ -119,9 +123,7 @@ class Listing:
             return [replace(self, _memo=self._memo)]
         wanted = [state for state in State if state in states and self.state in (None, state)]
         return [
-            replace(self, queue=name, state=state, newest_first=True, _memo={})
-            for name in self._names
-            for state in wanted
+            self.but(queue=name, state=state, newest_first=True) for name in self._names for state in wanted
         ]
 
     def by_state(self) -> Mapping[State, int]:
@@ -230,7 +232,7 @@ class Listing:
             return self._look_among(self.ids)
         if (job_id := self._id_in_text()) is not None:
             return self._look_among([job_id])
-        base = replace(self, text="", name=None, since=None, until=None, newest_first=True, _memo={})
+        base = self.but(text="", name=None, since=None, until=None, newest_first=True)
         indexed = self._indexed() if self.text else []
         kept, looked = self._sifted(base._merged(), Matcher(self.text) if self.text else None)
         found = dict(kept) | dict(self._sifted(indexed)[0])

@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 from django_kue import bulk, models
 from django_kue.admin.changelist import searched
 from django_kue.admin.filters import chosen_state
-from django_kue.admin.queues import _skipped
+from django_kue.admin.queues import left_alone
 from django_kue.admin.seam import JobQuerySet, row_of
 from django_kue.errors import EnqueueError
 from django_kue.jobs import Job
@@ -264,7 +264,7 @@ class JobActions:
             request, _counted(action.done, done.done), messages.SUCCESS if done.done else messages.WARNING
         )
         if done.skipped:
-            self.message_user(request, _skipped(done.skipped), messages.WARNING)
+            self.message_user(request, left_alone(done.skipped), messages.WARNING)
 
     def _log(
         self,

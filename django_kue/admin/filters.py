@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -122,7 +122,8 @@ class DateFilter(admin.DateFieldListFilter):
         if listing is None or (listing.state in TIMED and not listing.is_snapshot):
             return queryset.aggregate(**self.get_facet_counts(changelist.pk_attname, queryset))  # type: ignore[no-any-return]
         # With any date at all the list has to be looked for, and knows the time of each job it found.
-        moments = [_moment(entry.at_ms) for entry in replace(listing, since=EPOCH, _memo={})._found.entries]
+        dated = listing.but(since=EPOCH)
+        moments = [_moment(entry.at_ms) for entry in dated.entries(0, dated.count())]
         return {
             f"{at}__c": sum(1 for moment in moments if self._is_within(moment, bounds))
             for at, (_title, bounds) in enumerate(self.links)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from django_kue import bulk, models
-from django_kue.admin.links import jobs_url, worker_url
+from django_kue.admin.links import jobs_url, worker_url_or_none
 from django_kue.admin.run_again import RunAgain
 from django_kue.admin.seam import row_of
 from django_kue.admin.story import MOST_LINES, Story
@@ -111,14 +111,10 @@ class JobPage(RunAgain):
         }
         return self.page(request, self.change_view_template, story.job.title, **context | extra_context)
 
-    def _worker_url(self, request: HttpRequest, job: Job) -> str:
+    def _worker_url(self, request: HttpRequest, job: Job) -> str | None:
         """The page of the worker that runs the job, for people who may see workers."""
-        site = self.admin_site
-        if job.state is not State.ACTIVE or not site.is_registered(models.Worker):
-            return ""
-        if not request.user.has_perm(f"{self.opts.app_label}.view_worker"):
-            return ""
-        return worker_url(site.name, job.worker.partition("/")[0])  # its process is behind the slash
+        running_on = job.worker.rpartition("/")[0] if job.state is State.ACTIVE else ""  # without its process
+        return worker_url_or_none(request, self.admin_site, running_on)
 
     def _sibling(self, job: Job) -> dict[str, Any]:
         at = job.finished_at or job.started_at or job.created_at

@@ -313,7 +313,7 @@ class QueueAdminMixin(KuePages):
             return HttpResponseRedirect(job_url(self.admin_site.name, done.id)) if sees_it else None
         self._tell(request, obj, said(done.done))
         if done.skipped:
-            messages.warning(request, _skipped(done.skipped))
+            messages.warning(request, left_alone(done.skipped))
         return None
 
     # ── how ──
@@ -373,7 +373,7 @@ def _promoted(count: int) -> str:
     return ngettext("%d delayed job runs now.", "%d delayed jobs run now.", count) % count
 
 
-def _skipped(count: int) -> str:
+def left_alone(count: int) -> str:
     return (
         ngettext(
             "%d job was left alone: it had changed meanwhile, or another one holds its unique key.",

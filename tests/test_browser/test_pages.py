@@ -123,19 +123,6 @@ def test_every_page_keeps_itself_up_to_date(page: Page, pages: dict[str, str]) -
         assert response.status == 200, name
 
 
-def test_a_list_is_kept_up_to_date_and_keeps_what_is_ticked(page: Page, pages: dict[str, str]) -> None:
-    from playwright.sync_api import expect
-
-    go(page, pages["failed"])
-    first = page.locator("#result_list tbody tr").first
-    first.locator("input.action-select").check()
-    get_queue("default").jobs("failed", newest_first=False)[0].retry()
-    page.wait_for_timeout(5000)
-
-    expect(page.locator("input.action-select:checked")).to_have_count(1)
-    expect(page.locator(".action-counter")).to_contain_text("1 of")
-
-
 def test_the_dashboard_draws_its_plots(page: Page, pages: dict[str, str]) -> None:
     from playwright.sync_api import expect
 
