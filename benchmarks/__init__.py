@@ -1,0 +1,1 @@
+"""What django-kue costs, and what others cost: ``make bench``."""

@@ -1,0 +1,1 @@
+"""A small Django project: what people have who would choose between these queues."""
