@@ -22,6 +22,9 @@ PYTEST_ARGS ?=
 # Python and Django with the newest redis-py.
 CORNERS ?= py312-dj60-redis5 py313-dj61-redisnew py314-dj61-redisnew
 
+# The peers that `make bench` compares with stay out of the environment for development.
+BENCH_VENV ?= .venv-bench
+
 ##@ Run it
 .PHONY: demo
 demo: $(VENV)/.demo ## The example shop at work: real jobs, a worker, a site. ARGS=--once ends after the summary
@@ -30,22 +33,35 @@ demo: $(VENV)/.demo ## The example shop at work: real jobs, a worker, a site. AR
 .PHONY: test
 test: $(VENV)/.test ## The tests, with a Redis that they start themselves. PYTEST_ARGS="-k retry"
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/test_worker
-	@$(BIN)/python -m pytest tests/test_worker # alone: some judge a worker by its times
+	@$(BIN)/python -m pytest tests/test_cost.py # alone, so that nothing else is counted; the others mostly wait
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(addprefix --ignore tests/,test_cost.py test_worker test_faults test_installed chaos)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/test_worker tests/test_faults tests/chaos
 else
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 endif
 
+.PHONY: chaos
+chaos: $(VENV)/.test ## 100,000 jobs under all faults, and the judge is judged: a quarter of an hour. ARGS="--seed 2"
+	@$(BIN)/python -m tests.chaos --mutants
+	@$(BIN)/python -m tests.chaos --setup sentinel --jobs 3000 --minutes 0.5
+	@$(BIN)/python -m tests.chaos --setup cluster --jobs 3000 --minutes 0.5
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/.test ## An hour at work, in which nothing may grow. ARGS="--minutes 5"
+	@$(BIN)/python -m tests.chaos.soak $(ARGS)
+
 ##@ Check it
 .PHONY: check
-check: lint types floors test corners package ## All that CI checks
+check: lint types floors docs test corners package ## All that CI checks
 	@echo "✓ all checks passed"
 
 .PHONY: lint
-lint: $(VENV)/.dev ## Style and format, by ruff
+lint: $(VENV)/.dev ## Style and format, by ruff, and weaknesses of the code, by bandit
 	@echo "→ lint"
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml django_kue
 
 .PHONY: types
 types: $(VENV)/.dev ## Types, by mypy --strict
@@ -57,32 +73,100 @@ floors: $(VENV)/.dev ## Imports only point down, by import-linter
 	@echo "→ floors"
 	@$(BIN)/lint-imports --no-logo
 
+SPHINX = $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going
+
+.PHONY: docs
+docs: $(VENV)/.dev ## The documentation's site, into docs/_build/site/: a dead link is an error, as every warning
+	@echo "→ docs"
+	@$(SPHINX) docs docs/_build/site
+	@$(BIN)/python .ci/check_site.py docs/_build/site
+
+.PHONY: links
+links: $(VENV)/.dev ## Asks the addresses that the documentation links (needs the network)
+	@$(SPHINX) -b linkcheck docs docs/_build/links
+
+# What the corners leave to `make test` and `make matrix`: pages in a browser, the documentation, and what has
+# little to do with Python's, Django's or redis-py's version.
+SAME_EVERYWHERE = $(addprefix --ignore tests/,test_browser test_cli test_contrib test_installed test_kue_parity test_schedules \
+	test_security test_deploy_page.py test_docs.py test_demo.py test_embedded.py)
+
 .PHONY: corners
-corners: $(VENV)/.dev ## The tests on the version matrix's corners, on the Pythons that are present
+corners: $(VENV)/.dev ## Tests on the version matrix's corners, on the Pythons that are present
 	@echo "→ corners"
 	@present=; for corner in $(CORNERS); do \
 		python=$$(echo "$$corner" | sed -E 's/^py3([0-9]+)-.*/python3.\1/'); \
 		if "$$python" -c '' 2>/dev/null; then present="$$present,$$corner"; \
 		else echo "  $$corner: SKIPPED, there's no $$python on this machine"; fi; \
 	done; \
-	if [ -n "$$present" ]; then $(BIN)/python -m tox run -e "$${present#,}"; fi
+	if [ -n "$$present" ]; then $(BIN)/python -m tox run -e "$${present#,}" -- $(SAME_EVERYWHERE); fi
 
 .PHONY: matrix
 matrix: $(VENV)/.dev ## The tests on every Python, Django and redis-py that's supported (slow)
 	@$(BIN)/python -m tox run
 
 .PHONY: package
-package: $(VENV)/.dev ## Builds the sdist and the wheel into dist/, and checks what's in them
+package: $(VENV)/.dev ## Builds the sdist and the wheel into dist/, and checks them: what's in them, and each installed anew
 	@echo "→ package"
 	@rm -rf build dist
 	@$(BIN)/python -m build --outdir dist . >build.log 2>&1 || { cat build.log; rm -f build.log; exit 1; }
 	@rm -f build.log
 	@$(BIN)/python .ci/check_package.py dist
+	@$(BIN)/check-wheel-contents dist
+	@$(BIN)/twine check --strict dist/*
+	@KUE_TEST_DIST=dist $(BIN)/python -m pytest -q -n 2 --dist loadfile --timeout 300 tests/test_installed
+
+.PHONY: audit
+audit: audit-secrets audit-fuzz audit-acl audit-packages ## Looks further than CI does (half an hour, and it needs the network)
+	@echo "✓ nothing was found"
+
+.PHONY: audit-secrets
+audit-secrets: $(VENV)/.audit # Credentials in the repository, by detect-secrets
+	@echo "→ secrets"
+	@git ls-files -z ':!tests' ':!*.mo' ':!*.png' ':!*package-lock.json' ':!*/uplot/*' | xargs -0 $(BIN)/detect-secrets-hook \
+		--exclude-lines 'SECRET_KEY = |password@|ALPHABET = |"example": ' # what stands for one in settings and pages
+	@git ls-files -z tests | xargs -0 $(BIN)/detect-secrets-hook \
+		--disable-plugin KeywordDetector --disable-plugin BasicAuthDetector # theirs are made up
+
+.PHONY: audit-fuzz
+audit-fuzz: $(VENV)/.audit # Made-up values and bytes for what reads and writes stored text
+	@echo "→ fuzzing"
+	@KUE_TEST_EXAMPLES=10000 $(BIN)/python -m pytest -q --timeout 1200 \
+		tests/test_codecs.py tests/test_security/test_fuzz.py tests/test_security/test_names.py tests/test_api/test_schema.py
+	@if $(BIN)/python -c 'import atheris' 2>/dev/null; then \
+		for reader in $(READERS); do $(BIN)/python tests/fuzz.py $$reader -max_total_time=60 -verbosity=0 || exit 1; done; \
+	else echo "  atheris: SKIPPED, it has no wheel for this Python"; fi
+
+READERS = arguments record error outcome
+
+# What's left out has servers or prefixes of its own, changes the server's settings, or searches it for lost
+# keys, which that user may not.
+AS_A_USER = tests/test_engine tests/test_admin tests/test_cli tests/test_worker $(addprefix --ignore tests/,\
+	test_cli/test_doctor.py test_cli/test_doctor_deep.py test_engine/test_audit.py test_engine/test_damaged_keys.py \
+	test_worker/test_redis_faults.py)
+
+.PHONY: audit-acl
+audit-acl: $(VENV)/.audit # All tests as the worker's user of docs/how-to/redis-users.md
+	@echo "→ all tests as a restricted user of Redis"
+	@KUE_TEST_ACL=kue-worker $(BIN)/python -m pytest -q -m "not slow" $(AS_A_USER)
+
+.PHONY: audit-packages
+audit-packages: $(VENV)/.audit # Known weaknesses of what's installed, by pip-audit, which asks PyPI
+	@echo "→ packages"
+	@$(BIN)/python .ci/audit_packages.py
+
+##@ Measure it
+.PHONY: bench
+bench: $(BENCH_VENV)/.bench benchmarks/node/node_modules/.made ## What django-kue and others cost: half an hour, into docs/explanation/. ARGS=--quick only shows it
+	@$(BENCH_VENV)/bin/python -m benchmarks.compare $(or $(strip $(ARGS)),--page)
 
 ##@ Show it
 .PHONY: screenshots
 screenshots: $(VENV)/.test ## Pictures of the admin's pages into docs/images/ (needs Chromium; six minutes)
 	@$(BIN)/python docs/screenshots.py $(ARGS)
+
+.PHONY: diagrams
+diagrams: $(VENV)/.test ## Pictures of the pages' diagrams into docs/images/, for the site (needs npm and Chromium)
+	@$(BIN)/python -m docs.diagrams
 
 ##@ Tidy
 .PHONY: format
@@ -96,7 +180,7 @@ hooks: $(VENV)/.dev ## Makes git run the quick checks before each commit
 
 .PHONY: clean
 clean: ## Removes the environment, caches and builds; what the demo made stays
-	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH_VENV) benchmarks/node/node_modules .tox build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -110,10 +194,24 @@ help: ## This list
 $(VENV)/.demo: EXTRAS = demo,embedded,fast
 $(VENV)/.test: EXTRAS = demo,embedded,fast,test
 $(VENV)/.dev: EXTRAS = dev
+$(VENV)/.audit: EXTRAS = audit
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: pyproject.toml $(VENV)/.made
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.audit: pyproject.toml $(VENV)/.made
 	@echo "→ installing django-kue[$(EXTRAS)] into $(VENV) (a minute the first time)"
 	@$(PIP) install --editable '.[$(EXTRAS)]'
+	@touch $@
+
+$(BENCH_VENV)/.bench: pyproject.toml benchmarks/requirements.txt
+	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/.made
+	@echo "→ installing the peers into $(BENCH_VENV) (a minute the first time)"
+	@$(BENCH_VENV)/bin/python -m pip --disable-pip-version-check --quiet install \
+		--editable '.[embedded,fast]' --requirement benchmarks/requirements.txt
+	@touch $@
+
+benchmarks/node/node_modules/.made: benchmarks/node/package.json
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null; then cd benchmarks/node && npm ci --silent --no-audit --no-fund; \
+		else echo "There's no npm on this machine: the peers for Node.js take no part."; fi
 	@touch $@
 
 $(VENV)/.made:

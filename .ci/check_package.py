@@ -1,4 +1,4 @@
-"""Fails when a file of the package is missing from the built sdist or wheel.
+"""Fails when a file of the package is missing from the built sdist or wheel, or the dashboard from the sdist.
 
     python .ci/check_package.py dist
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "django_kue"
+DASHBOARD = "docs/grafana/django-kue.json"
 
 
 def in_checkout() -> set[str]:
@@ -52,6 +53,10 @@ def main(folder: Path) -> None:
         if missing := sorted(wanted - names):
             sys.exit(f"{path.name} lacks {', '.join(missing)}. Add them to package-data in pyproject.toml.")
         print(f"{path.name}: all {len(wanted)} files of {PACKAGE}/")
+    if DASHBOARD not in in_sdist(only(folder, "*.tar.gz")):
+        sys.exit(f"The sdist lacks {DASHBOARD}. MANIFEST.in should name it.")
+    if parts := sorted(name for name in in_sdist(only(folder, "*.tar.gz")) if name.startswith("tests/")):
+        sys.exit(f"The sdist has some of the tests, which run from a checkout only: {', '.join(parts)}.")
     strangers = {name.partition("/")[0] for name in in_wheel(only(folder, "*.whl"))} - {PACKAGE}
     if unexpected := sorted(name for name in strangers if not name.endswith(".dist-info")):
         sys.exit(f"The wheel also installs {', '.join(unexpected)}; it must install {PACKAGE} alone.")

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from django_kue import schedules
     from django_kue.backoff import Backoff
     from django_kue.context import JobContext, current_job
-    from django_kue.decorators import job
+    from django_kue.decorators import job, schedule
     from django_kue.errors import (
         Discard,
         EnqueueError,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
         JobTimeout,
         KueError,
         Retry,
+        ScheduleDoesNotExist,
+        ScheduleError,
     )
     from django_kue.jobs import Job
     from django_kue.queue import Queue, aqueues, get_queue, queues
@@ -36,10 +39,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "backoff": ("Backoff",),
     "context": ("JobContext", "current_job"),
-    "decorators": ("job",),
+    "decorators": ("job", "schedule"),
     "errors": (
         "Discard", "EnqueueError", "IllegalTransition", "JobCancelled", "JobCrashed", "JobDoesNotExist",
-        "JobExpired", "JobFailed", "JobTimeout", "KueError", "Retry",
+        "JobExpired", "JobFailed", "JobTimeout", "KueError", "Retry", "ScheduleDoesNotExist", "ScheduleError",
     ),
     "jobs": ("Job",),
     "queue": ("Queue", "aqueues", "get_queue", "queues"),
@@ -53,9 +56,11 @@ __all__ = [
     "current_job", "JobContext",
     # jobs and queues
     "Job", "Queue", "get_queue", "queues", "aqueues",
+    # schedules
+    "schedule", "schedules",
     # errors
     "KueError", "EnqueueError", "IllegalTransition", "JobCancelled", "JobCrashed", "JobDoesNotExist",
-    "JobExpired", "JobFailed", "JobTimeout",
+    "JobExpired", "JobFailed", "JobTimeout", "ScheduleError", "ScheduleDoesNotExist",
 ]  # fmt: skip
 
 

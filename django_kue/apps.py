@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
-from django.utils.module_loading import autodiscover_modules
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.utils.module_loading import import_string, module_has_submodule
 
 
 class KueConfig(AppConfig):
@@ -13,4 +20,33 @@ class KueConfig(AppConfig):
     def ready(self) -> None:
         from django_kue import bulk, checks  # noqa: F401 - they register a job, and the checks
 
-        autodiscover_modules("jobs", "tasks")
+        _adopt_tasks(list(_imported()))
+
+
+def _imported() -> Iterator[ModuleType]:
+    """The modules in which projects define jobs. This app's own ``tasks`` is something else."""
+    for app in apps.get_app_configs():
+        for name in ("jobs", "tasks"):
+            if app.name != KueConfig.name and app.module and module_has_submodule(app.module, name):
+                yield import_module(f"{app.name}.{name}")
+
+
+def _adopt_tasks(modules: list[ModuleType]) -> None:
+    """Tasks of other backends may be enqueued on ours: its workers know those, too."""
+    for alias, params in getattr(settings, "TASKS", {}).items():
+        if _is_ours(params):
+            from django_kue.tasks.api import task_backends  # only where there are tasks
+
+            ours: Any = task_backends[alias]
+            ours.adopt(modules)
+            return
+
+
+def _is_ours(params: Mapping[str, Any]) -> bool:
+    """Whether a backend of TASKS is django-kue's. What can't be imported is Django's to tell of."""
+    try:
+        backend = import_string(params["BACKEND"])
+    except (ImportError, KeyError):
+        return False
+    ours = sys.modules.get("django_kue.tasks.backend")  # whoever names it has loaded it
+    return ours is not None and issubclass(backend, ours.KueBackend)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from django_kue import ids, records, registry, signals
+from django_kue import enqueueing, ids, records, registry, signals
 from django_kue.backoff import Backoff
 from django_kue.context import JobContext
 from django_kue.decorators import job
@@ -263,8 +263,8 @@ def _run_again(verb: str, queue: str, keys: list[str], argument: Any) -> Iterato
 def copy_of(
     job: Job, *, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> Job:
-    """Enqueue a job like this one, at once: same function, arguments, queue, priority, title and other
-    options that its record holds. What the function itself says of ``unique`` holds for the copy, too.
+    """Enqueue a job like this one, at once: same function, arguments, queue, priority, title, headers and the
+    other options of its record. What the function itself says of ``unique`` holds for the copy, too.
 
     Args:
         args, kwargs: other arguments than its own, if either is given.
@@ -287,7 +287,8 @@ def copy_of(
         copier = definition.original.using(**{**given, **_stored_options(job), **options})
     except (TypeError, ValueError) as error:
         raise IllegalTransition(f"Can't run {job.id} again: {error}") from error
-    return copier.enqueue(*(args or ()), **(kwargs or {}))
+    [copy] = enqueueing.enqueue(copier, [(tuple(args or ()), kwargs or {})], headers=job.headers)
+    return copy
 
 
 def _stored_options(job: Job) -> dict[str, Any]:

@@ -6,9 +6,15 @@ django_kue.E002     the cache alias is missing, or isn't django-redis
 django_kue.E003     "embedded", but no server is installed
 django_kue.E004     Redis is too old (``--deploy``)
 django_kue.E005     Redis may throw jobs away when its memory is full (``--deploy``)
+django_kue.E006     a backend of ``TASKS`` has wrong options or queues (``KueBackend.check``)
+django_kue.E007     encryption keys, but no library for them
+django_kue.E008     an outbox in a database that there isn't
+django_kue.E009     ``KUE["MIDDLEWARE"]`` or ``KUE["CONTEXT"]`` names what can't be used
+django_kue.E010     a schedule that's declared can't be
 django_kue.W001     "embedded" while ``DEBUG`` is off
 django_kue.W002     Redis can't be reached (``--deploy``)
 django_kue.W003     Redis forgets everything when it restarts (``--deploy``)
+django_kue.W004     an outbox that a function's jobs pass by
 django_kue.I001     a power cut can cost up to a second of jobs (``--deploy``)
 ==================  ======================================================================
 """
@@ -16,13 +22,14 @@ django_kue.I001     a power cut can cost up to a second of jobs (``--deploy``)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 
-from django_kue import conf, embedded
+from django_kue import conf, declared, embedded, encryption, kinds, middleware, outbox, registry
 from django_kue.errors import KueError
 from django_kue.kinds import Problem
 
@@ -32,14 +39,26 @@ OLDEST_REDIS = (6, 2)
 @register("django_kue")
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """Every mistake in ``KUE``; nothing is connected to."""
-    found = conf.problems(_raw())
-    if found:
-        return [_error(problem, "E001") for problem in found]
+    if problems := conf.problems(_raw()):
+        return [_error(problem, "E001") for problem in problems]
     where = _where()
+    found = _check_encryption()
     if where == conf.EMBEDDED:
-        return _check_embedded()
+        return found + _check_embedded()
     problem = None if "://" in where else conf.alias_problem(where)
-    return [_error(problem, "E002")] if problem else []
+    return [*found, _error(problem, "E002")] if problem else found
+
+
+@register("django_kue")
+def check_middleware(**kwargs: Any) -> list[CheckMessage]:
+    """What ``MIDDLEWARE`` and ``CONTEXT`` name is there, and can be used."""
+    if conf.problems(_raw()):
+        return []  # check_settings tells
+    try:
+        middleware.chain()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), hint="See the guide on middleware.", id="django_kue.E009")]
+    return []
 
 
 @register("django_kue", deploy=True)
@@ -62,6 +81,24 @@ def check_server(**kwargs: Any) -> list[CheckMessage]:
     return [*_check_version(info), *_check_eviction(info), *_check_persistence(info)]
 
 
+@register("django_kue")
+def check_outbox(**kwargs: Any) -> list[CheckMessage]:
+    """What the settings and the functions say of an outbox. Whether its table is there, the doctor says."""
+    if conf.problems(_raw()):
+        return []
+    wrong = list(_outboxes_nowhere())
+    return [_error(problem, "E008") for problem in wrong] if wrong else _check_functions_of_outboxes()
+
+
+@register("django_kue")
+def check_schedules(**kwargs: Any) -> list[CheckMessage]:
+    """Every mistake in a schedule that's declared, by ``@job``, ``@schedule`` or the settings."""
+    if conf.problems(_raw()):
+        return []  # check_settings tells
+    hint = "See the guide on schedules, docs/how-to/schedules.md."
+    return [Error(f"{text}.", hint=hint, id="django_kue.E010") for text in declared.problems()]
+
+
 def _raw() -> Any:
     return getattr(django_settings, "KUE", {})
 
@@ -74,6 +111,24 @@ def _where() -> str:
 def _error(problem: Problem, number: str) -> Error:
     text = f"{problem.path} must be {problem.expected}; found {problem.found}."
     return Error(text, hint=problem.hint, id=f"django_kue.{number}")
+
+
+def _check_encryption() -> list[CheckMessage]:
+    found = conf.read()
+    if found.ENCRYPTION_KEYS and not encryption.is_installed():
+        return [
+            Error(
+                'KUE["ENCRYPTION_KEYS"] is set, but cryptography isn\'t installed.',
+                hint=encryption.REMEDY,
+                id="django_kue.E007",
+            )
+        ]
+    if found.ONLY_ENCRYPTED and not found.ENCRYPTION_KEYS:
+        problem = Problem(
+            'KUE["ONLY_ENCRYPTED"]', "False without ENCRYPTION_KEYS", "True", "It would have no effect."
+        )
+        return [_error(problem, "E001")]
+    return []
 
 
 def _check_embedded() -> list[CheckMessage]:
@@ -148,4 +203,28 @@ def _check_persistence(info: Mapping[str, Any]) -> list[CheckMessage]:
             hint="Write `appendonly yes` into redis.conf (or run: redis-cli CONFIG SET appendonly yes).",
             id="django_kue.W003",
         )
+    ]
+
+
+def _outboxes_nowhere() -> Iterator[Problem]:
+    settings = conf.read()
+    said: dict[str, Any] = {'KUE["OUTBOX"]': settings.OUTBOX}
+    said |= {f'KUE["QUEUES"]["{name}"]["OUTBOX"]': queue.outbox for name, queue in settings.queues.items()}
+    said |= {f"@job(outbox=…) on {job.name}": job.options.outbox for job in registry.functions()}
+    for path, alias in said.items():
+        if isinstance(alias, str) and alias not in django_settings.DATABASES:
+            expected = f"True, False, or one of {kinds.listed(map(repr, django_settings.DATABASES))}"
+            yield Problem(path, expected, repr(alias), "Write True for the database of the transaction.")
+
+
+def _check_functions_of_outboxes() -> list[CheckMessage]:
+    return [
+        Warning(
+            f"{job.name} has on_commit=False, so that its jobs pass by the outbox that the settings ask for.",
+            hint="They're sent at once, also when the transaction is rolled back. If that's meant, write "
+            "@job(on_commit=False, outbox=False).",
+            id="django_kue.W004",
+        )
+        for job in registry.functions()
+        if outbox.is_passed_by(job.options)
     ]

@@ -47,6 +47,8 @@ except ImportError:  # it only makes things faster
 
 MAX_DEPTH = 200  # levels of nested lists and dicts; far below what either JSON library can read
 
+SEAL = b"~"  # no JSON begins so: what follows is encrypted (encryption.py)
+
 _PLAIN_SCALARS = frozenset({str, int, bool, type(None)})
 _INT64 = range(-(2**63), 2**64)  # what every JSON library keeps exact
 _TAG_MARKER = b'{"$'  # stored JSON has no spaces, so every tag starts like this
@@ -71,6 +73,10 @@ class CodecError(ValueError):
 
 class InstanceMissing(CodecError):
     """A stored reference leads to a row that isn't in the database any more."""
+
+
+class CannotOpen(CodecError):
+    """A stored text is encrypted, and can't be opened here; or it should be encrypted, and isn't."""
 
 
 class ModelReference(NamedTuple):
@@ -140,18 +146,20 @@ def canonical(value: Any) -> bytes:
     return _stdlib_dumps(_tagged(value, ()), sort_keys=True)
 
 
-def digest(value: Any) -> str:
+def digest(value: Any, key: bytes = b"") -> str:
     """22 URL-safe characters, the same for equal values of the same types: what unique keys compare.
+
+    With a ``key`` nobody who hasn't it can find out by trying which value it is.
 
     Raises:
         CodecError: as :func:`dumps`.
     """
-    return urlsafe_b64encode(blake2b(canonical(value), digest_size=16).digest())[:22].decode()
+    return urlsafe_b64encode(blake2b(canonical(value), digest_size=16, key=key).digest())[:22].decode()
 
 
-def search_hash(name: str, value: Any) -> str:
+def search_hash(name: str, value: Any, key: bytes = b"") -> str:
     """The digest by which jobs are found whose argument ``name`` is ``value``."""
-    return digest([name, value])
+    return digest([name, value], key)
 
 
 def _stdlib_dumps(value: Any, sort_keys: bool = False) -> bytes:
@@ -322,6 +330,7 @@ def loads(text: bytes, *, fetch: bool = True) -> Any:
 
     Raises:
         InstanceMissing: the row of a model instance is gone.
+        CannotOpen: it's still encrypted, since no key opened it.
         CodecError: it isn't JSON, or has a tag that this release doesn't know.
     """
     try:
@@ -333,6 +342,8 @@ def loads(text: bytes, *, fetch: bool = True) -> Any:
     except RecursionError as error:
         raise CodecError("stored text is nested too deeply") from error
     except ValueError as error:
+        if text[:1] == SEAL:
+            raise CannotOpen('it is encrypted, and no key in KUE["ENCRYPTION_KEYS"] opens it here') from None
         raise CodecError(f"stored text is not JSON ({error}): {text[:60]!r}") from error
 
 
@@ -375,7 +386,7 @@ def _untagged(tag: str, item: Any, fetch: bool) -> Any:
         raise CodecError(f"stored text has the unknown tag {tag[:40]!r}; a newer release may have written it")
     try:
         found = read(item)
-    except (TypeError, ValueError, ArithmeticError) as error:
+    except (TypeError, ValueError, ArithmeticError, AttributeError) as error:  # AttributeError: a UUID
         raise CodecError(f"stored text has a broken {tag} value: {item!r:.80}") from error
     return found.fetch() if fetch and isinstance(found, ModelReference) else found
 

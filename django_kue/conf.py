@@ -1,7 +1,7 @@
 """The settings: what may stand in ``KUE``, read, checked and kept.
 
-The fields of :class:`Settings` and :class:`QueueSettings` are the one table of all settings. The
-system checks, the errors at use and ``docs/reference/settings.md`` come from it.
+The fields of :class:`Settings`, :class:`QueueSettings` and :class:`ScheduleSettings` are the one table of all
+settings. The system checks, the errors at use and ``docs/reference/settings.md`` come from it.
 
 >>> from django_kue.conf import settings
 >>> settings.LEASE
@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, cast
@@ -26,7 +27,7 @@ from django.utils.module_loading import import_string
 
 from django_kue import kinds
 from django_kue.backoff import Backoff
-from django_kue.ids import QUEUE_NAME
+from django_kue.ids import QUEUE_NAME, SCHEDULE_NAME
 from django_kue.kinds import Advice, Kind, Problem, Rate, hide_password
 from django_kue.priorities import PRIORITIES
 
@@ -77,6 +78,19 @@ class QueueSettings:
     rate: Rate | None = setting(  # noqa: RUF009
         None, kinds.RATE, "How many jobs start per second, minute or hour, over all workers together."
     )
+    prefetch: bool = setting(
+        True,
+        kinds.FLAG,
+        "Whether a process fetches about 3 ms of work ahead, and tells several ends of short runs at once. "
+        "With `False` a thread gets its next job in the very call that tells the end of the one before, so "
+        "that a crash repeats no run that was over, but for those of that moment. Jobs of 10 ms lose little "
+        "by it; the shortest run at a seventh of the speed.",
+    )
+    outbox: bool | str | None = setting(
+        None,
+        kinds.optional(kinds.OUTBOX),
+        'Whether the queue\'s jobs go through the outbox; `None` leaves it to `KUE["OUTBOX"]`.',
+    )
     keep_completed: int = setting(
         1000,
         kinds.KEPT,
@@ -93,12 +107,71 @@ class QueueSettings:
     keep_failed_for: float = setting(90 * kinds.DAY, kinds.AGE, "How long a failed job is kept at most.")
     keep_cancelled: int = setting(1000, kinds.KEPT, "How many cancelled and expired jobs are kept.")
     keep_cancelled_for: float = setting(7 * kinds.DAY, kinds.AGE, "How long a cancelled job is kept at most.")
+    encrypt: bool = setting(
+        True,
+        kinds.FLAG,
+        "Whether `ENCRYPTION_KEYS`, where there are any, are used for this queue. Each text then costs up "
+        "to 0.1 ms to write and half of that to read, and some 120 bytes.",
+    )
     max_crashes: int = setting(
         3,
         kinds.whole("whole number", 1, 1000, 3),
         "A job whose run killed its process this often is failed, so that it can't go on killing workers. "
         "Crashes don't use up attempts.",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSettings:
+    """What may be said of a schedule: ``KUE["SCHEDULES"]["weekly report"]``."""
+
+    job: str | None = setting(
+        None, kinds.optional(kinds.JOB_NAME), "The function, by its stored name; it has to be said."
+    )
+    cron: str | None = setting(
+        None,
+        kinds.optional(kinds.CRON),
+        "When: minute, hour, day of month, month, day of week. Or else `EVERY`.",
+    )
+    every: timedelta | float | None = setting(  # noqa: RUF009
+        None, kinds.optional(kinds.INTERVAL), "Once in so many seconds, or in a `timedelta`."
+    )
+    args: tuple[Any, ...] = setting((), kinds.ARGS, "Its positional arguments.")
+    kwargs: Mapping[str, Any] = setting(
+        MappingProxyType({}),
+        kinds.KWARGS._replace(show=lambda value: repr(dict(value))),
+        "Its arguments by name.",
+    )
+    timezone: str | None = setting(
+        None,
+        kinds.optional(kinds.ZONE),
+        "The zone that `CRON` is meant in; `None` is the project's `TIME_ZONE`.",
+    )
+    queue: str | None = setting(
+        None, kinds.optional(kinds.NAME), "The queue of its jobs; `None` is the function's."
+    )
+    catch_up: str = setting(
+        "last",
+        kinds.CATCHING_UP,
+        "What runs when nobody was there: the last of the ticks that were due, all (1,000 at most), or none "
+        "that's more than a minute late.",
+    )
+    overlap: bool = setting(
+        True, kinds.FLAG, "Whether a run starts while the one before is still on; else its tick is left out."
+    )
+
+
+def _read_schedules(value: Any) -> Mapping[str, ScheduleSettings]:
+    return MappingProxyType({name: _build(ScheduleSettings, options) for name, options in value.items()})
+
+
+SCHEDULES = Kind(
+    "dict of dicts",
+    "a dict from names of schedules to dicts of options",
+    'Write for example {"weekly report": {"JOB": "shop.jobs.report", "CRON": "30 2 * * mon"}}.',
+    _read_schedules,
+    lambda schedules: repr({name: {} for name in schedules}),
+)
 
 
 def _read_queues(value: Any) -> Mapping[str, QueueSettings]:
@@ -135,6 +208,11 @@ class Settings:
         "The queues and their options (below). A job can only be enqueued on a queue that's declared, so "
         'that a misspelt name is an error. `"default"` always is.',
     )
+    SCHEDULES: Mapping[str, ScheduleSettings] = setting(
+        MappingProxyType({}),
+        SCHEDULES,
+        "Jobs that come by themselves, by name (below), besides those that `@job` and `@schedule` declare.",
+    )
     LEASE: float = setting(
         10,
         kinds.seconds(1, kinds.HOUR, 10),
@@ -145,6 +223,14 @@ class Settings:
         5,
         kinds.seconds(0.01, kinds.HOUR, 5),
         "How long `.enqueue()` may wait for Redis before it raises `EnqueueError`. Web requests wait for it.",
+    )
+    OUTBOX: bool | str = setting(
+        False,
+        kinds.OUTBOX,
+        "Whether a job that's enqueued inside `atomic()` is written into a table in the same transaction. "
+        "It's sent from there after the commit, or relayed by a worker, so that nothing is lost in between. "
+        "`True` takes the database of `on_commit`, an alias names another: a job is in its outbox while a "
+        "transaction is open there, and else waits for that of `on_commit`, as without an outbox.",
     )
     REDACT: tuple[str, ...] = setting(
         (
@@ -161,8 +247,33 @@ class Settings:
             "token",
         ),
         kinds.NAMES,
-        "Arguments whose name contains one of these, in any case, are not shown to people. Your list "
-        "replaces this one.",
+        "Arguments whose name contains one of these, in any case, are not shown to people, and their values "
+        "are masked in errors, log lines and progress. Your list replaces this one.",
+    )
+    ENCRYPTION_KEYS: tuple[str, ...] = setting(
+        (),
+        kinds.KEYS,
+        "Keys with which arguments, results, errors, log lines and progress are encrypted in Redis: the "
+        "first encrypts, each decrypts. Needs `django-kue[encryption]`. "
+        "[More](../how-to/encryption.md).",
+    )
+    ONLY_ENCRYPTED: bool = setting(
+        False,
+        kinds.FLAG,
+        "Whether workers leave alone jobs whose arguments aren't encrypted. With it, who can write to Redis "
+        "but has no key can't make up jobs. Switch it on when the jobs from before the keys are done.",
+    )
+    MIDDLEWARE: tuple[str, ...] = setting(
+        (),
+        kinds.PATHS,
+        "Classes of your code around each enqueue and each run, the outermost first: see the guide on "
+        "middleware.",
+    )
+    CONTEXT: tuple[str, ...] = setting(
+        (),
+        kinds.CONTEXT,
+        'What travels with each job from whoever enqueues it to its runs: `"language"`, `"timezone"`, and '
+        "context variables by their dotted paths. What isn't named stays behind.",
     )
     MAX_ARGUMENTS: int = setting(
         256 * kinds.KIB,
@@ -193,6 +304,25 @@ class Settings:
         20,
         kinds.whole("whole number", 0, 1000, 20),
         "How many runs of a job are remembered, of those that didn't complete; the oldest go first.",
+    )
+
+    API_TOKENS: Mapping[str, tuple[str, ...]] = setting(
+        MappingProxyType({}),
+        kinds.TOKENS,
+        "Who may come to [the JSON API](../how-to/api.md) with a token: for each user's name the SHA-256 of "
+        "theirs, or a list while one is changed. The user's permissions hold. Tokens have 32 characters at "
+        "least.",
+    )
+    API_MAX_BODY: int = setting(
+        kinds.MIB,
+        kinds.SIZE,
+        "The largest body of a request to the API; a larger one is refused, unread.",
+    )
+    API_STREAMS: int = setting(
+        4,
+        kinds.whole("whole number", 0, 100_000, 4),
+        "How many event streams each process of the site holds open at once. Under WSGI each takes a thread, "
+        "so leave it below their number; under ASGI hundreds are fine. 0 switches them off.",
     )
 
     @property
@@ -261,6 +391,10 @@ def problems(raw: object) -> list[Problem]:
     if isinstance(queues, Mapping):
         for name, options in queues.items():
             found += _problems_of_queue(name, options)
+    schedules = raw.get("SCHEDULES", {})
+    if isinstance(schedules, Mapping):
+        for name, options in schedules.items():
+            found += _problems_of_schedule(name, options)
     return found
 
 
@@ -275,12 +409,31 @@ def _problems_of_queue(name: object, options: object) -> list[Problem]:
     return _problems_in(options, QueueSettings, path)
 
 
+def _problems_of_schedule(name: object, options: object) -> list[Problem]:
+    path = f'KUE["SCHEDULES"][{name!r}]'.replace("'", '"')
+    hint = f'Write for example "{name}": {{"JOB": "shop.jobs.report", "CRON": "30 2 * * mon"}}.'
+    if not isinstance(name, str) or not SCHEDULE_NAME.fullmatch(name):
+        expected = "named with 1 to 200 printable characters without commas and |"
+        return [Problem(path, expected, _shown(name), 'Write for example "weekly report".')]
+    if not isinstance(options, Mapping):
+        return [Problem(path, "a dict of options", _shown(options), hint)]
+    found = _problems_in(options, ScheduleSettings, path)
+    if options.get("JOB") is None:
+        found.append(Problem(path, "a schedule of a JOB", "none", hint))
+    if (options.get("CRON") is None) == (options.get("EVERY") is None):
+        wrong = "neither" if options.get("CRON") is None else "both"
+        found.append(Problem(path, "a schedule with either CRON or EVERY", wrong, hint))
+    return found
+
+
 def _problems_in(options: Mapping[Any, Any], table: type, path: str) -> list[Problem]:
     rows = _rows(table)
     found = []
     for key, value in options.items():
         if key in rows:
             problem = _problem_of(f'{path}["{key}"]', _kind(rows[key]), value)
+            if problem and _kind(rows[key]) in kinds.SECRET:
+                problem = problem._replace(found="something else, which isn't shown")
         else:
             problem = _problem_of_key(key, table, path)
         if problem:
@@ -289,7 +442,7 @@ def _problems_in(options: Mapping[Any, Any], table: type, path: str) -> list[Pro
 
 
 def _problem_of(path: str, kind: Kind, value: Any) -> Problem | None:
-    if kind is QUEUES:  # what stands inside has problems of its own
+    if kind in (QUEUES, SCHEDULES):  # what stands inside has problems of its own
         return (
             None if isinstance(value, Mapping) else Problem(path, kind.expected, _shown(value), kind.advice)
         )
@@ -404,12 +557,20 @@ KUE = {{
 These go into the queue's dict in `KUE["QUEUES"]`. What `@job` or `.using()` says wins over them.
 
 {queues}
+
+## For a schedule
+
+These go into the schedule's dict in `KUE["SCHEDULES"]`. [More on schedules](../how-to/schedules.md).
+
+{schedules}
 """
 
 
 def reference() -> str:
     """The text of ``docs/reference/settings.md``, made from the table."""
-    return _PAGE.format(settings=_markdown(Settings), queues=_markdown(QueueSettings))
+    return _PAGE.format(
+        settings=_markdown(Settings), queues=_markdown(QueueSettings), schedules=_markdown(ScheduleSettings)
+    )
 
 
 def _markdown(table: type) -> str:

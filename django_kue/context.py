@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -19,8 +19,16 @@ logger = logging.getLogger("django_kue.job")
 class Reporter(Protocol):
     """Where a context's words go; in a worker they're flushed within 100 ms and before the outcome."""
 
+    queue: str
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
     @property
     def is_cancelled(self) -> bool: ...
+    @property
+    def headers(self) -> Mapping[str, Any]: ...
     def job(self) -> Job: ...
     def progressed(self, text: bytes, percent: float, data: Any) -> None: ...
     def logged(self, text: str) -> None: ...
@@ -48,6 +56,11 @@ class JobContext:
         return self._reporter.job() if self._reporter else None
 
     @property
+    def headers(self) -> Mapping[str, Any]:
+        """What middleware sent along when the job was enqueued."""
+        return self._reporter.headers if self._reporter else {}
+
+    @property
     def is_cancelled(self) -> bool:
         """True once somebody cancelled or removed the job, or another worker has it: time to stop."""
         return self._reporter is not None and self._reporter.is_cancelled
@@ -66,15 +79,14 @@ class JobContext:
             data: anything that JSON can hold, shown with the progress.
 
         Raises:
+            TypeError: they aren't numbers.
             ValueError: ``total`` isn't above 0, or ``data`` can't be stored or is larger than
                 ``KUE["MAX_PROGRESS_DATA"]``.
 
         >>> for i, row in enumerate(rows, 1):  # doctest: +SKIP
         ...     current_job().progress(i, len(rows))
         """
-        if not total > 0:
-            raise ValueError(f"progress(done, total): total is above 0, not {total!r}")
-        percent = round(min(100.0, max(0.0, 100 * done / total)), 2)
+        percent = _percent(done, total)
         encoded = b"null" if data is None else codecs.dumps(data)
         if len(encoded) > settings.MAX_PROGRESS_DATA:
             raise ValueError(
@@ -99,6 +111,17 @@ class JobContext:
 
 
 _current: ContextVar[JobContext | None] = ContextVar("django_kue_job", default=None)
+
+
+def _percent(done: float, total: float) -> float:
+    try:
+        if not total > 0:
+            raise ValueError(f"progress(done, total): total is above 0, not {total!r:.80}")
+        return round(min(100.0, max(0.0, 100 * done / total)), 2)
+    except (TypeError, OverflowError) as error:
+        raise TypeError(f"progress(done, total) takes numbers, not {done!r:.80} and {total!r:.80}") from error
+
+
 _detached = JobContext()
 
 

@@ -6,13 +6,15 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import FrozenInstanceError
+from datetime import timedelta
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from asgiref.sync import iscoroutinefunction
 
-from django_kue import enqueueing, registry
+from django_kue import codecs, declared, enqueueing, registry
 from django_kue.conf import settings
 from django_kue.context import JobContext, current_job
+from django_kue.declared import Wish
 from django_kue.jobs import Job
 from django_kue.options import DECORATOR, USING, JobOptions, Options, UsingOptions, effective, read, to_store
 from django_kue.redaction import redacted
@@ -25,7 +27,7 @@ Item = tuple[Any, ...] | Mapping[str, Any]  # positional or keyword arguments of
 
 
 class JobFunction(Generic[P, R]):
-    """A function that can be run as a job: what :func:`job` makes of it. It's frozen.
+    """A function that can be run as a job: what :func:`~django_kue.job` makes of it. It's frozen.
 
     Attributes:
         name: the stored name, ``module.function`` unless ``@job(name=…)`` says otherwise.
@@ -86,8 +88,7 @@ class JobFunction(Generic[P, R]):
 
         >>> send_receipt.enqueue(17, copy_to="me@example.org")  # doctest: +SKIP
         """
-        [enqueued] = enqueueing.enqueue(self, [(args, kwargs)])
-        return enqueued
+        return enqueueing.enqueue_one(self, args, kwargs)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """The twin of :meth:`enqueue` for asyncio."""
@@ -124,6 +125,10 @@ class JobFunction(Generic[P, R]):
         """
         options = read(given, USING, self.options)
         _check_search_keys(options, self.signature)
+        return self.with_options(options)
+
+    def with_options(self, options: Options) -> JobFunction[P, R]:
+        """A copy with these options, which were read already."""
         copy = object.__new__(type(self))
         vars(copy).update(vars(self), options=options, stored=to_store(options, self.original.options))
         return copy
@@ -139,6 +144,14 @@ class JobFunction(Generic[P, R]):
             return self.name
         values = self.signature.bound(args, kwargs)
         return template.render({name: redacted(name, values[name]) for name in template.fields})
+
+    def encode_result(self, result: Any) -> bytes:
+        """What the function returned, as it's stored.
+
+        Raises:
+            ValueError, TypeError: it can't be stored.
+        """
+        return codecs.dumps(result)
 
     def option(self, name: str, queue: str) -> Any:
         """What ``@job`` says about an option, or else the queue's setting."""
@@ -179,6 +192,58 @@ def job(function: Any = None, /, **given: Any) -> Any:
     return _define(function, read(given, DECORATOR))
 
 
+Definition = TypeVar("Definition", bound=JobFunction[Any, Any])
+
+
+def schedule(
+    *,
+    cron: str | None = None,
+    every: float | timedelta | None = None,
+    name: str | None = None,
+    args: Iterable[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    timezone: str | None = None,
+    queue: str | None = None,
+    catch_up: str = "last",
+    overlap: bool = True,
+) -> Callable[[Definition], Definition]:
+    """Let a job come by itself; a function may have several schedules. Write it above ``@job``.
+
+    Mistakes in the values are errors of ``manage.py check``, and no worker starts with them.
+
+    Args:
+        cron: when: minute, hour, day of month, month, day of week. Or else
+        every: once in so many seconds, or in a timedelta; from one second to ten years.
+        name: what people call it, the function's name by default.
+        args, kwargs: its arguments.
+        timezone: the zone that ``cron`` is meant in; the project's ``TIME_ZONE`` by default.
+        queue: where its jobs go; the function's queue by default.
+        catch_up: what's run of the ticks that were due while no worker was there: the ``"last"``, ``"all"``
+            (the newest 1,000), or ``"none"`` that's more than a minute late.
+        overlap: whether a run starts while the one before is still on; with ``False`` that tick is left out.
+
+    Raises:
+        TypeError: what it decorates is no job.
+
+    >>> @schedule(cron="30 2 * * mon", args=("north",), timezone="Europe/Berlin")  # doctest: +SKIP
+    ... @job
+    ... def weekly_report(region: str) -> None: ...
+    """
+
+    def declare(definition: Definition) -> Definition:
+        if not isinstance(definition, JobFunction):
+            raise TypeError(f"@schedule takes a job, not {definition!r:.80}; write it above @job")
+        declared.declare(
+            Wish(
+                f"@schedule on {definition.name}", name or definition.name, definition, cron, every,
+                timezone, declared.as_given(args), kwargs or {}, queue, catch_up, overlap,
+            )
+        )  # fmt: skip
+        return definition
+
+    return declare
+
+
 def _define(function: Any, options: Options) -> JobFunction[Any, Any]:
     _check_function(function, options)
     try:
@@ -186,6 +251,11 @@ def _define(function: Any, options: Options) -> JobFunction[Any, Any]:
     except (TypeError, ValueError) as error:
         raise type(error)(f"@job on {function.__module__}.{function.__qualname__}: {error}") from error
     registry.register(definition)
+    if options.cron is not None or options.every is not None:
+        where = (
+            f"@job(cron=…) on {definition.name}" if options.cron else f"@job(every=…) on {definition.name}"
+        )
+        declared.declare(Wish(where, definition.name, definition, cron=options.cron, every=options.every))
     return definition
 
 
@@ -195,8 +265,7 @@ def _check_function(function: Any, options: Options) -> None:
     if not inspect.isfunction(function):
         raise TypeError(f"@job decorates functions, not {function!r:.80}; options go by name: @job(queue=…)")
     where = f"{function.__module__}.{function.__qualname__}"
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"@job on {where}: a generator function would never run; return, don't yield")
+    check_is_callable_once(function)
     scope, _, name = function.__qualname__.rpartition(".")
     if scope and not scope.endswith("<locals>"):
         raise TypeError(f"@job on {where}: a method can't be a job; move it out of its class")
@@ -205,6 +274,13 @@ def _check_function(function: Any, options: Options) -> None:
             f"@job on {where}: workers can't know it by this name; define it at the top of an app's "
             "jobs.py, or give it a @job(name=…)"
         )
+
+
+def check_is_callable_once(function: Callable[..., Any]) -> None:
+    """Raises TypeError for a generator function, whose call runs nothing of it."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        where = f"{function.__module__}.{function.__qualname__}"
+        raise TypeError(f"@job on {where}: a generator function would never run; return, don't yield")
 
 
 def _default_name(function: Callable[..., Any]) -> str:

@@ -5,23 +5,30 @@ Where a function isn't known here its positional arguments have no names, so all
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django_kue import codecs, records, registry
 from django_kue.jobs import Job
-from django_kue.redaction import MASK, redacted, without_secrets
+from django_kue.redaction import MASK, redacted, secret_texts, without_secrets
 
 UNREADABLE = "(unreadable)"
 
 
 def shown_arguments(job: Job) -> dict[str, Any]:
     """The arguments that the job was enqueued with, by name; an unnamed one by its number, from 1."""
+    return shown_arguments_of(job.name, job._arguments)
+
+
+def shown_arguments_of(function: str, arguments: bytes) -> dict[str, Any]:
+    """As :func:`shown_arguments`, of a function's stored name and stored arguments."""
     try:
-        args, kwargs = records.decode_arguments(job._arguments, fetch=False)
+        args, kwargs = records.decode_arguments(arguments, fetch=False)
+    except codecs.CannotOpen as error:
+        return {UNREADABLE: str(error)}
     except ValueError:
         return {UNREADABLE: "the stored arguments can't be read"}
-    return {name: redacted(name, value) for name, value in _named(job, args, kwargs).items()}
+    return {name: redacted(name, value) for name, value in _named(function, args, kwargs).items()}
 
 
 def shown_result(job: Job) -> Any:
@@ -30,12 +37,22 @@ def shown_result(job: Job) -> Any:
         return None
     try:
         return without_secrets(codecs.loads(job._result, fetch=False))
+    except codecs.CannotOpen as error:
+        return f"{UNREADABLE}: {error}"
     except ValueError:
         return UNREADABLE
 
 
-def _named(job: Job, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    definition = registry.get(job.name)
+def secrets_of(name: str, arguments: bytes) -> Sequence[str]:
+    """What mustn't stand in what a run of the function ``name`` leaves behind, by its stored arguments."""
+    try:
+        return secret_texts(_named(name, *records.decode_arguments(arguments, fetch=False)))
+    except ValueError:
+        return ()
+
+
+def _named(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    definition = registry.get(name)
     if definition is not None:
         try:
             return definition.signature.given(args, kwargs)

@@ -1,82 +1,148 @@
-"""From a call to a stored job: bind, check, encode, send; after the commit when there's a transaction."""
+"""From a call to stored jobs: at once, after the commit when there's a transaction, and by way of the outbox
+where one is used."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asgiref.sync import sync_to_async
-from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.core.signals import setting_changed
 
-from django_kue import codecs, ids, records, signals
-from django_kue.codecs import CodecError
-from django_kue.conf import QueueSettings, settings
+from django_kue import commits, outbox, signals, single
+from django_kue.batch import Batch, Call
 from django_kue.errors import EnqueueError, StoreUnavailable
-from django_kue.handover import asubmit, submit
+from django_kue.handover import NewJobs, asubmit, submit
 from django_kue.jobs import Job
-from django_kue.options import UNSET, Options, effective
-from django_kue.records import NewJob
-from django_kue.states import State
-from django_kue.store import asend, moves, reads, send
+from django_kue.middleware import Order, around_aenqueue, around_enqueue, chain
+from django_kue.records import NewJob, OutboxJob
+from django_kue.store import asend, send
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from django_kue.decorators import Item, JobFunction
 
     Definition = JobFunction[Any, Any]
 
-Call = tuple[tuple[Any, ...], Mapping[str, Any]]
-
-_LETTERS = {  # of the states that hold a unique key, in a record's head
-    State.WAITING: "w",
-    State.DELAYED: "d",
-    State.ACTIVE: "a",
-    State.COMPLETED: "c",
-    State.FAILED: "f",
-    State.CANCELLED: "x",
-}
+# Called when jobs were handed over and told of, or wait for a commit: in tests, which run them then.
+after: Callable[[], None] | None = None
 
 
-def enqueue(definition: Definition, calls: Sequence[Call], *, is_many: bool = False) -> list[Job]:
-    """Send one job a call, or have them sent at the commit. See :meth:`JobFunction.enqueue`."""
-    jobs = _prepare(definition, calls, is_many)
-    if _is_deferred(definition, jobs):
-        return _handles(definition, jobs)
-    keys = submit(definition.options.queue, jobs)
-    firsts = _firsts(definition, jobs, keys)
-    with _duplicates_read(len(jobs)):
-        pages = send(*firsts) if firsts else []
-    accepted = _accepted(definition, jobs, keys, pages)
-    if signals.job_enqueued.receivers:
-        _announce(definition, jobs, accepted)
-    return accepted
+def enqueue_one(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:
+    """Send one job, or have it sent at the commit. See :meth:`JobFunction.enqueue`."""
+    job = single.enqueue(definition, args, kwargs)
+    if job is None:
+        [job] = enqueue(definition, [(args, kwargs)])
+    elif after is not None:
+        after()
+    return job
 
 
-async def aenqueue(definition: Definition, calls: Sequence[Call], *, is_many: bool = False) -> list[Job]:
+def enqueue(
+    definition: Definition,
+    calls: Iterable[Call],
+    *,
+    is_many: bool = False,
+    headers: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    """Send one job a call, or have them sent at the commit. See :meth:`JobFunction.enqueue_many`."""
+    if not chain().enqueue:
+        return _enqueue(definition, calls, is_many, headers)
+    return around_enqueue(
+        Order(definition, list(calls), dict(headers or {})),
+        lambda order: _enqueue(order.function, _calls(order, is_many), is_many, order.headers),
+    )
+
+
+async def aenqueue(definition: Definition, calls: Iterable[Call], *, is_many: bool = False) -> list[Job]:
     """The twin of :func:`enqueue`. Signal receivers run in a thread."""
-    jobs = _prepare(definition, calls, is_many)
-    if _is_deferred(definition, jobs):
-        return _handles(definition, jobs)
-    keys = await asubmit(definition.options.queue, jobs)
-    firsts = _firsts(definition, jobs, keys)
-    with _duplicates_read(len(jobs)):
-        pages = await asend(*firsts) if firsts else []
-    accepted = _accepted(definition, jobs, keys, pages)
-    if signals.job_enqueued.receivers:
-        await sync_to_async(_announce)(definition, jobs, accepted)
-    return accepted
+    if not chain().aenqueue:
+        return await _aenqueue(definition, calls, is_many, None)
+    return await around_aenqueue(
+        Order(definition, list(calls)),
+        lambda order: _aenqueue(order.function, _calls(order, is_many), is_many, order.headers),
+    )
 
 
-def calls(name: str, items: Iterable[Item]) -> list[Call]:
-    """The calls that ``enqueue_many``'s items stand for."""
-    return [_call(name, index, item) for index, item in enumerate(items)]
+def _calls(order: Order, is_many: bool) -> list[Call]:
+    """What middleware has made of the calls: of one it can't make none, or several."""
+    if not is_many and len(order.calls) != 1:
+        raise EnqueueError(
+            f"{order.function.name}: a middleware made {len(order.calls)} jobs of one. A hook may change "
+            "the call; how many there are is the caller's to say"
+        )
+    return order.calls
+
+
+def _enqueue(
+    definition: Definition, calls: Iterable[Call], is_many: bool, headers: Mapping[str, Any] | None
+) -> list[Job]:
+    way = _way(definition)
+    batch = Batch(definition, calls, is_many=is_many, kind=way.kind, headers=headers)
+    if not _is_deferred(way, batch):
+        _send(way, batch)
+    if after is not None:
+        after()
+    return batch.handles
+
+
+async def _aenqueue(
+    definition: Definition, calls: Iterable[Call], is_many: bool, headers: Mapping[str, Any] | None
+) -> list[Job]:
+    way = _way(definition)
+    batch = Batch(definition, calls, is_many=is_many, kind=way.kind, headers=headers)
+    if not _is_deferred(way, batch):
+        await _asend(way, batch)
+    if after is not None:
+        await sync_to_async(after)()
+    return batch.handles
+
+
+def enqueue_under(
+    key: bytes, definition: Definition, call: Call, send_it: Callable[[str, NewJob], list[Job]]
+) -> list[Job]:
+    """Make one job under a key that's given, within the project's middleware, and let ``send_it`` bring it to
+    Redis at once: it gets the queue and the job, and returns what became of it.
+
+    Raises:
+        EnqueueError: as :func:`enqueue`; or a middleware made several jobs of it.
+    """
+
+    def make(order: Order) -> list[Job]:
+        if len(order.calls) != 1:
+            raise EnqueueError(
+                f"{definition.name}: a middleware made {len(order.calls)} jobs of a schedule's one"
+            )
+        batch = Batch(order.function, order.calls, is_many=False, headers=order.headers, keys=[key])
+        return send_it(batch.queue, batch[:][0])
+
+    return around_enqueue(Order(definition, [call]), make)
+
+
+def calls(name: str, items: Iterable[Item]) -> Iterator[Call]:
+    """The calls that ``enqueue_many``'s items stand for.
+
+    Raises:
+        EnqueueError: it's one item, or no collection of any.
+    """
+    if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
+        raise EnqueueError(
+            f"{name}: enqueue_many takes a list, or other iterable, of tuples and dicts, not {items!r:.80}. "
+            "For one job write [(value,)], of an async generator [item async for item in …]"
+        )
+    return (_call(name, index, item) for index, item in enumerate(items))
+
+
+_NO_KWARGS: Mapping[str, Any] = {}  # one for all calls: nobody changes it
 
 
 def _call(name: str, index: int, item: object) -> Call:
     if isinstance(item, tuple):
-        return item, {}
+        return item, _NO_KWARGS
     if isinstance(item, Mapping):
         return (), item
     raise EnqueueError(
@@ -85,149 +151,73 @@ def _call(name: str, index: int, item: object) -> Call:
     )
 
 
-# -- making the records ----------------------------------------------------------------------------
+class _Way(NamedTuple):
+    """How a definition's jobs get to Redis."""
+
+    on_commit: bool | str  # the database whose commit they wait for
+    outbox: str | None  # the database whose outbox they go by, while its transaction is open
+    kind: type[NewJob]
 
 
-def _prepare(definition: Definition, calls: Sequence[Call], is_many: bool) -> list[NewJob]:
-    common = _common(definition)
-    jobs = []
-    for index, (key, (args, kwargs)) in enumerate(zip(ids.new_keys(len(calls)), calls, strict=True)):
-        try:
-            jobs.append(_new_job(definition, key, args, kwargs, common))
-        except EnqueueError as error:
-            if is_many:
-                raise EnqueueError(f"item {index}: {error}") from error
+@lru_cache(maxsize=1024)
+def _way(definition: Definition) -> _Way:
+    box = outbox.alias_of(definition.options)
+    if box is None:
+        return _Way(definition.options.on_commit, None, NewJob)
+    return _Way(definition.options.on_commit, box, OutboxJob)
+
+
+def _forget(**kwargs: Any) -> None:
+    _way.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_kue.enqueueing")
+
+
+# -- at once ---------------------------------------------------------------------------------------
+
+
+def _send(way: _Way, batch: Batch) -> None:
+    """Hand the jobs over to Redis, or else to the outbox of those that use one."""
+    jobs = _to_send(way, batch)
+    try:
+        if way.outbox is not None:
+            outbox.silence.check()
+        keys = submit(batch.queue, jobs)
+    except EnqueueError as error:
+        if way.outbox is None:
             raise
-    return jobs
-
-
-def _common(definition: Definition) -> dict[str, Any]:
-    """What's the same for all jobs of a call to ``enqueue_many``."""
-    options = definition.options
-    common = {
-        "name": definition.name,
-        "priority": effective(options, "priority", _queue(definition)),
-        "options": definition.stored,
-        "delay": _ms(options.delay),
-        "run_at": None if options.run_at is None else round(options.run_at.timestamp() * 1000),
-        "expires": _ms(options.expires),
-        "keep": None if options.keep is UNSET else _ms(options.keep),
-    }
-    return common | _unique_hold(options) if options.unique else common
-
-
-def _queue(definition: Definition) -> QueueSettings:
-    try:
-        return settings.queue(definition.options.queue)
-    except LookupError as error:
-        raise EnqueueError(f"{definition.name}: {error}") from error
-
-
-def _unique_hold(options: Options) -> dict[str, Any]:
-    if isinstance(options.unique_for, tuple):
-        return {"unique_mode": "".join(_LETTERS[state] for state in options.unique_for)}
-    return {"unique_mode": "t", "unique_for": _ms(options.unique_for)}
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
-
-
-def _new_job(
-    definition: Definition,
-    key: bytes,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    common: dict[str, Any],
-) -> NewJob:
-    try:
-        definition.signature.check(args, kwargs)
-    except TypeError as error:
-        raise EnqueueError(f"{definition.name}: {error}; it takes {definition.signature}") from error
-    arguments = _encode(definition, args, kwargs)
-    options = definition.options
-    if not options.unique and not options.search_keys:
-        return NewJob(key=key, arguments=arguments, **common)
-    values = definition.signature.bound(args, kwargs)
-    try:
-        unique = _unique_hash(definition, values) if options.unique else ""
-        search = tuple(codecs.search_hash(name, values[name]) for name in options.search_keys)
-    except CodecError as error:  # the given arguments passed, so that it's a default
-        raise EnqueueError(f"{definition.name}: a default argument can't be compared: {error}") from error
-    return NewJob(key=key, arguments=arguments, unique=unique, search=search, **common)
-
-
-def _encode(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    try:
-        arguments = records.encode_arguments(args, kwargs)
-    except CodecError as error:
-        argument = definition.signature.argument_at(error.path)
-        raise EnqueueError(f"{definition.name}: argument {argument}: {error.reason}") from error
-    if len(arguments) > settings.MAX_ARGUMENTS:
-        raise _too_large(definition, len(arguments), definition.signature.given(args, kwargs))
-    return arguments
-
-
-def _too_large(definition: Definition, size: int, values: Mapping[str, Any]) -> EnqueueError:
-    largest = max(values, key=lambda name: len(codecs.dumps(values[name])))
-    return EnqueueError(
-        f"{definition.name}: argument {largest!r} is too large: together the arguments are {size} "
-        f'bytes of JSON, KUE["MAX_ARGUMENTS"] is {settings.MAX_ARGUMENTS}; store it in a database or file '
-        "and pass its id"
-    )
-
-
-def _unique_hash(definition: Definition, values: Mapping[str, Any]) -> str:
-    if definition.options.unique is True:
-        return codecs.digest([definition.name, dict(values)])
-    template = definition.unique_template
-    assert template is not None  # a text is given by the decorator, which made it
-    return codecs.digest([template.text, [values[name] for name in template.fields]])
-
-
-# -- sending ---------------------------------------------------------------------------------------
-
-
-def _is_deferred(definition: Definition, jobs: list[NewJob]) -> bool:
-    """True when the jobs will be sent at the commit of the transaction that's open in this thread."""
-    alias = _open_transaction(definition.options.on_commit)
-    if alias is None:
-        return False
-    # Not robust: when Redis is away at the commit, whoever commits is told.
-    transaction.on_commit(partial(_send_after_commit, definition, jobs), using=alias)
-    return True
-
-
-def _open_transaction(on_commit: bool | str) -> str | None:
-    """The alias of the database whose transaction is open. No connection is made to find out."""
-    if on_commit is False:
-        return None
-    alias = DEFAULT_DB_ALIAS if on_commit is True else on_commit
-    if alias not in connections.settings:
-        raise ImproperlyConfigured(f"on_commit={on_commit!r}: there's no such database in DATABASES")
-    for connection in connections.all(initialized_only=True):
-        if connection.alias == alias and connection.in_atomic_block:
-            return alias
-    return None
-
-
-def _send_after_commit(definition: Definition, jobs: list[NewJob]) -> None:
-    keys = submit(definition.options.queue, jobs, is_forwarded=True)
+        outbox.keep(way.outbox, batch.queue, jobs[:], error)
+        return
+    if firsts := batch.firsts(keys):
+        with _duplicates_read(len(batch)):
+            batch.lead_to(keys, send(*firsts))
     if signals.job_enqueued.receivers:
-        _announce(definition, jobs, _accepted(definition, jobs, keys, []))
+        batch.announce(keys)
 
 
-def _handles(definition: Definition, jobs: list[NewJob]) -> list[Job]:
-    return [Job.enqueued(definition.options.queue, job.key, job) for job in jobs]
+async def _asend(way: _Way, batch: Batch) -> None:
+    """The twin of :func:`_send`."""
+    jobs = _to_send(way, batch)
+    try:
+        if way.outbox is not None:
+            outbox.silence.check()
+        keys = await asubmit(batch.queue, jobs)
+    except EnqueueError as error:
+        if way.outbox is None:
+            raise
+        await sync_to_async(outbox.keep)(way.outbox, batch.queue, jobs[:], error)
+        return
+    if firsts := batch.firsts(keys):
+        with _duplicates_read(len(batch)):
+            batch.lead_to(keys, await asend(*firsts))
+    if signals.job_enqueued.receivers:
+        await sync_to_async(batch.announce)(keys)
 
 
-def _firsts(definition: Definition, jobs: list[NewJob], keys: list[bytes]) -> list[Any]:
-    """Calls that read the jobs which keep duplicates out: most often none."""
-    held = [key for job, key in zip(jobs, keys, strict=True) if key != job.key]
-    return [
-        reads.rows(definition.options.queue, held[first : first + moves.BULK])
-        for first in range(0, len(held), moves.BULK)
-    ]
+def _to_send(way: _Way, batch: Batch) -> NewJobs:
+    """The jobs; where there's an outbox all are made now, since it keeps those that Redis doesn't take."""
+    return batch if way.outbox is None else batch[:]
 
 
 @contextmanager
@@ -239,19 +229,70 @@ def _duplicates_read(count: int) -> Iterator[None]:
         raise EnqueueError(f"{what} there already, but couldn't be read. {error}", stored=count) from error
 
 
-def _accepted(
-    definition: Definition, jobs: list[NewJob], keys: list[bytes], pages: list[list[reads.Row]]
-) -> list[Job]:
-    """The jobs as they are in Redis: for a dropped duplicate that's the first job, read in ``pages``."""
-    name = definition.options.queue
-    firsts = {row.key: Job.from_row(name, row) for page in pages for row in page}
-    # A first job that's gone since leaves a handle with its id: there's no such job any more.
-    return [
-        firsts.get(key.decode()) or Job.enqueued(name, key, job) for job, key in zip(jobs, keys, strict=True)
-    ]
+# -- after the commit ------------------------------------------------------------------------------
 
 
-def _announce(definition: Definition, jobs: list[NewJob], accepted: list[Job]) -> None:
-    for new, job in zip(jobs, accepted, strict=True):
-        if job.key == new.key.decode():
-            signals.emit(signals.job_enqueued, definition.original, job=job)
+def _is_deferred(way: _Way, batch: Batch) -> bool:
+    """True when the jobs will be sent at the commit of the transaction that's open in this thread.
+
+    With an outbox in another database than that of ``on_commit``, that's the outbox's, where one is open.
+    """
+    if way.outbox is not None and (connection := commits.open_transaction(way.outbox)):
+        _send_at_commit(connection, batch, box=way.outbox)
+    elif connection := commits.open_transaction(way.on_commit):
+        if not commits.is_told(connection):
+            raise EnqueueError(_unknown_commit(batch, connection.alias))
+        _send_at_commit(connection, batch)
+    else:
+        return False
+    return True
+
+
+def _send_at_commit(connection: BaseDatabaseWrapper, batch: Batch, *, box: str | None = None) -> None:
+    jobs = batch[:]
+    if box is not None:
+        outbox.write(box, batch.queue, jobs)
+        if not commits.is_told(connection):
+            return  # a worker relays them
+    commit = commits.Commit(connection)
+    commit.then(partial(_send_after_commit, batch, jobs, commit=commit, box=box, written_at=time.monotonic()))
+
+
+def _unknown_commit(batch: Batch, alias: str) -> str:
+    return (
+        f"{batch.definition.name}: autocommit of database {alias!r} is off, so that nobody tells when the "
+        "transaction is committed. Use an outbox, outbox=True, from which a worker sends the job then; or "
+        "on_commit=False, to send it at once"
+    )
+
+
+def _send_after_commit(
+    batch: Batch, jobs: Sequence[NewJob], *, commit: commits.Commit, box: str | None, written_at: float
+) -> None:
+    """``box``: the database in whose outbox they are; ``written_at``: since when, by ``time.monotonic()``."""
+    if box is not None:
+        outbox.deliver(box, batch.queue, jobs, written_at)
+    else:
+        try:
+            commit.check(batch.queue)
+            _send_committed(batch, jobs)
+        except EnqueueError as error:
+            commit.fail(batch.queue, error)
+    if after is not None:
+        after()
+
+
+def _send_committed(batch: Batch, jobs: Sequence[NewJob]) -> None:
+    """Send what was in no outbox, since its transaction is another database's; Redis being away, it's now."""
+    box = _way(batch.definition).outbox
+    try:
+        if box is not None:
+            outbox.silence.check()
+        keys = submit(batch.queue, jobs, is_forwarded=True)
+    except EnqueueError as error:
+        if box is None:
+            raise
+        outbox.keep(box, batch.queue, jobs, error)
+        return
+    if signals.job_enqueued.receivers:
+        batch.announce(keys)

@@ -66,7 +66,7 @@ class Retry(KueError):
     It uses an attempt; with none left the job fails.
 
     Args:
-        delay: seconds (or a ``timedelta``) to wait; ``None`` uses the job's own backoff.
+        delay: seconds (or a ``timedelta``) to wait, at most ten years; ``None`` uses the job's own backoff.
 
     >>> raise Retry(delay=30)
     Traceback (most recent call last):
@@ -76,8 +76,10 @@ class Retry(KueError):
     def __init__(self, message: str = "", *, delay: float | timedelta | None = None) -> None:
         if isinstance(delay, timedelta):
             delay = delay.total_seconds()
-        if delay is not None and not 0 <= delay < float("inf"):
-            raise ValueError(f"Retry(delay=…) takes seconds ≥ 0, not {delay!r}")
+        if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | float)):
+            raise TypeError(f"Retry(delay=…) takes seconds or a timedelta, not {delay!r:.80}")
+        if delay is not None and not 0 <= delay < 1e308:  # no NaN, and a float
+            raise ValueError(f"Retry(delay=…) takes seconds ≥ 0, not {delay!r:.80}")
         self.delay = delay
         super().__init__(message or ("retry" if delay is None else f"retry in {delay:g} s"))
 
@@ -91,15 +93,29 @@ class Discard(KueError):
     """
 
 
+class ScheduleError(KueError):
+    """A schedule can't be as it was asked for; the message says why, and nothing was changed."""
+
+
+class ScheduleDoesNotExist(KueError):
+    """No schedule has this name."""
+
+
 class StoreUnavailable(KueError):
     """Redis can't be reached, or refuses work for now. Trying again later may succeed.
 
     ``may_be_applied`` is False when it's sure that nothing was changed: Redis said no, or wasn't reached.
+    ``is_partial``: it's about one node of a Cluster, and queues on others can be used. ``is_silent``: nothing
+    came within the time that there was.
     """
 
-    def __init__(self, message: str, *, may_be_applied: bool = True) -> None:
+    def __init__(
+        self, message: str, *, may_be_applied: bool = True, is_partial: bool = False, is_silent: bool = False
+    ) -> None:
         super().__init__(message)
         self.may_be_applied = may_be_applied
+        self.is_partial = is_partial
+        self.is_silent = is_silent
 
 
 class StoreError(KueError):

@@ -4,65 +4,70 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from pathlib import Path
-from types import TracebackType
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
 from django.core.signals import setting_changed
 
-from django_kue import codecs, ids, records, registry
+from django_kue import codecs, encryption, ids, records, registry
+from django_kue.backoff import LONGEST
 from django_kue.conf import QueueSettings, settings
 from django_kue.context import JobContext
 from django_kue.decorators import JobFunction
+from django_kue.display import secrets_of
 from django_kue.errors import Discard, JobCancelled, Retry
+from django_kue.failures import describe
 from django_kue.jobs import Job, JobError
+from django_kue.middleware import around_arun, around_run, chain
 from django_kue.options import RunRules, rules
+from django_kue.redaction import without_texts, without_texts_in
+from django_kue.rows import fields_of
 from django_kue.states import State
 from django_kue.store.moves import Report
 from django_kue.store.reads import Row
 
-_PACKAGE = str(Path(__file__).parent)
-PARK = 5.0  # seconds till a job whose function isn't known is looked at again; a deploy may be on
+# Seconds until a job whose function isn't known is looked at again. While a deploy is on another worker
+# knows it: at first it's soon offered to all, and one that nobody knows costs next to nothing later.
+PARK, PARK_GROWTH, PARK_MOST = 0.05, 1.3, 30.0
 
 
 class Run:
     """A claimed job on its way through a worker. It's also what the job's context reports to."""
 
-    __slots__ = (
-        "args",
-        "attempt",
-        "claimed_ms",
-        "definition",
-        "exception",
-        "fetched",
-        "finished",
-        "fresh_until",
-        "interrupt",
-        "is_cancelled",
-        "is_lost",
-        "is_resent",
-        "key",
-        "kwargs",
-        "lease",
-        "noted_delay",
-        "outcome",
-        "queue",
-        "record",
-        "reports",
-        "result",
-        "rules",
-        "started",
-        "suspicion",
-        "task",
-        "text",
-    )  # fmt: skip
+    # Most stay as they are here, which costs a run nothing.
+    record: records.Record | None = None
+    definition: JobFunction[Any, Any] | None = None
+    rules: RunRules | None = None
+    exception: BaseException | None = None
+    result: Any = None
+    outcome: Outcome | None = None
+    interrupt: str | None = None  # "timeout" or "cancel", once its coroutine was cancelled
+    is_cancelled = False
+    is_lost = False  # its lease may be over: it should stop, and is another's to finish
+    noted_delay: float | None = None  # what the project's backoff function said before the run
+    note: int | None = None  # where its end stands on the board, for the supervisor to tell if need be
+    is_resent = False  # its outcome may have got through already
+    task: asyncio.Task[None] | None = None
+    attempt = 1
+    suspicion = 0  # how often it was among those that ran when their process died
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = MappingProxyType({})
+    _secrets: Sequence[str] | None = None
 
     def __init__(
-        self, queue: str, key: bytes, lease: bytes, text: bytes, claimed_ms: int, fetched: float
+        self,
+        queue: str,
+        key: bytes,
+        lease: bytes,
+        text: bytes,
+        claimed_ms: int,
+        fetched: float,
+        fresh_until: float = 0.0,
+        reports: Any = None,
     ) -> None:
         self.queue = queue
         self.key = key
@@ -70,30 +75,14 @@ class Run:
         self.text = text
         self.claimed_ms = claimed_ms  # Redis's time …
         self.fetched = fetched  # … and the monotonic clock's, of the same moment
-        self.fresh_until = fetched  # before that, the lease surely holds
+        self.fresh_until = fresh_until or fetched  # before that, the lease surely holds
         self.started = fetched
         self.finished = fetched
-        self.record: records.Record | None = None
-        self.definition: JobFunction[Any, Any] | None = None
-        self.rules: RunRules | None = None
-        self.exception: BaseException | None = None
-        self.result: Any = None
-        self.outcome: Outcome | None = None
-        self.interrupt: str | None = None  # "timeout" or "cancel", once its coroutine was cancelled
-        self.is_cancelled = False
-        self.is_lost = False  # its lease may be over: it should stop, and is another's to finish
-        self.noted_delay: float | None = None  # what the project's backoff function said before the run
-        self.is_resent = False  # its outcome may have got through already
-        self.reports: Any = None  # where the context's words go
-        self.task: asyncio.Task[None] | None = None
-        self.attempt = 1
-        self.suspicion = 0  # how often it was among those that ran when their process died
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
+        self.reports = reports  # where the context's words go
 
     @property
     def id(self) -> str:
-        return f"{self.queue}.{self.key_text}"
+        return ids.joined(self.queue, self.key)
 
     @property
     def key_text(self) -> str:
@@ -116,36 +105,64 @@ class Run:
         except ValueError:  # not a record or a key of ours
             return 0.0
 
+    @property
+    def secrets(self) -> Sequence[str]:
+        """Values of its arguments that mustn't stand in what people read of it: its errors, its log lines."""
+        if self._secrets is None:
+            self._secrets = secrets_of(self.record.name, self.record.arguments) if self.record else ()
+        return self._secrets
+
     # ── the context's reporter ──
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        options = (
+            codecs.loads(self.record.options, fetch=False) if self.record and self.record.options else {}
+        )
+        headers: Mapping[str, Any] = options.get(records.HEADERS, {})
+        return headers
 
     def job(self) -> Job:
         """The job as it is while this run goes on."""
-        lease = b"%s|%d|%s" % (self.lease.split(b"|")[0], self.started_ms, self.lease.split(b"|", 2)[2])
-        row = Row(self.key_text, State.ACTIVE, self.text, lease, None, b"", b"", b"", self.is_cancelled)
-        return Job.from_row(self.queue, row)
+        return Job._lazy(self.id, self.queue, self._fields)
 
     def job_after(self, outcome: Outcome) -> Job:
         """The job after this run, as its signals show it; nothing is asked of Redis."""
+        return Job._lazy(self.id, self.queue, partial(self._fields_after, outcome))
+
+    def _fields(self) -> dict[str, Any]:
+        lease = b"%s|%d|%s" % (self.lease.split(b"|")[0], self.started_ms, self.lease.split(b"|", 2)[2])
+        return fields_of(
+            self.queue, Row(self.key_text, State.ACTIVE, self.text, lease, None, b"", b"", b"", False)
+        )
+
+    def _fields_after(self, outcome: Outcome) -> dict[str, Any]:
         finished = datetime.fromtimestamp(
             (self.started_ms + (self.finished - self.started) * 1000) / 1000, UTC
         )
-        job = replace(self.job(), attempts_made=self.attempt, error=outcome.error)
+        fields = self._fields() | {"attempts_made": self.attempt, "error": outcome.error}
         if outcome.kind == "r":
             state = State.DELAYED if outcome.delay else State.WAITING
-            return replace(
-                job, state=state, run_at=finished + timedelta(seconds=outcome.delay), started_at=None
-            )
-        job = replace(job, state=_STATES[outcome.kind], finished_at=finished)
-        return replace(job, _result=outcome.text, progress=100) if outcome.kind == "c" else job
+            run_at = finished + timedelta(seconds=outcome.delay)
+            return fields | {"state": state, "run_at": run_at, "started_at": None}
+        fields |= {"state": _STATES[outcome.kind], "finished_at": finished}
+        return fields | {"_result": outcome.text, "progress": 100} if outcome.kind == "c" else fields
 
     def progressed(self, text: bytes, percent: float, data: Any) -> None:
-        self.reports.progressed(self, text, percent, data)
+        if self.secrets:
+            data = without_texts_in(data, self.secrets)
+            text = b"[%b,%b]" % (codecs.dumps(percent), codecs.dumps(data))
+        self.reports.progressed(self, self.sealed(text, encryption.PROGRESS), percent, data)
 
     def logged(self, text: str) -> None:
-        line = text.encode(errors="replace")
+        line = without_texts(text, self.secrets).encode(errors="replace")
         if len(line) > settings.MAX_LOG_LINE:
             line = line[: settings.MAX_LOG_LINE].decode(errors="ignore").encode() + " … (cut)".encode()
-        self.reports.put(self.queue, Report(self.lease, self.key, b"l", line))
+        self.reports.put(self.queue, Report(self.lease, self.key, b"l", self.sealed(line, encryption.LOG)))
+
+    def sealed(self, text: bytes, kind: str) -> bytes:
+        """A text of this run as it's stored."""
+        return encryption.seal(text, kind, self.queue, self.key_text)
 
 
 # ── outcomes ──
@@ -167,14 +184,17 @@ class Outcome:
 
     def encode(self, run: Run) -> bytes:
         """The store's words for it."""
+        text = b""
+        if self.text:
+            text = run.sealed(self.text, encryption.RESULT if self.kind == "c" else encryption.ERROR)
         if self.kind == "c":
-            if self.keep is None and (run.record is None or "u" not in run.record.head):
-                return b"c%d|%b" % (run.started_ms, self.text)
-            return b"C%b|%d|%b" % (_ms(self.keep), run.started_ms, self.text)
+            if self.keep is None and (run.record is None or not run.record.head or _is_plain(run.record)):
+                return b"c%d|%b" % (run.started_ms, text)
+            return b"C%b|%d|%b" % (_ms(self.keep), run.started_ms, text)
         if self.kind == "r":
-            return b"r%d|%d|%b" % (self.delay * 1000, run.started_ms, self.text)
+            return b"r%d|%d|%b" % (self.delay * 1000, run.started_ms, text)
         if self.kind == "f":
-            return b"f%b|%d|%b" % (_ms(self.keep), run.started_ms, self.text)
+            return b"f%b|%d|%b" % (_ms(self.keep), run.started_ms, text)
         if self.kind == "x":
             return b"x%d|" % run.started_ms
         if self.kind == "k":
@@ -183,9 +203,14 @@ class Outcome:
 
 
 _STATES = {"c": State.COMPLETED, "f": State.FAILED, "x": State.CANCELLED}
+DONE = Outcome("c")  # completed without a result, kept as the queue says
 RELEASED = Outcome("b")
-PARKED = Outcome("k", delay=PARK)
 CANCELLED = Outcome("x")
+
+
+def _is_plain(record: records.Record) -> bool:
+    """Whether its completion concerns nothing but the job: no unique key, no schedule."""
+    return record.head.keys().isdisjoint("ut")
 
 
 def _ms(seconds: float | None) -> bytes:
@@ -194,6 +219,11 @@ def _ms(seconds: float | None) -> bytes:
 
 # ── the steps ──
 
+_MISFIT = (
+    ". The job was enqueued for another version of the function. Give new parameters a default, keep removed "
+    "ones until no job has them, and run the job again"
+)
+
 
 def load(run: Run) -> Outcome | None:
     """Find the job's function and rules; an outcome when that's the end already."""
@@ -201,18 +231,24 @@ def load(run: Run) -> Outcome | None:
         run.record = record = records.decode(run.text)
         definition = registry.get(record.name)
         if definition is None:
-            return PARKED
+            return parked(record.head)
+        if settings.ENCRYPTION_KEYS:
+            run.record = record = encryption.open_record(record, run.queue, run.key_text)
         run.definition = definition
         if record.options:
-            run.rules = rules(definition.options, codecs.loads(record.options), _queue_settings(run.queue))
+            run.rules = rules(
+                definition.options, codecs.loads(record.options, fetch=False), _queue_settings(run.queue)
+            )
         else:
             run.rules = _plain_rules(definition, run.queue)
         if record.head:
             run.attempt = int(record.head.get("m", 0)) + 1
-            run.suspicion = int(record.head.get("z", 0))
+            run.suspicion = max(0, int(record.head.get("z", 0)))
         return None
-    except records.NewerRecord:
-        return PARKED
+    except records.NewerRecord as error:
+        return parked(error.head)
+    except codecs.CannotOpen as error:
+        return _left_alone(run, error)
     except (records.UnreadableRecord, ValueError, TypeError) as error:
         run.exception = error
         return failed(error)
@@ -225,17 +261,29 @@ def prepare(run: Run) -> Outcome | None:
         if run.record.arguments:
             run.args, run.kwargs = records.decode_arguments(run.record.arguments)
         return None
+    except codecs.CannotOpen as error:
+        return _left_alone(run, error)
     except Exception as error:  # noqa: BLE001 - corrupt JSON, a missing row, a database that's away
         return of_exception(run, error)
 
 
-def call(run: Run, context: JobContext) -> Any:
-    """Call the function; a coroutine function's coroutine is returned for the loop to await."""
-    assert run.definition is not None
-    function = run.definition.function
-    if run.definition.options.takes_context:
-        return function(context, *run.args, **run.kwargs)
-    return function(*run.args, **run.kwargs)
+def call(run: Run, context: JobContext, *, is_inside: bool = False) -> Any:
+    """Call the function, inside of the project's middleware; a coroutine function's coroutine is returned for
+    the loop to await. ``is_inside``: of all middleware already."""
+    definition = run.definition
+    assert definition is not None
+    if not is_inside and ((hooks := chain()).run or hooks.arun):
+        around = around_arun if definition.is_async else around_run
+        return around(context, partial(call, run, context, is_inside=True))
+    function = definition.function
+    try:
+        if definition.options.takes_context:
+            return function(context, *run.args, **run.kwargs)
+        return function(*run.args, **run.kwargs)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # it wasn't entered
+            raise TypeError(f"{error}{_MISFIT}") from None
+        raise
 
 
 def of_result(run: Run, result: Any) -> Outcome:
@@ -244,12 +292,14 @@ def of_result(run: Run, result: Any) -> Outcome:
     if run.is_cancelled and not run.is_lost:
         return CANCELLED
     assert run.rules is not None
+    assert run.definition is not None
     if result is None:
-        return Outcome("c", b"", keep=run.rules.keep)
+        return DONE if run.rules.keep is None else Outcome("c", keep=run.rules.keep)
     try:
-        text = codecs.dumps(result)
-    except ValueError as error:
-        return _final(run, ValueError(f"the result can't be stored: {error}"))
+        text = run.definition.encode_result(result)
+    except (ValueError, TypeError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        return _final(run, kind(f"the result can't be stored: {error}"))
     if len(text) > settings.MAX_RESULT:
         size = f"the result has {len(text)} bytes, more than MAX_RESULT ({settings.MAX_RESULT}) allows"
         return _final(run, ValueError(f"{size}; store it elsewhere and return its id"))
@@ -269,14 +319,14 @@ def of_exception(run: Run, exception: BaseException) -> Outcome:
     if isinstance(exception, Discard) or run.attempt >= rules.attempts:
         return _final(run, exception)
     if isinstance(exception, Retry):
-        delay = exception.delay if exception.delay is not None else _delay(run)
+        delay = _delay(run) if exception.delay is None else min(exception.delay, LONGEST)
     elif rules.may_retry(exception):
         delay = _delay(run)
     else:
         return _final(run, exception)
     if isinstance(delay, BaseException):
         return _final(run, delay)
-    error = describe(exception)
+    error = describe(exception, run.secrets)
     return Outcome("r", error.as_text(), delay=delay, error=error)
 
 
@@ -304,43 +354,27 @@ def _delay(run: Run) -> Any:
 
 def _final(run: Run, exception: BaseException) -> Outcome:
     run.exception = exception
-    return failed(exception, run.rules.keep if run.rules else None)
+    return failed(exception, run.rules.keep if run.rules else None, run.secrets)
 
 
-def failed(exception: BaseException, keep: float | None = None) -> Outcome:
+def failed(exception: BaseException, keep: float | None = None, secrets: Sequence[str] = ()) -> Outcome:
     """Failed for good."""
-    error = describe(exception)
+    error = describe(exception, secrets)
     return Outcome("f", error.as_text(), keep=keep, error=error)
 
 
-def describe(exception: BaseException) -> JobError:
-    """An exception as it's stored; one whose ``str()`` raises or never ends has a placeholder."""
-    kind = f"{type(exception).__module__}.{type(exception).__qualname__}"
-    try:
-        message = str(exception)
-    except BaseException as error:  # noqa: BLE001 - even SystemExit, from inside a hostile __str__
-        message = f"(its text can't be shown: {type(error).__name__})"
-    try:
-        trace = "".join(traceback.format_exception(type(exception), exception, _own_frames(exception)))
-    except BaseException as error:  # noqa: BLE001
-        trace = f"(the traceback can't be shown: {type(error).__name__})"
-    return JobError(kind, _cut(message, settings.MAX_ERROR // 4), _cut(trace, settings.MAX_ERROR))
+def parked(head: Mapping[str, str]) -> Outcome:
+    """Put aside for a worker that knows it, the longer the more often that was in vain."""
+    said = head.get("n", "0")  # it may be foreign
+    times = min(int(said), 100) if said.isdecimal() else 0
+    return Outcome("k", delay=min(PARK * PARK_GROWTH**times, PARK_MOST))
 
 
-def _own_frames(exception: BaseException) -> TracebackType | None:
-    """The traceback from the job's own code on."""
-    trace = exception.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        trace = trace.tb_next
-    return trace or exception.__traceback__
-
-
-def _cut(text: str, most: int) -> str:
-    """Text without its middle, when it's too long; what can't be UTF-8 is replaced."""
-    if len(text) > most:
-        half = most // 2
-        text = f"{text[:half]}\n… {len(text) - 2 * half} characters are cut here …\n{text[-half:]}"
-    return text.encode(errors="replace").decode()
+def _left_alone(run: Run, error: codecs.CannotOpen) -> Outcome:
+    """Parked for a worker that has the key; the log says why."""
+    assert run.record is not None
+    run.exception = error
+    return parked(run.record.head)
 
 
 def _queue_settings(queue: str) -> QueueSettings:

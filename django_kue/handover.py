@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from django_kue.conf import settings
 from django_kue.errors import EnqueueError, StoreError, StoreUnavailable
@@ -16,7 +16,14 @@ from django_kue.store import moves, reads, transport, transport_async
 TRIES = 3
 
 
-def submit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
+class NewJobs(Protocol):
+    """A sequence of new jobs, or something that makes them when a part of it is asked for, once."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> Sequence[NewJob]: ...
+
+
+def submit(queue: str, jobs: NewJobs, *, is_forwarded: bool = False) -> list[bytes]:
     """Store new jobs; the keys that hold, in order: a unique duplicate's is the first job's.
 
     A send whose reply was lost is sent again under its number, which creates nothing twice. It takes
@@ -28,19 +35,36 @@ def submit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) ->
     handover = _Handover(len(jobs))
     link = transport.borrow()
     try:
-        if _is_new(queue):
-            _deliver(link, reads.registry(queue), handover)
-            _known.add((settings.PREFIX, queue))
-        keys: list[bytes] = []
-        for call in _calls(link, queue, jobs, is_forwarded):
+        _register(link, queue, handover)
+        calls = _Calls(link, queue, jobs, is_forwarded)
+        if handover.is_one_call:
             handover.begin()
-            keys += _deliver(link, call, handover)
+            only: list[bytes] = _deliver(link, calls.make(), handover)
+            return only
+        keys: list[bytes] = []
+        while call := calls.take():
+            handover.begin()
+            keys += _deliver(link, call, handover, calls.prepare)
         return keys
     finally:
         transport.give_back(link)
 
 
-async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = False) -> list[bytes]:
+def submit_one(queue: str, key: bytes, record: bytes, priority: bytes) -> None:
+    """The short way of :func:`submit`, for one plain job."""
+    handover = _Handover(1)
+    link = transport.borrow()
+    try:
+        _register(link, queue, handover)
+        link.number += 1
+        call = moves.enqueue_one(queue, key, record, priority, sender=link.sender, number=link.number)
+        handover.begin()
+        _deliver(link, call, handover)
+    finally:
+        transport.give_back(link)
+
+
+async def asubmit(queue: str, jobs: NewJobs, *, is_forwarded: bool = False) -> list[bytes]:
     """The twin of :func:`submit`."""
     handover = _Handover(len(jobs))
     link = transport_async.borrow()
@@ -48,27 +72,58 @@ async def asubmit(queue: str, jobs: Sequence[NewJob], *, is_forwarded: bool = Fa
         if _is_new(queue):
             await _adeliver(link, reads.registry(queue), handover)
             _known.add((settings.PREFIX, queue))
-        keys: list[bytes] = []
-        for call in _calls(link, queue, jobs, is_forwarded):
+        calls = _Calls(link, queue, jobs, is_forwarded)
+        if handover.is_one_call:
             handover.begin()
-            keys += await _adeliver(link, call, handover)
+            only: list[bytes] = await _adeliver(link, calls.make(), handover)
+            return only
+        keys: list[bytes] = []
+        while call := calls.take():
+            handover.begin()
+            keys += await _adeliver(link, call, handover, calls.prepare)
         return keys
     finally:
         await transport_async.give_back(link)
 
 
-def _calls(
-    link: transport.Link | transport_async.AsyncLink, queue: str, jobs: Sequence[NewJob], is_forwarded: bool
-) -> Iterator[Any]:
-    for first in range(0, len(jobs), moves.BULK):
+class _Calls:
+    """The calls of one :func:`submit`, each with up to 1,000 jobs. The next one is made while Redis works
+    on the last."""
+
+    def __init__(
+        self,
+        link: transport.Link | transport_async.AsyncLink,
+        queue: str,
+        jobs: NewJobs,
+        is_forwarded: bool,
+    ) -> None:
+        self._link = link
+        self._queue = queue
+        self._jobs = jobs
+        self._is_forwarded = is_forwarded
+        self._made = 0  # jobs that are in a call, or were
+        self._next: Any = None
+
+    def prepare(self) -> None:
+        """Make the next call, if there's one and it isn't made."""
+        if self._made < len(self._jobs) and self._next is None:
+            self._next = self.make()
+
+    def make(self) -> Any:
+        """The call with the next jobs."""
+        link, first = self._link, self._made
         link.number += 1
-        yield moves.enqueue(
-            queue,
-            jobs[first : first + moves.BULK],
-            sender=link.sender,
-            number=link.number,
-            is_forwarded=is_forwarded,
+        self._made += moves.BULK
+        jobs = self._jobs[first : self._made]
+        return moves.enqueue(
+            self._queue, jobs, sender=link.sender, number=link.number, is_forwarded=self._is_forwarded
         )
+
+    def take(self) -> Any:
+        """The next call; ``None`` after the last."""
+        self.prepare()
+        call, self._next = self._next, None
+        return call
 
 
 _known: set[tuple[str, str]] = set()
@@ -82,13 +137,19 @@ def _is_new(queue: str) -> bool:
 class _Handover:
     """How far the jobs of one :func:`submit` got, and how long the call under way may still take."""
 
+    _begun = 0  # jobs of the calls that were begun; all but the last call's are stored
+    _stored = 0
+    _may_be_stored = False
+    _tries = 0
+
     def __init__(self, total: int) -> None:
         self._total = total
-        self._begun = 0  # jobs of the calls that were begun; all but the last call's are stored
-        self._stored = 0
-        self._may_be_stored = False
-        self._tries = 0
         self._deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+
+    @property
+    def is_one_call(self) -> bool:
+        """Whether one call takes them all, as for most enqueues."""
+        return 0 < self._total <= moves.BULK
 
     @property
     def left(self) -> float:
@@ -131,25 +192,40 @@ class _Handover:
         return f"Redis didn't answer: of {self._total} jobs those from {numbers} may have been stored."
 
 
-def _deliver(link: transport.Link, call: Any, handover: _Handover) -> Any:
+def _deliver(
+    link: transport.Link, call: Any, handover: _Handover, meanwhile: transport.Meanwhile | None = None
+) -> Any:
     while True:
         try:
-            return link.send(call, timeout=handover.left)[0]
+            return link.send(call, timeout=handover.left, meanwhile=meanwhile)[0]
         except (StoreUnavailable, StoreError) as error:
             time.sleep(handover.pause_after(error))
 
 
-async def _adeliver(link: transport_async.AsyncLink, call: Any, handover: _Handover) -> Any:
+def _register(link: transport.Link, queue: str, handover: _Handover) -> None:
+    if _is_new(queue):
+        _deliver(link, reads.registry(queue), handover)
+        _known.add((settings.PREFIX, queue))
+
+
+async def _adeliver(
+    link: transport_async.AsyncLink,
+    call: Any,
+    handover: _Handover,
+    meanwhile: transport.Meanwhile | None = None,
+) -> Any:
     while True:
         try:
-            return (await _asend_within(handover.left, link, call))[0]
+            return (await _asend_within(handover.left, link, call, meanwhile))[0]
         except (StoreUnavailable, StoreError) as error:
             await asyncio.sleep(handover.pause_after(error))
 
 
-async def _asend_within(seconds: float, link: transport_async.AsyncLink, call: Any) -> list[Any]:
+async def _asend_within(
+    seconds: float, link: transport_async.AsyncLink, call: Any, meanwhile: transport.Meanwhile | None
+) -> list[Any]:
     try:
         async with asyncio.timeout(seconds):
-            return await link.send(call)
+            return await link.send(call, meanwhile=meanwhile)
     except TimeoutError as error:
         raise transport.unavailable(error) from error

@@ -2,62 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from django_kue import codecs, ids, records, registry, signals
-from django_kue.errors import IllegalTransition, JobDoesNotExist, JobFailed
+from django_kue import codecs, encryption, ids, records, registry, signals
+from django_kue.errors import IllegalTransition, JobDoesNotExist
+from django_kue.kinds import whole_number
 from django_kue.priorities import priority_number
 from django_kue.rows import (
     JobError,
     LogLine,
     Run,
+    arguments_of,
     attempts_of,
     fields_of,
-    fields_of_outcome,
     log_lines_from,
     moment,
     moment_or_none,
     runs_from,
 )
+from django_kue.signatures import shortened
 from django_kue.states import State
 from django_kue.store import aask, ask, moves, reads
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class _Unread:
+    """What a :class:`Job` is before somebody looks into it: most that signals carry have two fields read,
+    and making all twenty costs more than the rest of an enqueue.
+
+    A field that isn't there yet has all of them made by ``_source``, once. Two threads may both do it: they
+    write the same, and ``_source`` goes last.
+    """
+
+    __slots__ = ("_source",)
+    _source: Callable[[], Mapping[str, Any]] | records.NewJob | None
+
+    if not TYPE_CHECKING:  # or else a misspelt name would be no type error
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _SETTERS:
+                _read_all(self)
+            return object.__getattribute__(self, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job(_Unread):
     """A job as it was when it was read; :meth:`refresh` reads it anew.
 
     Times are aware, in UTC. ``attempts_made`` counts runs that ended, the good one too. Each verb
     that talks to Redis has a twin for asyncio whose name begins with ``a`` (``aretry``…).
 
+    Two are equal when they're the same job, whenever each was read, as with a model's instances.
+
     >>> Job.get("email.AY3w8kR2Sx6mTn0pQv4zWg").retry()  # doctest: +SKIP
     """
 
-    id: str
-    queue: str
-    name: str
-    state: State
-    priority: int
-    attempts_made: int
-    attempts: int
-    created_at: datetime
-    run_at: datetime | None = None
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    progress: float = 0
-    progress_data: Any = None
-    error: JobError | None = None
-    worker: str = ""
-    crashes: int = 0
-    is_parked: bool = False  # no worker that saw it knows its function
-    _options: Mapping[str, Any]
-    _arguments: bytes = b""
-    _result: bytes = b""
+    id: str  #: ``<queue>.<key>``; it says where the job is, and grants nothing
+    queue: str  #: the queue's name
+    name: str  #: the function's stored name
+    state: State  #: a text: delayed, waiting, active, completed, failed or cancelled
+    priority: int  #: −100…100, higher runs sooner
+    attempts_made: int  #: runs that ended, the good one too
+    attempts: int  #: how often it may run in all
+    created_at: datetime  #: by the clock of who enqueued it
+    run_at: datetime | None = None  #: when a delayed job is due
+    started_at: datetime | None = None  #: when its run began; of a finished job the last one
+    finished_at: datetime | None = None  #: when it completed, failed or was cancelled
+    progress: float = 0  #: 0 to 100
+    progress_data: Any = field(default=None, repr=False)  #: what the job told with its progress
+    error: JobError | None = None  #: how it ended, if not well; while it waits again, how its last run did
+    worker: str = ""  #: who runs it; of a finished job who ran it last
+    crashes: int = 0  #: how many processes died running it
+    is_parked: bool = False  #: no worker that saw it knows its function, or has the key of its arguments
+    is_encrypted: bool = False  #: its arguments are stored encrypted
+    schedule: str = ""  #: the name of the schedule whose tick it is
+    # A repr lands in logs and on error pages: what code brought along isn't for these.
+    _options: Mapping[str, Any] = field(repr=False)
+    _arguments: bytes = field(default=b"", repr=False)
+    _result: bytes = field(default=b"", repr=False)
 
     # ── what it holds ──
 
@@ -82,10 +109,16 @@ class Job:
         return codecs.loads(self._result) if self._result else None
 
     @property
+    def headers(self) -> Mapping[str, Any]:
+        """What middleware sent along with the job."""
+        headers: Mapping[str, Any] = self._options.get(records.HEADERS, {})
+        return headers
+
+    @property
     def title(self) -> str:
         """What people see in lists: the title, or the function's name."""
         if "title" in self._options:
-            return str(self._options["title"])
+            return shortened(str(self._options["title"]))  # whoever wrote it there
         definition = registry.get(self.name)
         if definition is None:
             return self.name
@@ -98,6 +131,9 @@ class Job:
     def is_finished(self) -> bool:
         """True when it's completed, failed or cancelled."""
         return self.state.is_finished
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, Job) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -130,21 +166,22 @@ class Job:
         return await self.aget(self.id)
 
     def logs(self, most: int = 1000) -> list[LogLine]:
-        """The newest ``most`` log lines, oldest first."""
-        return log_lines_from(ask(self._lists(most)).logs)
+        """The newest ``most`` (1 or more) log lines, oldest first."""
+        return log_lines_from(ask(self._lists(most)).logs, self.queue, self.key)
 
     async def alogs(self, most: int = 1000) -> list[LogLine]:
-        return log_lines_from((await aask(self._lists(most))).logs)
+        return log_lines_from((await aask(self._lists(most))).logs, self.queue, self.key)
 
     def runs(self) -> list[Run]:
         """The runs that didn't complete, oldest first; only the last ``KUE["MAX_RUNS"]`` are kept."""
-        return runs_from(ask(self._lists(1)).runs)
+        return runs_from(ask(self._lists(1)).runs, self.queue, self.key)
 
     async def aruns(self) -> list[Run]:
-        return runs_from((await aask(self._lists(1))).runs)
+        return runs_from((await aask(self._lists(1))).runs, self.queue, self.key)
 
-    def wait(self, timeout: float | None = None) -> Any:
-        """Wait for the end, at most ``timeout`` seconds (``None``: as long as it takes); the result.
+    def wait(self, timeout: float | timedelta | None = None) -> Any:
+        """Wait for the end, at most ``timeout`` seconds or a timedelta (``None``: as long as it takes); the
+        result.
 
         It works however short the job is kept: the result travels with the event.
 
@@ -155,27 +192,27 @@ class Job:
 
         >>> send_receipt.enqueue(17).wait(timeout=30)  # doctest: +SKIP
         """
-        from django_kue import events  # a floor above: events are made of jobs
+        from django_kue import following  # floors above: events are made of jobs
 
-        return events.wait_for(self, timeout)
+        return following.wait_for(self, timeout)
 
-    async def await_result(self, timeout: float | None = None) -> Any:
+    async def await_result(self, timeout: float | timedelta | None = None) -> Any:
         """The twin of :meth:`wait`. It can be cancelled, and uses no thread."""
-        from django_kue import events
+        from django_kue import following
 
-        return await events.await_for(self, timeout)
+        return await following.await_for(self, timeout)
 
-    def events(self, timeout: float | None = None) -> Iterator[Any]:
+    def events(self, timeout: float | timedelta | None = None) -> Iterator[Any]:
         """The job's events from now on, until it's finished or ``timeout`` seconds pass without one."""
-        from django_kue import events
+        from django_kue import following
 
-        return events.of_job(self, timeout)
+        return following.of_job(self, timeout)
 
-    def aevents(self, timeout: float | None = None) -> AsyncIterator[Any]:
+    def aevents(self, timeout: float | timedelta | None = None) -> AsyncIterator[Any]:
         """The twin of :meth:`events`. It can be cancelled, and uses no thread."""
-        from django_kue import events
+        from django_kue import following
 
-        return events.aof_job(self, timeout)
+        return following.aof_job(self, timeout)
 
     # ── verbs ──
 
@@ -229,28 +266,36 @@ class Job:
     # ── making ──
 
     @classmethod
-    def enqueued(cls, queue: str, key: bytes, new: records.NewJob) -> Job:
-        """The handle of a job that was just handed over."""
-        created = ids.created_ms(new.key.decode())
-        due = new.run_at if new.run_at is not None else created + (new.delay or 0)
-        return cls(
-            id=f"{queue}.{key.decode()}",
-            queue=queue,
-            name=new.name,
-            state=State.DELAYED if due > created else State.WAITING,
-            priority=new.priority,
-            attempts_made=0,
-            attempts=attempts_of(new.name, queue, new.options),
-            created_at=moment(created),
-            run_at=moment_or_none(due) if due > created else None,
-            _options=new.options,
-            _arguments=new.arguments,
-        )
+    def _lazy(cls, id: str, queue: str, source: Callable[[], Mapping[str, Any]]) -> Job:
+        """A job whose other fields ``source`` gives, when the first of them is read. It may leave out those
+        that have a default, and must give the same each time."""
+        job = _new(cls)
+        _set_id(job, id)
+        _set_queue(job, queue)
+        _set_source(job, source)
+        return job
+
+    @classmethod
+    def enqueued(cls, queue: str, key: bytes, arguments: bytes, template: records.NewJob) -> Job:
+        """The handle of a job that's being handed over; ``template`` has all that isn't its own, and says by
+        its arguments whether they're stored sealed. Nothing else is made for it: of many jobs, the garbage
+        collector has to look at each object."""
+        job = _new(cls)
+        _set_id(job, f"{queue}.{key.decode()}")
+        _set_queue(job, queue)
+        _set_arguments(job, arguments)
+        _set_source(job, template)
+        return job
+
+    @classmethod
+    def of_new(cls, queue: str, new: records.NewJob) -> Job:
+        """The handle of a job as it's sent: its arguments may be sealed."""
+        return cls.enqueued(queue, new.key, arguments_of(new, queue, new.key.decode()), new)
 
     @classmethod
     def from_row(cls, queue: str, row: reads.Row) -> Job:
         """A job from a row of the store; a record that can't be read gives a job without arguments."""
-        return cls(**fields_of(queue, row))
+        return cls._lazy(f"{queue}.{row.key}", queue, partial(fields_of, queue, row))
 
     @classmethod
     def _only(cls, id: str, queue: str, rows: list[reads.Row]) -> Job:
@@ -261,7 +306,7 @@ class Job:
         return cls.from_row(queue, rows[0])
 
     def _lists(self, most: int) -> Any:
-        return reads.lists(self.queue, self.key, max(1, most))
+        return reads.lists(self.queue, self.key, whole_number("most", most, 1))
 
     def _verb(self, verb: str, argument: int | str = "") -> Any:
         return moves.verb(verb, self.queue, [self.key], argument)
@@ -294,6 +339,46 @@ class Job:
         return replace(self, state=state, **changes)
 
 
+# What sets a slot, also of a frozen object.
+_SETTERS: Mapping[str, Callable[[Job, Any], None]] = {
+    one.name: vars(Job)[one.name].__set__ for one in fields(Job)
+}
+_DEFAULTS = {one.name: one.default for one in fields(Job) if one.default is not MISSING}
+_new, _set_id, _set_queue = object.__new__, _SETTERS["id"], _SETTERS["queue"]
+_set_arguments = _SETTERS["_arguments"]
+_get_source, _set_source = vars(_Unread)["_source"].__get__, vars(_Unread)["_source"].__set__
+
+
+def _read_all(job: Any) -> None:
+    """Make a job's fields, unless they're made."""
+    try:
+        source = _get_source(job)
+    except AttributeError:  # it was made by the constructor
+        return
+    if source is not None:
+        found = _fields_of_new(job, source) if isinstance(source, records.NewJob) else source()
+        for name, value in {**_DEFAULTS, **found}.items():
+            _SETTERS[name](job, value)
+        _set_source(job, None)
+
+
+def _fields_of_new(job: Job, template: records.NewJob) -> dict[str, Any]:
+    created = ids.created_ms(job.key)
+    due = template.run_at if template.run_at is not None else created + (template.delay or 0)
+    return {
+        "name": template.name,
+        "state": State.DELAYED if due > created else State.WAITING,
+        "priority": template.priority,
+        "attempts_made": 0,
+        "attempts": attempts_of(template.name, job.queue, template.options),
+        "created_at": moment(created),
+        "run_at": moment_or_none(due) if due > created else None,
+        "_options": template.options,
+        "is_encrypted": encryption.is_sealed(template.arguments),
+        "_arguments": job._arguments,
+    }
+
+
 _WORDS = {
     "requeue": "retry", "promote": "promote", "cancel": "cancel", "remove": "remove",
     "set_priority": "change the priority of",
@@ -309,16 +394,4 @@ def _signal_of(verb: str, answer: moves.Answer) -> Any:
     }.get(verb)  # fmt: skip
 
 
-def failure_of(job: Job) -> JobFailed:
-    """The exception for who waited for a job that didn't complete."""
-    what = f"{job.id} {'was cancelled' if job.state is State.CANCELLED else 'failed'}"
-    return JobFailed(f"{what}: {job.error}" if job.error else what, job)
-
-
-def ended(job: Job, outcome: bytes) -> Job:
-    """A job as it ended, by its stored outcome."""
-    state = {b"c": State.COMPLETED, b"f": State.FAILED}.get(outcome[:1], State.CANCELLED)
-    return replace(job, state=state, **fields_of_outcome(outcome))
-
-
-__all__ = ["Job", "JobError", "LogLine", "Run", "ended", "failure_of"]
+__all__ = ["Job", "JobError", "LogLine", "Run"]

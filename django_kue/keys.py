@@ -36,6 +36,7 @@ QUEUE_KEYS = {
     "search": "s:",  # zset   one a search key's value: key → created, Unix ms
     "farewells": "by:",  # string outcome of a job that isn't kept, for a moment: who waits reads it
     "forward": "fw:",  # string key of a duplicate → key of the first
+    "bygone": "gn:",  # string one a job that came by an outbox and was removed: its id isn't taken again
     "senders": "n:",  # string one a sending connection: the number of its last send
     "flags": "h",  # hash   paused, ev (somebody listens until), pulse (last rescue), trim cursors
     "wake": "k",  # zset   a marker for a blocked worker
@@ -45,6 +46,12 @@ QUEUE_KEYS = {
     "events": "ev",  # channel
     "measures": "ms:",  # hash   one a tier and block of time: bucket → row of measurements (measures.py)
     "function_measures": "mf:",  # hash   one a tier and block of time: function → row
+    "run_sums": "rs",  # hash   sums of runs since ever: <outcome>:, us:, and wait:<cell>, run:<cell>
+    "function_sums": "rf",  # hash   the same of its functions: <outcome>:<name>, us:<name>
+    "schedules": "sc",  # hash   name → record of a schedule (schedules/record.py)
+    "ticks": "sz",  # zset   name of a schedule that's at work → its next tick, Unix ms
+    "ticked": "sr:",  # list   one a schedule: its last ticks and their outcomes, newest first
+    "quarantined": "bad:",  # any type: what stood under one of our keys and couldn't be read; for people
 }
 
 GLOBAL_KEYS = {
@@ -52,6 +59,8 @@ GLOBAL_KEYS = {
     "workers": "workers",  # hash   worker → JSON of what people see
     "pulses": "pulses",  # zset   worker → last heartbeat, Unix ms
     "orders": "orders",  # hash   worker → order (stop)
+    "scheduled": "scheduled",  # set    every queue that ever had a schedule
+    "makers": "mk:",  # string one a name: who is making a schedule of it, for some seconds
     "load": "load:",  # hash   one a tier and block of time: busy and all slots, as sampled
 }
 

@@ -177,6 +177,16 @@ _whole = int.from_bytes
 _KINDS = {"c": "completed", "f": "failed", "r": "retried"}
 
 
+def is_row(text: bytes) -> bool:
+    """Whether a text is a row: one of another length is somebody else's."""
+    at = _HISTOGRAM_AT
+    for _ in range(2):
+        if len(text) < at + 2 or text[at] + text[at + 1] > CELLS:
+            return False
+        at += 2 + 4 * text[at + 1]
+    return at == len(text)
+
+
 def depth_of(text: bytes) -> int | None:
     """The depth in an encoded row."""
     depth: int = _HEAD.unpack_from(text)[5]

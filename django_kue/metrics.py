@@ -17,7 +17,10 @@ from django_kue.conf import settings
 from django_kue.measures import Row, Tier
 from django_kue.store import ask, reads, send
 
-__all__ = ["WINDOWS", "FunctionStats", "Series", "Window", "functions", "series", "sparklines"]
+__all__ = [
+    "OUTCOMES", "WINDOWS", "FunctionStats", "RunTotals", "Series", "Totals", "Window", "busy_share",
+    "functions", "series", "sparklines", "totals",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -57,33 +60,33 @@ class Series:
     within a few percent (see ``measures.py``).
     """
 
-    step: int  # seconds a bucket
-    times: list[int]  # Unix seconds at which buckets begin, by Redis's clock; the last one is still running
+    step: int  #: seconds a bucket
+    times: list[int]  #: Unix seconds at which buckets begin, by Redis's clock; the last one is still running
     completed: list[int]
-    failed: list[int]  # for good
-    retried: list[int]  # runs that failed and will be tried again
-    wait_p50: list[float | None]  # seconds from when a job could have run until it did; None: nothing ran
+    failed: list[int]  #: for good
+    retried: list[int]  #: runs that failed and will be tried again
+    wait_p50: list[float | None]  #: seconds from when a job could have run until it did; None: nothing ran
     wait_p95: list[float | None]
-    run_p50: list[float | None]  # seconds
+    run_p50: list[float | None]  #: seconds
     run_p95: list[float | None]
-    depth: dict[str, list[int | None]]  # queue → the most waiting jobs seen; None: nobody looked
-    utilisation: list[float | None]  # 0 to 1, of all workers' slots; None: there was no worker
+    depth: dict[str, list[int | None]]  #: queue → the most waiting jobs seen; None: nobody looked
+    utilisation: list[float | None]  #: 0 to 1, of all workers' slots; None: there was no worker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionStats:
     """What one function did on one queue."""
 
-    name: str  # "(others)" has the sums of functions beyond the first 500
+    name: str  #: "(others)" has the sums of functions beyond the first 500
     queue: str
-    runs: int  # that ended, however
+    runs: int  #: that ended, however
     completed: int
-    failed: int  # for good
+    failed: int  #: for good
     retried: int
-    mean: float  # seconds a run
-    p50: float | None  # seconds
+    mean: float  #: seconds a run
+    p50: float | None  #: seconds
     p95: float | None
-    total: float  # seconds of work
+    total: float  #: seconds of work
 
 
 def series(window: str, queue: str | None = None) -> Series:
@@ -171,6 +174,63 @@ def sparklines(names: Sequence[str], window: str = "1h", points: int = 30) -> di
     calls = [reads.series(name, asked.tier, points * width + 1) for name in names]
     found = send(*calls) if calls else []
     return {name: _spark(one.rows, width) for name, one in zip(names, found, strict=True)}
+
+
+OUTCOMES = ("completed", "failed", "retried", "other")  # other: cancelled, or the process died of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTotals:
+    """What runs came to since ever: numbers that never fall, until somebody empties Redis."""
+
+    outcomes: Mapping[str, int]  # each of :data:`OUTCOMES`
+    work: float  # seconds that they took
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Runs of a queue, in all and by function. Histograms are counts by the cells of ``measures.py``."""
+
+    runs: RunTotals
+    functions: Mapping[str, RunTotals]  # at most 500; "(others)" has the sums of those beyond
+    waiting_times: Sequence[int]
+    running_times: Sequence[int]
+
+
+def totals(names: Sequence[str]) -> dict[str, Totals]:
+    """What was measured of these queues' runs since ever, in one round trip.
+
+    >>> totals(["email"])["email"].runs.outcomes["failed"]  # doctest: +SKIP
+    3
+
+    Raises:
+        StoreUnavailable: Redis is away.
+    """
+    found = send(*map(reads.run_sums, names)) if names else []
+    return {name: _totals(*sums) for name, sums in zip(names, found, strict=True)}
+
+
+def busy_share() -> float | None:
+    """How full all workers were in the last 10 seconds that are over, 0 to 1; ``None`` when there was none.
+
+    A process counts by the fuller of its two pools, threads and coroutines.
+    """
+    return ask(reads.load_now())
+
+
+def _totals(of_queue: Mapping[str, int], of_functions: Mapping[str, int]) -> Totals:
+    names = dict.fromkeys(field.partition(":")[2] for field in of_functions)
+    return Totals(
+        runs=_run_totals(of_queue, ""),
+        functions={name: _run_totals(of_functions, name) for name in names},
+        waiting_times=[of_queue.get(f"wait:{cell}", 0) for cell in range(measures.CELLS)],
+        running_times=[of_queue.get(f"run:{cell}", 0) for cell in range(measures.CELLS)],
+    )
+
+
+def _run_totals(sums: Mapping[str, int], name: str) -> RunTotals:
+    outcomes = {outcome: sums.get(f"{outcome}:{name}", 0) for outcome in OUTCOMES}
+    return RunTotals(outcomes=outcomes, work=sums.get(f"us:{name}", 0) / 1e6)
 
 
 def _window(name: str) -> Window:

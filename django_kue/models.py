@@ -1,7 +1,7 @@
-"""What Django's admin, permissions and history know of jobs: models without tables.
+"""What Django's admin, permissions and history know of jobs: models without tables, and the outbox's table.
 
-Their rows live in Redis and are read by ``django_kue.admin``. To everything else that walks models
-(``dumpdata``, serializers, the collector of deletions) they're empty: no query for them ever runs.
+The rows of the former live in Redis and are read by ``django_kue.admin``. To everything else that walks
+models (``dumpdata``, serializers, the collector of deletions) they're empty: no query for them ever runs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
@@ -120,3 +121,52 @@ class Worker(InRedis):
 
     def __str__(self) -> str:
         return self.id
+
+
+class Schedule(InRedis):
+    """A schedule in the admin's list; ``schedule`` is the ``django_kue.schedules.Schedule`` behind it."""
+
+    name = models.CharField(_("name"), max_length=200, primary_key=True)
+
+    schedule: Any
+
+    class Meta(InRedis.Meta):
+        permissions = (("run_schedule", _("Can run schedule now")),)
+        ordering = ("name",)
+        verbose_name = _("schedule")
+        verbose_name_plural = _("schedules")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class UtcNow(Now):
+    """The database's time. MySQL and MariaDB store a time without its zone, and each session has its own:
+    there it's UTC, so that no two sessions, and no change of clocks, disagree about how old a row is."""
+
+    def as_mysql(self, compiler: Any, connection: Any, **extra_context: Any) -> tuple[str, Any]:
+        return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
+
+
+class Outbox(models.Model):
+    """A job on its way from a transaction to Redis, see ``django_kue.outbox``. Times are the database's."""
+
+    id = models.BigAutoField(primary_key=True)
+    key = models.CharField(_("key"), max_length=22)
+    queue = models.CharField(_("queue"), max_length=40)
+    record = models.BinaryField()
+    terms = models.JSONField(default=dict)
+    created_at = models.DateTimeField(_("enqueued"), db_default=UtcNow())
+    attempts = models.PositiveIntegerField(_("tries in vain"), default=0)
+    retry_at = models.DateTimeField(null=True)
+    error = models.TextField(_("error"), blank=True, default="")
+
+    class Meta:
+        default_permissions = ("view", "change", "delete")
+        ordering = ("id",)
+        constraints = (models.UniqueConstraint(fields=["key"], name="django_kue_outbox_key"),)
+        verbose_name = _("job in the outbox")
+        verbose_name_plural = _("outbox")
+
+    def __str__(self) -> str:
+        return f"{self.queue}.{self.key}"

@@ -10,7 +10,7 @@ from typing import Any
 from django_kue import kinds
 from django_kue.backoff import LONGEST, Backoff
 from django_kue.ids import QUEUE_NAME
-from django_kue.kinds import Advice, Kind
+from django_kue.kinds import FLAG, Advice, Kind
 from django_kue.states import State
 
 BackoffFunction = Callable[[int], float]  # the number of the run that failed → seconds
@@ -81,12 +81,6 @@ def _read_exceptions(value: Any) -> tuple[type[Exception], ...]:
     return classes
 
 
-def _read_bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
 def _read_on_commit(value: Any) -> bool | str:
     if not isinstance(value, bool | str):
         raise TypeError
@@ -154,7 +148,7 @@ EXCEPTIONS = Kind(
     "Write for example (ConnectionError, TimeoutError).",
     _read_exceptions,
 )
-BOOL = Kind("bool", "True or False", "Write for example True.", _read_bool)
+BOOL = FLAG._replace(title="bool", advice="Write for example True.")
 ON_COMMIT = Kind(
     "bool or alias",
     "True, False, or an alias in DATABASES",

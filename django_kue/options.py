@@ -21,6 +21,7 @@ from django_kue.backoff import LONGEST, Backoff
 from django_kue.conf import DEFAULT_QUEUE, QueueSettings
 from django_kue.kinds import Advice, Kind
 from django_kue.option_kinds import BackoffFunction
+from django_kue.signatures import shortened
 from django_kue.states import State
 
 
@@ -93,7 +94,7 @@ class Options:
         None,
         option_kinds.TEXT,
         "What people see in lists. On the decorator a template of plain argument names, "
-        '`"Receipt {order_id}"`; in `.using()` it\'s taken literally.',
+        "`\"Receipt {order_id}\"`; in `.using()` it's taken literally. It's cut after 200 characters.",
     )
     search_keys: tuple[str, ...] = option(
         (),
@@ -133,6 +134,31 @@ class Options:
         "Inside `atomic()` the job is sent after the commit. `False` sends at once; an alias names the "
         "database whose transaction is meant.",
     )
+    outbox: bool | str | Unset = option(
+        UNSET,
+        kinds.OUTBOX,
+        "Inside `atomic()` the job is written into the outbox, in the same transaction, so that it can't be "
+        "lost between commit and Redis. `True` takes the database of `on_commit`; an alias names it.",
+    )
+    api: bool = option(
+        False,
+        option_kinds.BOOL,
+        "Whether [the JSON API](../how-to/api.md) may enqueue it. Without it no request from outside can.",
+        DECORATOR,
+    )
+    cron: str | None = option(
+        None,
+        option_kinds.TEXT,
+        'A schedule: it runs without arguments at these times, `"*/5 * * * *"`, in the project\'s time zone. '
+        "`@schedule` takes several, with arguments.",
+        DECORATOR,
+    )
+    every: timedelta | float | None = option(
+        None,
+        kinds.INTERVAL,
+        "A schedule: it runs without arguments once in so many seconds, or in a `timedelta`.",
+        DECORATOR,
+    )
     name: str | None = option(
         None, option_kinds.NAME, "The name that's stored, instead of `module.function`.", DECORATOR
     )
@@ -163,6 +189,7 @@ class UsingOptions(TypedDict, total=False):
     unique_for: tuple[str, ...] | Seconds
     keep: Seconds
     on_commit: bool | str
+    outbox: bool | str
 
 
 class JobOptions(TypedDict, total=False):
@@ -182,6 +209,10 @@ class JobOptions(TypedDict, total=False):
     discard_on: type[Exception] | tuple[type[Exception], ...]
     keep: Seconds
     on_commit: bool | str
+    outbox: bool | str
+    api: bool
+    cron: str
+    every: Seconds
     name: str
     aliases: tuple[str, ...] | list[str]
 
@@ -201,10 +232,27 @@ def read(given: Mapping[str, Any], place: str, base: Options | None = None) -> O
         raise ValueError(f"{place}: delay and run_at exclude each other; give one of them")
     if "delay" in values or "run_at" in values:  # the later says when, whatever an earlier one said
         values = {"delay": None, "run_at": None, **values}
+    if outbox := values.get("outbox"):
+        values["on_commit"] = _transaction_of(outbox, values.get("on_commit"), base or Options(), place)
     options = dataclasses.replace(base or Options(), **values)
     if "unique_for" in values and not options.unique:
         raise ValueError(f"{place}: unique_for says how long unique holds; give unique, too")
     return options
+
+
+def _transaction_of(
+    outbox: bool | str, on_commit: bool | str | None, base: Options, place: str
+) -> bool | str:
+    """``on_commit`` for an outbox: its table is in the database whose transaction is meant."""
+    if on_commit is False:
+        raise ValueError(
+            f"{place}: on_commit=False sends at once, an outbox keeps jobs until the commit; give one of them"
+        )
+    if isinstance(outbox, str) and isinstance(on_commit, str) and outbox != on_commit:
+        raise ValueError(f"{place}: outbox and on_commit name two databases, {outbox!r} and {on_commit!r}")
+    if isinstance(outbox, str):
+        return outbox
+    return on_commit or base.on_commit or True
 
 
 def _read_one(name: str, value: Any, place: str) -> Any:
@@ -230,7 +278,9 @@ def _read_one(name: str, value: Any, place: str) -> Any:
 _IN_USING: Mapping[str, Kind] = {
     "backoff": _of_queue("backoff"),
     "unique": option_kinds.BOOL._replace(advice="A template goes onto the decorator."),
-    "title": option_kinds.TEXT._replace(advice='Write for example "Receipt 17".'),
+    "title": option_kinds.TEXT._replace(
+        advice='Write for example "Receipt 17".', read=lambda value: shortened(option_kinds.TEXT.read(value))
+    ),
 }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 from django_kue.conf import settings
+from django_kue.errors import StoreError
+from django_kue.jobs import Job
 from django_kue.queue import _oldest
-from django_kue.store import ask, reads, send
+from django_kue.states import State
+from django_kue.store import Call, ask, reads, send
 from django_kue.workers import Worker, WorkerState, workers_in
 
 
@@ -21,8 +25,14 @@ class QueueOverview:
     counts: Mapping[str, int]  # all six states
     paused_since: datetime | None
     oldest_waiting: float | None  # seconds that the longest waiting job has been ready; None: none waits
+    totals: Mapping[str, int]  # jobs that ended since ever: completed, failed, cancelled; and work_ms
     per_minute: float  # runs that completed or failed in the last minute, estimated
     workers: tuple[str, ...]  # ids of the running workers that serve it
+
+    @property
+    def work_time(self) -> float:
+        """Seconds that its jobs have run, in all, since ever."""
+        return self.totals.get("work_ms", 0) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +44,110 @@ class Overview:
     others: int = 0  # queues that there are besides, which weren't asked for
 
 
-def overview(names: Collection[str] | None = None) -> Overview:
-    """How all queues and workers are; of the queues those with these ``names``, as far as there are any."""
+def overview(names: Collection[str] | None = None, most: int | None = None) -> Overview:
+    """How all queues and workers are; of the queues those with these ``names``, as far as there are any.
+
+    ``most``: of more queues, the declared ones come first, then others by name.
+    """
     registry = ask(reads.registry())
+    chosen = _chosen(registry, names, most)
+    calls = [call for name in chosen for call in _calls(name)]
+    return _overview(registry, chosen, send(*calls) if calls else [])
+
+
+class Readable(NamedTuple):
+    """An overview of the queues that can be read, and why the others can't."""
+
+    overview: Overview
+    broken: Mapping[str, StoreError]
+
+
+def readable() -> Readable:
+    """:func:`overview`, though a queue has keys of another type than django-kue writes: it's left out.
+
+    Raises:
+        StoreUnavailable: Redis is away.
+    """
+    try:
+        return Readable(overview(), {})
+    except StoreError:
+        broken, known = {}, _known(ask(reads.registry()))
+        for name in sorted(known):
+            try:
+                send(*_calls(name))
+            except StoreError as error:
+                broken[name] = error
+        return Readable(overview(known - broken.keys()), broken)
+
+
+class Sight(NamedTuple):
+    """What a look saw."""
+
+    overview: Overview
+    running: Sequence[Job]  # the longest running first
+    busy_share: float | None  # how full all workers were, 0 to 1; None: there was none
+
+
+class Watch:
+    """Looks at everything again and again, in one round trip a look. A new queue is seen one look later.
+
+    Args:
+        most: how many queues are looked at, as of :func:`overview`.
+        running: how many of the jobs that run in each queue are shown: those that were claimed first.
+
+    >>> Watch(most=100, running=10).look().busy_share  # doctest: +SKIP
+    0.25
+    """
+
+    def __init__(self, *, most: int, running: int) -> None:
+        self._most = most
+        self._running = running
+        self._names: list[str] | None = None
+
+    def look(self) -> Sight:
+        """How all is now.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
+        if self._names is None:
+            self._names = _chosen(ask(reads.registry()), None, self._most)
+        names = self._names
+        calls = [call for name in names for call in _calls(name)]
+        pages = [reads.page(name, State.ACTIVE, 0, self._running, newest_first=False) for name in names]
+        registry, load, *replies = send(reads.registry(), reads.load_now(), *calls, *pages)
+        self._names = _chosen(registry, None, self._most)
+        jobs = [
+            Job.from_row(name, row)
+            for name, rows in zip(names, replies[len(calls) :], strict=True)
+            for row in rows
+        ]
+        jobs.sort(key=lambda job: job.started_at or job.created_at)
+        return Sight(_overview(registry, names, replies[: len(calls)]), jobs, load)
+
+
+def _known(registry: reads.Registry) -> set[str]:
+    return {*settings.queues, *registry.queues}
+
+
+def _chosen(registry: reads.Registry, names: Collection[str] | None, most: int | None) -> list[str]:
+    known = _known(registry)
+    found = sorted(known if names is None else known.intersection(names))
+    if most is None:
+        return found
+    return sorted(sorted(found, key=lambda name: name not in settings.queues)[:most])
+
+
+def _calls(name: str) -> tuple[Call[Any], ...]:
+    return reads.counts(name), reads.facts(name, 2), reads.oldest(name)
+
+
+def _overview(registry: reads.Registry, names: Sequence[str], replies: Sequence[Any]) -> Overview:
+    """``replies``: to the calls of each queue."""
     workers = tuple(workers_in(registry))
-    known = {*settings.queues, *registry.queues}
-    names = sorted(known if names is None else known.intersection(names))
-    calls = [
-        call for name in names for call in (reads.counts(name), reads.facts(name, 2), reads.oldest(name))
-    ]
-    replies = send(*calls) if calls else []
     triples = zip(replies[0::3], replies[1::3], replies[2::3], strict=True)
     queues = [_queue(name, *triple, workers) for name, triple in zip(names, triples, strict=True)]
-    return Overview(tuple(queues), workers, len(known) - len(names))
+    return Overview(tuple(queues), workers, len(_known(registry)) - len(names))
 
 
 def _queue(
@@ -59,6 +160,7 @@ def _queue(
         counts=counts,
         paused_since=None if since is None else datetime.fromtimestamp(since / 1000, UTC),
         oldest_waiting=_oldest(oldest),
+        totals=facts.totals,
         per_minute=_per_minute(facts),
         workers=tuple(
             worker.id for worker in workers if name in worker.queues and worker.state is WorkerState.RUNNING

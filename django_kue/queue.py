@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from django_kue import ids, records, signals
-from django_kue.codecs import search_hash
+from django_kue import encryption, ids, records, registry, signals
+from django_kue.backoff import LONGEST
+from django_kue.codecs import CodecError, search_hash
 from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
+from django_kue.kinds import number_of_seconds, whole_number
 from django_kue.states import FINISHED, State
-from django_kue.store import aask, ask, moves, reads
+from django_kue.store import aask, asend, ask, moves, reads, send
 
 BATCH = 500  # jobs a call, where many are worked through
+MOST_FOUND = 1000  # jobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class Queue:
     """
 
     name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not ids.QUEUE_NAME.fullmatch(self.name):
+            raise ValueError(f"a queue's name is 1 to 40 letters, digits, _ and -, not {self.name!r:.80}")
 
     # ── reading ──
 
@@ -63,7 +70,7 @@ class Queue:
             limit: jobs at most, 0 to 1000.
 
         Raises:
-            ValueError: no such state, or a number out of range.
+            TypeError, ValueError: no such state, or no number in these ranges.
         """
         return self._made(ask(self._page(state, offset, limit, newest_first)))
 
@@ -80,14 +87,20 @@ class Queue:
         return await Job.aget(self._own(id))
 
     def find(self, **search_keys: Any) -> list[Job]:
-        """The jobs (at most 1000) whose arguments named in ``search_keys`` have these values.
+        """The jobs (at most 1000) whose arguments named in ``search_keys`` have these values, oldest first.
+
+        Values are compared exactly, types too: 17 isn't ``"17"``. A job is found by the arguments that were
+        ``search_keys`` of its function, or of its ``.using()``, when it was enqueued.
+
+        Raises:
+            ValueError: no key, a name that's an argument of no function here, or a value that none can have.
 
         >>> get_queue("email").find(order_id=17)  # doctest: +SKIP
         """
-        return self._made(ask(self._found(search_keys)))
+        return self._newest(send(*self._searches(search_keys)))
 
     async def afind(self, **search_keys: Any) -> list[Job]:
-        return self._made(await aask(self._found(search_keys)))
+        return self._newest(await asend(*self._searches(search_keys)))
 
     @property
     def is_paused(self) -> bool:
@@ -145,14 +158,18 @@ class Queue:
 
         Beside busy producers it removes as many as there were when it began.
         """
+        return sum(self._emptied())
+
+    def _emptied(self) -> Iterator[int]:
+        """How many went, batch by batch."""
         counts = self.counts()
-        there, gone = counts["waiting"] + counts["delayed"], 0
-        while gone < there:
-            removed, passed = ask(moves.empty(self.name, min(moves.BULK, there - gone)))
-            gone += removed
+        left = counts["waiting"] + counts["delayed"]
+        while left > 0:
+            removed, passed = ask(moves.empty(self.name, min(moves.BULK, left)))
             if not removed and not passed:
                 break
-        return gone
+            left -= removed
+            yield removed
 
     async def aempty(self) -> int:
         return await sync_to_async(self.empty, thread_sensitive=False)()
@@ -164,27 +181,33 @@ class Queue:
 
         Raises:
             ValueError: the state isn't a finished one (waiting and delayed jobs go with :meth:`empty`),
-                or the time is negative.
+                or the time isn't from 0 to ten years.
         """
+        return sum(self._cleaned(state, older_than))
+
+    def _cleaned(self, state: State | str, older_than: float | timedelta = 0) -> Iterator[int]:
+        """How many went, batch by batch."""
         state = _state(state)
         if state not in FINISHED:
             raise ValueError(
                 f"clean() takes completed, failed or cancelled, not {state}; empty() removes the rest"
             )
-        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        if not seconds >= 0:
-            raise ValueError(f"older_than is 0 or more seconds, or a timedelta, not {older_than!r}")
+        seconds = number_of_seconds("older_than", older_than)
+        if not 0 <= seconds <= LONGEST:
+            raise ValueError(f"older_than is from 0 to ten years, not {older_than!r}")
         before = ask(reads.facts(self.name)).now_ms - int(seconds * 1000) + 1
-        gone = 0
         while removed := ask(moves.clean(self.name, state, before)):
-            gone += removed
-        return gone
+            yield removed
 
     async def aclean(self, state: State | str, older_than: float | timedelta = 0) -> int:
         return await sync_to_async(self.clean, thread_sensitive=False)(state, older_than)
 
     def retry_failed(self) -> int:
         """Run the jobs again that are failed now, in batches; how many. Each sends ``job_enqueued``."""
+        return sum(self._retried())
+
+    def _retried(self) -> Iterator[int]:
+        """How many will run again, batch by batch."""
         return self._each("requeue", State.FAILED, signals.job_enqueued)
 
     async def aretry_failed(self) -> int:
@@ -192,22 +215,23 @@ class Queue:
 
     def promote_delayed(self) -> int:
         """Run the jobs now that are delayed, in batches; how many. Each sends ``job_promoted``."""
-        return self._each("promote", State.DELAYED, signals.job_promoted)
+        return sum(self._each("promote", State.DELAYED, signals.job_promoted))
 
     async def apromote_delayed(self) -> int:
         return await _in_thread(self.promote_delayed, signals.job_promoted)
 
-    def _each(self, verb: str, state: State, signal: Any) -> int:
-        """A verb on all jobs that are in a state now, from the first on; those that stay are passed by."""
-        done, skipped = 0, 0
+    def _each(self, verb: str, state: State, signal: Any) -> Iterator[int]:
+        """A verb on all jobs that are in a state now, from the first on; those that stay are passed by.
+        Tells of each batch how many it did."""
+        skipped = 0
         left = self.counts()[state]
         while left > 0:
             keys = ask(reads.keys_of(self.name, state, skipped, min(BATCH, left)))
             if not keys:
                 break
             changed = self._batch(verb, keys, is_heard=bool(signal.receivers))
-            done, skipped, left = done + changed, skipped + len(keys) - changed, left - len(keys)
-        return done
+            skipped, left = skipped + len(keys) - changed, left - len(keys)
+            yield changed
 
     def _batch(self, verb: str, keys: list[bytes], *, is_heard: bool) -> int:
         # Read before: a worker may be quick, and a job that's not kept then gone.
@@ -223,18 +247,28 @@ class Queue:
     # ── how ──
 
     def _page(self, state: State | str, offset: int, limit: int, newest_first: bool) -> Any:
-        if not 0 <= limit <= 1000 or offset < 0:
-            raise ValueError(f"offset is ≥ 0 and limit 0 to 1000, not {offset} and {limit}")
-        return reads.page(self.name, _state(state), offset, limit, newest_first=newest_first)
+        whole_number("offset", offset, 0)
+        whole_number("limit", limit, 0, 1000)
+        return reads.page(self.name, _state(state), offset, limit, newest_first=bool(newest_first))
 
-    def _found(self, search_keys: dict[str, Any]) -> Any:
+    def _searches(self, search_keys: dict[str, Any]) -> list[Any]:
+        """One search; where arguments are encrypted one more for each key that their hashes may have."""
         if not search_keys:
             raise ValueError("find() takes at least one search key, for example find(order_id=17)")
-        return reads.find(self.name, [search_hash(*pair) for pair in search_keys.items()], 1000)
+        _check_search_keys(search_keys)
+        return [
+            reads.find(self.name, [_hash_of(*pair, key) for pair in search_keys.items()], MOST_FOUND)
+            for key in encryption.hash_keys(self.name)
+        ]
+
+    def _newest(self, found: list[list[reads.Row]]) -> list[Job]:
+        jobs = [job for rows in found for job in self._made(rows)]
+        if len(found) > 1:
+            jobs.sort(key=lambda job: job.created_at)
+        return jobs[-MOST_FOUND:]
 
     def _minutes(self, minutes: int) -> Any:
-        if not 1 <= minutes <= 1440:
-            raise ValueError(f"rates() takes 1 to 1440 minutes, not {minutes}")
+        whole_number("minutes", minutes, 1, 1440)
         return reads.facts(self.name, (minutes + 59) // 60 + 1)
 
     def _made(self, rows: list[reads.Row]) -> list[Job]:
@@ -259,7 +293,10 @@ def get_queue(name: str = "default") -> Queue:
 
     Raises:
         LookupError: it's neither; the message names those that are declared.
+        TypeError: it's no text.
     """
+    if not isinstance(name, str):
+        raise TypeError(f'get_queue() takes a queue\'s name, for example "email", not {name!r:.80}')
     if name not in settings.queues and name not in _remembered():
         settings.queue(name)  # raises, naming the declared ones
     return Queue(name)
@@ -292,6 +329,27 @@ def _state(state: State | str) -> State:
         return State(state)
     except ValueError:
         raise ValueError(f"{state!r} is not a state; the states are {', '.join(State)}") from None
+
+
+def _check_search_keys(names: Iterable[str]) -> None:
+    """Raises ValueError for a name that no job can be found by: ``.using()`` can only add arguments."""
+    functions = list(registry.functions())
+    arguments = {name for function in functions for name in function.signature.names}
+    unknown = [name for name in names if name not in arguments]
+    if unknown:
+        declared = sorted({name for function in functions for name in function.options.search_keys})
+        raise ValueError(
+            f"find(): no job here has an argument {unknown[0]!r}; declared as search_keys are "
+            f"{', '.join(declared) or 'none'}. Declare others where they're arguments: "
+            '@job(search_keys=("order_id",))'
+        )
+
+
+def _hash_of(name: str, value: Any, key: bytes) -> str:
+    try:
+        return search_hash(name, value, key)
+    except CodecError as error:
+        raise ValueError(f"find({name}=…): {error.reason}") from error
 
 
 def _oldest(found: reads.Oldest) -> float | None:

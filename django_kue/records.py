@@ -10,27 +10,34 @@ s     seat: the entry ``key~seat`` of a waiting list is this job's, no other is
 c     crashes: how often its run killed its process
 z     suspect: how often it was in the hands of a worker that died with nobody to blame
 y     a suspect whose run has started
-n     parked: the last worker that saw it doesn't know its function
+n     parked: how often a worker put it aside since it doesn't know its function
 e     Unix ms after which it's not worth starting
 u     ``hash:mode`` of the unique key; mode is the states that hold it (``wda``…) or ``t``
 k     ``+``-joined hashes of the search keys
+t     name of the schedule whose tick it is
+b     it came by an outbox: when it goes it leaves its id behind for a while
 q     ms the finished job is kept, when ``@job`` or ``.using()`` says so: holds where no run's outcome says it
 o     byte length of the options' JSON, which precedes the arguments
 v     version of this format, left out when 1
 ====  =======================================================================
+
+In the options' JSON, ``h`` are the job's headers: what middleware sends along, if there's something.
 
 Arguments are empty (none), a JSON list (positional), or an object with ``a`` and ``k``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple, Self
 
-from django_kue import codecs
+from django_kue import codecs, ids
+from django_kue.priorities import HIGHEST, LOWEST
 
 VERSION = 1
+HEADERS = "h"  # their name among the options
 
 
 class UnreadableRecord(ValueError):
@@ -38,30 +45,44 @@ class UnreadableRecord(ValueError):
 
 
 class NewerRecord(UnreadableRecord):
-    """The stored text was written by a newer release; it's left for one that can read it."""
+    """The stored text was written by a newer release; it's left for one that can read it.
+
+    ``head`` is what every release can read.
+    """
+
+    def __init__(self, message: str, head: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.head = head
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job on its way into the store. Times are whole milliseconds."""
+class NewJob(NamedTuple):
+    """A job on its way into the store. Times are whole milliseconds.
+
+    What the jobs of one call may differ in stands at the beginning.
+    """
 
     key: bytes
     name: str
     arguments: bytes = b""
+    unique: str = ""  # hash of the key, 22 URL-safe characters
+    search: tuple[str, ...] = ()  # hashes
     priority: int = 0
-    options: Mapping[str, Any] = field(default_factory=dict)  # what differs from the definition
+    options: Mapping[str, Any] = {}  # what differs from the definition; nobody changes it
     delay: int | None = None  # from now …
     run_at: int | None = None  # … or at this Unix time
     expires: int | None = None  # after it's due
-    unique: str = ""  # hash of the key, 22 URL-safe characters
+    keep: int | None = None  # once it's finished; None: the queue's retention
     unique_mode: str = "wda"  # letters of the states that hold it, or "t" with unique_for
     unique_for: int = 0
-    search: tuple[str, ...] = ()  # hashes
-    keep: int | None = None  # once it's finished; None: the queue's retention
 
     def encode(self) -> bytes:
         """The record to store."""
-        head = []
+        if self.options or self.unique or self.search or self.keep is not None:
+            return self._with_head()
+        return _beginning(self.name, self.priority) + self.arguments
+
+    def _with_head(self, *tokens: str) -> bytes:
+        head = [*tokens]
         if self.priority:
             head.append(f"p{self.priority}")
         if self.unique:
@@ -81,15 +102,117 @@ class NewJob:
         """True when storing it takes no decision by the script."""
         return not (self.unique or self.search or self.expires or self.delay or self.run_at is not None)
 
+    def terms(self) -> dict[str, int]:
+        """What storing it needs to know besides its record: only what isn't the default."""
+        return {name: value for name in _TERMS if (value := getattr(self, name)) != _DEFAULTS[name]}
 
-@dataclass(frozen=True, slots=True)
-class Record:
+    def later(self, ms: int) -> Self:
+        """The job ``ms`` milliseconds after its enqueue, from which its delay and expiry count."""
+        if self.run_at is None:
+            due = self.delay or 0
+        else:
+            due = max(0, self.run_at - ids.created_ms(self.key.decode()))
+        overdue = max(0, ms - due)
+        return self._replace(
+            delay=self.delay and max(0, self.delay - ms),
+            expires=self.expires and max(1, self.expires - overdue),
+        )
+
+
+class OutboxJob(NewJob):
+    """A new job that an outbox brings: it may be sent any number of times, by anybody, and is stored once."""
+
+    __slots__ = ()
+    is_plain = False  # the script has to look whether it knows it
+
+    def encode(self) -> bytes:
+        return self._with_head("b1")
+
+    @classmethod
+    def restored(cls, key: bytes, text: bytes, terms: Mapping[str, int]) -> OutboxJob:
+        """The job from what an outbox kept: its encoded text and its terms.
+
+        Raises:
+            NewerRecord: a newer release wrote it.
+            UnreadableRecord: it isn't a job at all.
+        """
+        record = decode(text)
+        if not isinstance(terms, Mapping):
+            raise UnreadableRecord(f"not a job's terms: {terms!r:.60}")
+        if unknown := {*record.head} - {*"bpukqo"} or {*terms} - {*_TERMS}:
+            raise NewerRecord(f"this release doesn't know {', '.join(sorted(unknown))}", record.head)
+        unique, _, mode = record.head.get("u", ":wda").partition(":")
+        try:
+            job = cls(
+                key, record.name, record.arguments, priority=int(record.head.get("p", 0)),
+                options=codecs.loads(record.options, fetch=False) if record.options else {},
+                keep=int(record.head["q"]) if "q" in record.head else None,
+                unique=unique, unique_mode=mode,
+                search=tuple(record.head["k"].split("+")) if "k" in record.head else (),
+                **terms,
+            )  # fmt: skip
+            _check_restored(job, record.options)
+        except (ValueError, TypeError) as error:
+            raise UnreadableRecord(f"not a job's record, {error}: {text[:60]!r}") from error
+        return job
+
+
+def _check_restored(job: OutboxJob, options: bytes) -> None:
+    """Whatever was written into the table mustn't fail when it's sent, beside others.
+
+    Raises:
+        ValueError, TypeError: it would; the message says what's wrong with it.
+    """
+    if not ids.is_key(job.key):
+        raise ValueError(f"{job.key[:60]!r} is no key")
+    if not job.name:
+        raise ValueError("it names no function")
+    if not LOWEST <= job.priority <= HIGHEST:
+        raise ValueError(f"{job.priority} is no priority")
+    for name in (*_TERMS, "keep"):
+        if (value := getattr(job, name)) != _DEFAULTS[name] and not _is_ms(value):
+            raise ValueError(f"its {name} is {value!r:.60}")
+    hashes = [job.unique, *job.search] if job.unique else job.search
+    if not all(_HASH.fullmatch(one) for one in hashes) or not _MODE.fullmatch(job.unique_mode):
+        raise ValueError("it has a damaged unique or search key")
+    if not isinstance(job.options, dict):
+        raise TypeError("its options aren't an object")
+    if codecs.refers_to_models(options):  # an older release took them in headers
+        raise ValueError("its headers hold a model instance, which can't travel there")
+    job.encode()
+
+
+def _is_ms(value: object) -> bool:
+    """Whether it's a number of milliseconds that Redis, whose scripts know floats only, counts exactly."""
+    return type(value) is int and 0 <= value < 2**53
+
+
+_HASH = re.compile(r"[A-Za-z0-9_-]{22}")
+_MODE = re.compile(r"t|[wdacfx]+")
+
+
+def of_schedule(record: bytes, name: str) -> bytes:
+    """A record whose job is a tick of a schedule."""
+    return b"t%b%b%b" % (name.encode(), b"" if record.startswith(b"|") else b",", record)
+
+
+_TERMS = ("delay", "run_at", "expires", "unique_for")
+_DEFAULTS = NewJob._field_defaults
+
+
+class Record(NamedTuple):
     """A stored record, taken apart; its JSON is still text."""
 
     head: Mapping[str, str]
     name: str
     options: bytes
     arguments: bytes
+
+
+@lru_cache(maxsize=1024)
+def _beginning(name: str, priority: int) -> bytes:
+    """What stands before the arguments of most jobs."""
+    return f"{f'p{priority}' if priority else ''}|{name}|".encode()
 
 
 _NO_HEAD: Mapping[str, str] = {}
@@ -108,7 +231,7 @@ def decode(text: bytes) -> Record:
             return Record(_NO_HEAD, name.decode(), b"", rest)
         head = {token[0]: token[1:] for token in head_text.decode().split(",")}
         if int(head.get("v", 1)) > VERSION:
-            raise NewerRecord(f"format {head['v']}; this release reads up to {VERSION}")
+            raise NewerRecord(f"format {head['v']}; this release reads up to {VERSION}", head)
         size = int(head.get("o", 0))
         return Record(head, name.decode(), rest[:size], rest[size:])
     except NewerRecord:
@@ -121,7 +244,7 @@ def encode_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
     """Arguments as stored. Raises :class:`~django_kue.codecs.CodecError` for what can't be."""
     if kwargs:
         return codecs.dumps({"a": list(args), "k": dict(kwargs)} if args else {"k": dict(kwargs)})
-    return codecs.dumps(list(args)) if args else b""
+    return codecs.dumps(args) if args else b""
 
 
 def decode_arguments(text: bytes, *, fetch: bool = True) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -132,5 +255,7 @@ def decode_arguments(text: bytes, *, fetch: bool = True) -> tuple[tuple[Any, ...
     if isinstance(value, list):
         return tuple(value), {}
     if isinstance(value, dict) and value.keys() <= {"a", "k"}:
-        return tuple(value.get("a", ())), value.get("k", {})
+        args, kwargs = value.get("a", []), value.get("k", {})
+        if isinstance(args, list) and isinstance(kwargs, dict):
+            return tuple(args), kwargs
     raise UnreadableRecord(f"not a job's arguments: {text[:60]!r}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from django_kue.codecs import ModelReference
 from django_kue.conf import settings
 
 MASK = "•••"
+LEAST = 4  # characters of a secret that's looked for in texts: "a" or "17" stands in most of them
 
 
 def is_secret(name: str) -> bool:
@@ -30,3 +34,56 @@ def without_secrets(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_secrets(item) for item in value]
     return value
+
+
+def secret_texts(values: Mapping[str, Any]) -> Sequence[str]:
+    """What mustn't stand in a text about these values: those that aren't shown, as they'd be written there.
+
+    The longest come first, so that of two secrets one of which is in the other both are found.
+    """
+    found = {form for text in _secrets_in(values) if len(text) >= LEAST for form in _forms(text)}
+    return sorted(found, key=len, reverse=True)
+
+
+def without_texts(text: str, secrets: Iterable[str]) -> str:
+    """A text with :func:`secret_texts` masked."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def without_texts_in(value: Any, secrets: Sequence[str]) -> Any:
+    """A value of lists, dicts and plain values with :func:`secret_texts` masked in all that it holds."""
+    if isinstance(value, Mapping):
+        return {name: without_texts_in(item, secrets) for name, item in value.items()}
+    if isinstance(value, list | tuple) and not isinstance(value, ModelReference):
+        return [without_texts_in(item, secrets) for item in value]
+    if isinstance(value, str):
+        return without_texts(value, secrets)
+    return MASK if str(value) in secrets else value
+
+
+def _secrets_in(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _texts_in(item) if is_secret(str(name)) else _secrets_in(item)
+    elif isinstance(value, list | tuple) and not isinstance(value, ModelReference):
+        for item in value:
+            yield from _secrets_in(item)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Every text and number of a secret value."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts_in(item)
+    elif isinstance(value, list | tuple) and not isinstance(value, ModelReference):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, str | int | float | Decimal | UUID) and not isinstance(value, bool):
+        yield str(value)
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """A text as it is, and as ``repr`` and JSON write it."""
+    return text, repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]

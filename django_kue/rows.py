@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django_kue import codecs, ids, records, registry
+from django_kue import codecs, encryption, ids, records, registry
 from django_kue.states import State
 from django_kue.store import reads
 
@@ -25,7 +25,7 @@ FOREIGN = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 class JobError:
     """What went wrong, as stored: an exception is never rebuilt from it."""
 
-    type: str  # dotted, "builtins.ValueError"
+    type: str  #: dotted, "builtins.ValueError"
     message: str
     traceback: str = ""
 
@@ -57,13 +57,13 @@ class JobError:
 class Run:
     """A run that didn't complete."""
 
-    attempt: int  # which try it was, from 1; a crash uses none up
-    started_at: datetime | None
+    attempt: int  #: which try it was, from 1; a crash uses none up
+    started_at: datetime | None  #: ``None`` when nobody knows
     finished_at: datetime
     worker: str
-    outcome: str  # retried, failed, crashed
+    outcome: str  #: retried, failed, crashed
     error: JobError | None
-    delay: float  # seconds till the next try
+    delay: float  #: seconds till the next try
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +94,27 @@ def attempts_of(name: str, queue: str, options: Mapping[str, Any]) -> int:
     return int(definition.option("attempts", queue)) if definition else 1
 
 
+UNREADABLE = records.Record({}, "(unreadable)", b"", b"")
+
+
 def fields_of(queue: str, row: reads.Row) -> dict[str, Any]:
     """The fields of a :class:`~django_kue.Job`; without arguments when its record can't be read."""
     try:
-        return _fields(queue, row, records.decode(row.record))
+        return _fields(queue, row, _record(row))
     except FOREIGN:
-        return _fields(queue, row, records.Record({}, "(unreadable)", b"", b""))
+        return _fields(queue, row, UNREADABLE)
+
+
+def _record(row: reads.Row) -> records.Record:
+    try:
+        return records.decode(row.record)
+    except records.NewerRecord as error:
+        return UNREADABLE._replace(head=error.head)
 
 
 def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any]:
     head = record.head
-    options = codecs.loads(record.options) if record.options else {}
+    options = codecs.loads(record.options, fetch=False) if record.options else {}
     fields: dict[str, Any] = {
         "id": f"{queue}.{row.key}",
         "queue": queue,
@@ -118,55 +128,81 @@ def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any
         "crashes": int(head.get("c", 0)),
         "is_parked": "n" in head and row.state in (State.DELAYED, State.WAITING),
         "_options": options,
-        "_arguments": record.arguments,
+        "schedule": head.get("t", ""),
+        "is_encrypted": encryption.is_sealed(record.arguments),
+        "_arguments": arguments_of(record, queue, row.key),
     }
     for some_of in (_fields_of_progress, _fields_of_last_run, _fields_of_this_run, _fields_of_end):
         with suppress(*FOREIGN):
-            fields |= some_of(row, head)
+            fields |= some_of(queue, row, head)
     if row.outcome.startswith(b"c"):
         fields["attempts_made"] += 1
     return fields
 
 
-def _fields_of_progress(row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
+def arguments_of(record: records.Record | records.NewJob, queue: str, key: str) -> bytes:
+    """A job's arguments, unsealed where that can be."""
+    return encryption.unsealed(record.arguments, encryption.ARGUMENTS, queue, key, record.name)
+
+
+def error_of(text: bytes, queue: str, key: str) -> JobError | None:
+    """A job's error as stored; one that can't be opened says so."""
+    try:
+        return JobError.from_text(encryption.unseal(text, encryption.ERROR, queue, key))
+    except codecs.CannotOpen as error:
+        return JobError("django_kue.codecs.CannotOpen", str(error))
+
+
+def _fields_of_progress(queue: str, row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
     if not row.progress:
         return {}
-    percent, data = json.loads(row.progress)
+    percent, data = progress_of(row.progress, queue, row.key)
     if isinstance(percent, bool) or not math.isfinite(percent):
         raise ValueError("progress is a finite number of percent")
     return {"progress": percent, "progress_data": data}
 
 
-def _fields_of_last_run(row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
+def progress_of(text: bytes, queue: str, key: str) -> tuple[float, Any]:
+    """Percent and data of a stored progress."""
+    percent, data = json.loads(encryption.unseal(text, encryption.PROGRESS, queue, key))
+    return percent, data
+
+
+def _fields_of_last_run(queue: str, row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
     """The error of the run before. The list of runs outlives ``retry()``, its error doesn't: without a
     failed run (``m``) or a crash (``c``) in the record, the attempts are fresh."""
     if row.state.is_finished or not row.last_run or not ("m" in head or "c" in head):
         return {}
-    return {"error": JobError.from_text(row.last_run.split(b"|", 6)[6])}
+    return {"error": error_of(row.last_run.split(b"|", 6)[6], queue, row.key)}
 
 
-def _fields_of_this_run(row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
+def _fields_of_this_run(queue: str, row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
     if row.state is not State.ACTIVE:
         return {}
     _, claimed, owner = row.lease.split(b"|", 2)
     return {"started_at": moment_or_none(claimed), "worker": owner.decode().strip()}
 
 
-def _fields_of_end(row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
-    return fields_of_outcome(row.outcome) if row.state.is_finished else {}
+def _fields_of_end(queue: str, row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
+    return fields_of_outcome(row.outcome, queue, row.key) if row.state.is_finished else {}
 
 
-def fields_of_outcome(outcome: bytes) -> dict[str, Any]:
+def result_of(text: bytes, queue: str, key: str) -> bytes:
+    """A stored result, unsealed where that can be."""
+    return encryption.unsealed(text, encryption.RESULT, queue, key)
+
+
+def fields_of_outcome(outcome: bytes, queue: str, key: str) -> dict[str, Any]:
     """What a stored outcome says of when, where and how a job ended."""
-    letter, finished, started, worker, text = outcome.split(b"|", 4)
+    letter, finished, worker, started, text = outcome.split(b"|", 4)
     fields = {
         "started_at": moment_or_none(started),
         "finished_at": moment_or_none(finished),
         "worker": worker.decode(),
     }
     if letter == b"c":
-        return fields | {"_result": text, "progress": 100}
-    return fields | {"error": JobError.from_text(text)}
+        return fields | {"_result": result_of(text, queue, key), "progress": 100}
+    return fields | {"error": error_of(text, queue, key)}
 
 
 def _created_at(key: str) -> datetime:
@@ -176,23 +212,27 @@ def _created_at(key: str) -> datetime:
         return moment(0)
 
 
-def log_lines_from(lines: list[bytes]) -> list[LogLine]:
-    return [_log_line(line) for line in lines]
+def log_lines_from(lines: list[bytes], queue: str, key: str) -> list[LogLine]:
+    return [_log_line(line, queue, key) for line in lines]
 
 
-def _log_line(line: bytes) -> LogLine:
+def _log_line(line: bytes, queue: str, key: str) -> LogLine:
     at, _, text = line.partition(b"|")
+    try:
+        text = encryption.unseal(text, encryption.LOG, queue, key)
+    except codecs.CannotOpen as error:
+        text = f"({error})".encode()
     try:
         return LogLine(moment(at), text.decode(errors="replace"))
     except FOREIGN:
         return LogLine(moment(0), line.decode(errors="replace"))
 
 
-def runs_from(texts: list[bytes]) -> list[Run]:
-    return [_run(text) for text in texts]
+def runs_from(texts: list[bytes], queue: str, key: str) -> list[Run]:
+    return [_run(text, queue, key) for text in texts]
 
 
-def _run(text: bytes) -> Run:
+def _run(text: bytes, queue: str, key: str) -> Run:
     try:
         attempt, outcome, started, finished, delay, worker, error = text.split(b"|", 6)
         return Run(
@@ -201,7 +241,7 @@ def _run(text: bytes) -> Run:
             moment(finished),
             worker.decode(),
             outcome.decode(),
-            JobError.from_text(error),
+            error_of(error, queue, key),
             int(delay) / 1000,
         )
     except FOREIGN:

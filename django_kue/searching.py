@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django_kue import codecs, records, registry
+from django_kue import codecs, encryption, records, registry
 from django_kue.codecs import search_hash
+from django_kue.conf import settings
 from django_kue.redaction import is_secret, redacted
 from django_kue.rows import FOREIGN
 
@@ -96,7 +97,14 @@ def search_hashes(text: str) -> list[str]:
     values: list[Any] = [value]
     if re.fullmatch(r"-?[0-9]{1,18}", value):
         values.append(int(value))
-    return [search_hash(key, one) for key in sorted(names & known) if not is_secret(key) for one in values]
+    hash_keys = dict.fromkeys(key for queue in settings.queues for key in encryption.hash_keys(queue))
+    return [
+        search_hash(name, one, key)
+        for name in sorted(names & known)
+        if not is_secret(name)
+        for one in values
+        for key in hash_keys
+    ]
 
 
 class _Place(int):
@@ -164,7 +172,7 @@ def _plain_list(arguments: bytes) -> Sequence[Any] | None:
 
 def _options(record: records.Record) -> Mapping[str, Any]:
     try:
-        found = codecs.loads(record.options)
+        found = codecs.loads(record.options, fetch=False)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

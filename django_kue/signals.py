@@ -17,20 +17,24 @@ from typing import Any
 
 from django.dispatch import Signal
 
-job_enqueued = Signal()
-job_promoted = Signal()
-job_started = Signal()
-job_progressed = Signal()  # progress (0–100), data
-job_retrying = Signal()  # exception, delay: Kue's "failed attempt"
-job_failed = Signal()  # exception
-job_completed = Signal()  # result
-job_cancelled = Signal()
-job_removed = Signal()
-job_stalled = Signal()  # a dead worker's job was taken back
-worker_started = Signal()  # worker (its id), queues: in each of its processes
-worker_stopping = Signal()
-queue_paused = Signal()  # queue
-queue_resumed = Signal()  # queue
+job_enqueued = Signal()  #: it was stored; inside ``atomic()`` at the commit. ``Job.retry()`` sends it, too
+job_promoted = Signal()  #: a delayed job may run now
+job_started = Signal()  #: right before the function is called
+job_progressed = Signal()  #: with ``progress`` (0–100) and ``data``
+job_retrying = Signal()  #: a run failed, another will come; with ``exception`` and ``delay``
+job_failed = Signal()  #: it failed for good; with ``exception``
+job_completed = Signal()  #: a run returned; with ``result``
+job_cancelled = Signal()  #: it was cancelled, or expired
+job_removed = Signal()  #: by ``Job.remove()``
+job_stalled = Signal()  #: a dead worker's job was taken back
+worker_started = Signal()  #: with ``worker`` (its id) and ``queues``: in each of its processes
+worker_stopping = Signal()  #: it takes no more jobs; with ``worker`` and ``queues``
+queue_paused = Signal()  #: with ``queue`` instead of ``job``
+queue_resumed = Signal()  #: with ``queue`` instead of ``job``
+schedule_fired = Signal()  #: with ``schedule``, ``job`` and ``tick``, when it was due
+#: with ``schedule`` and ``ticks`` (when they were due, at most 1,000) instead of ``job``, and ``reason``:
+#: ``outage``, ``overlap`` or ``unique``
+schedule_missed = Signal()
 
 BY_EVENT: dict[str, Signal] = {
     "enqueued": job_enqueued,

@@ -14,7 +14,7 @@ from django_kue.codecs import Path, render_path
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 CONTEXT = "context"
-LONGEST_TEXT = 200  # characters of a filled-in template
+LONGEST_TEXT = 200  # characters of a title, or of another filled-in template
 
 
 class Signature:
@@ -35,6 +35,15 @@ class Signature:
         """Raises TypeError, naming the argument, when the function couldn't be called like this."""
         if kwargs or not self._least <= len(args) <= self._most:  # binding costs 4 µs, this nothing
             self._signature.bind(*args, **kwargs)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """A call's arguments, which may be changed by name. Raises TypeError as :meth:`check`."""
+        return self._signature.bind(*args, **kwargs)
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """What it takes, by name."""
+        return self._signature.parameters
 
     def given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by name."""
@@ -112,7 +121,12 @@ class Template:
         text = "".join(
             literal if name is None else f"{literal}{values[name]}" for literal, name in self._parts
         )
-        return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
+        return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """A text, cut and marked so where it's longer than :data:`LONGEST_TEXT`."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 
 def _parse(text: str) -> list[tuple[str, str | None]]:

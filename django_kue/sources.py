@@ -9,6 +9,7 @@ from binascii import a2b_base64
 from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from django_kue.states import State
@@ -29,6 +30,9 @@ class Entry(NamedTuple):
     @property
     def id(self) -> str:
         return f"{self.queue}.{self.key.decode(errors='backslashreplace')}"
+
+
+_place = itemgetter(0, 1, 2)  # of an entry: time, state and queue
 
 
 class Source(NamedTuple):
@@ -76,7 +80,7 @@ def merged(
         _run(source, _entries(source, head), first, span, newest_first)
         for source, head in zip(sources, heads, strict=True)
     ]
-    return islice(merge(*runs, reverse=newest_first), most)
+    return islice(merge(*runs, key=_place, reverse=newest_first), most)
 
 
 def all_waiting(queue: str) -> Iterator[Entry]:
@@ -130,7 +134,9 @@ def _run(source: Source, head: list[Entry], first: int, span: Span, newest_first
     """All entries of a source, chunk after chunk, as far as somebody asks."""
     at, size, chunk = len(head), first, head
     while chunk:
-        yield from sorted(chunk, reverse=newest_first)  # nearly in that order
+        # Nearly in that order. What has the same time stays as it stands, so that pages, whose chunks differ,
+        # agree about it.
+        yield from sorted(chunk, key=_place, reverse=newest_first)
         if len(chunk) < size:
             break
         size = min(2 * size, CHUNK)

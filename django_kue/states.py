@@ -10,12 +10,12 @@ from typing import NamedTuple
 class State(StrEnum):
     """Where a job is. ``State("inactive")`` and ``State("complete")``, Kue's words, work too."""
 
-    DELAYED = "delayed"  # waits for its time: scheduled, or backing off
-    WAITING = "waiting"  # may run now
-    ACTIVE = "active"  # a worker holds its lease
-    COMPLETED = "completed"
-    FAILED = "failed"  # out of attempts; kept until someone looks
-    CANCELLED = "cancelled"
+    DELAYED = "delayed"  #: waits for its time: scheduled, or backing off
+    WAITING = "waiting"  #: may run now
+    ACTIVE = "active"  #: a worker holds its lease
+    COMPLETED = "completed"  #: a run returned
+    FAILED = "failed"  #: out of attempts; kept until someone looks
+    CANCELLED = "cancelled"  #: somebody did so, or it expired
 
     @classmethod
     def _missing_(cls, value: object) -> State | None:
@@ -23,6 +23,7 @@ class State(StrEnum):
 
     @property
     def is_finished(self) -> bool:
+        """True for completed, failed and cancelled."""
         return self in FINISHED
 
 

@@ -1,7 +1,8 @@
-"""Numbers and times in words, as people read them."""
+"""Numbers, times and foreign text in words, as people read them."""
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import UTC, datetime
 
 from django.utils import timezone
@@ -52,3 +53,21 @@ def many(count: int, one: str, more: str = "") -> str:
     ('1 job', '1,200 jobs', '2 processes')
     """
     return f"{count:,} {one if count == 1 else more or one + 's'}"
+
+
+def one_line(text: object) -> str:
+    r"""Any text as one line that can't steer a terminal: ``\n``, ``\x1b`` and their like are spelt out.
+
+    >>> print(one_line("red \x1b[31m, and a\nline"))
+    red \x1b[31m, and a\nline
+    """
+    line = str(text)
+    return line if line.isprintable() else "".join(map(_harmless, line))
+
+
+def _harmless(char: str) -> str:
+    if char.isprintable():
+        return char
+    if unicodedata.category(char) == "Zs":  # a no-break space and its like
+        return " "
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -80,6 +80,8 @@ def keep_busy(seconds: float) -> None:
     from reports.jobs import sales_report
     from webhooks.jobs import announce
 
+    from django_kue import schedules
+
     start, number = time.monotonic(), 0
     photos = list(Photo.objects.values_list("pk", flat=True))
     while (spent := time.monotonic() - start) < seconds:
@@ -95,6 +97,7 @@ def keep_busy(seconds: float) -> None:
             make_sizes.enqueue(random.choice(photos))
         if number % 40 == 0:
             sales_report.enqueue(random.choice([2024, 2025]))
+            schedules.run_now(random.choice([one.name for one in schedules.all()]))
         time.sleep(random.uniform(0.05, 0.4) * (1.5 if spent % 120 < 50 else 0.7))
     from video.jobs import transcode
     from video.models import Clip
@@ -162,8 +165,11 @@ def pages_and_session() -> tuple[dict[str, str], str]:
         "jobs": f"{admin}/job/",
         "failed": f"{admin}/job/?state__exact=failed",
         "queues": f"{admin}/queue/",
+        "schedules": f"{admin}/schedule/",
+        "schedule": f"{admin}/schedule/{quote('sales of the last 7 days')}/change/",
         "workers": f"{admin}/worker/",
         "index": "/admin/",
+        "api": "/kue/docs",
     }
     for state, job in newest.items():
         if job:

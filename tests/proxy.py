@@ -27,6 +27,9 @@ class Proxy:
         self._cut_request: int | None = None
         self._stall_reply: int | None = None
         self._on_cut: Callable[[], object] | None = None
+        self._needle: bytes | None = None  # the next request with this in it gets no reply
+        self._doomed: set[socket.socket] = set()
+        self._holes: set[socket.socket] = set()
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -44,6 +47,20 @@ class Proxy:
     def stall_reply(self, after: int) -> None:
         """Of the next reply only ``after`` bytes arrive, and the connection stays open."""
         self._stall_reply = after
+
+    def cut_reply_to(self, needle: bytes) -> None:
+        """The next request with these bytes in it is applied, but its connection ends before the reply."""
+        self._needle = needle
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether that request hasn't come yet."""
+        return self._needle is not None
+
+    def swallow(self) -> None:
+        """From now on nothing comes through on the connections there are; they stay open, new ones work."""
+        with self._lock:
+            self._holes |= self._sockets
 
     def cut_request(self, after: int) -> None:
         """Of the next request only ``after`` bytes reach Redis, and the connection is cut."""
@@ -69,9 +86,13 @@ class Proxy:
         while True:
             try:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # nobody is there, for now
+                _shut(client)
+                continue
             self.accepted += 1
             with self._lock:
                 self._sockets |= {client, server}
@@ -81,21 +102,27 @@ class Proxy:
     def _pump_requests(self, client: socket.socket, server: socket.socket) -> None:
         try:
             while data := client.recv(65536):
+                if client in self._holes:
+                    continue
+                if self._needle is not None and self._needle in data:
+                    self._needle = None
+                    self._doomed.add(client)
                 after, self._cut_request = self._cut_request, None
                 server.sendall(data if after is None else data[:after])
                 if after is not None:
                     break
         except OSError:
             pass
-        _shut(client)
-        _shut(server)
+        self._end(client, server)
 
     def _pump_replies(self, server: socket.socket, client: socket.socket) -> None:
         is_stalled = False
         try:
             while data := server.recv(65536):
-                if self.is_mute or is_stalled:
+                if self.is_mute or is_stalled or client in self._holes:
                     continue
+                if client in self._doomed:
+                    break
                 stall, self._stall_reply = self._stall_reply, None
                 if stall is not None:
                     client.sendall(data[:stall])
@@ -111,8 +138,13 @@ class Proxy:
                 self._forward(client, data)
         except OSError:
             pass
-        _shut(client)
-        _shut(server)
+        self._end(client, server)
+
+    def _end(self, *both: socket.socket) -> None:
+        for one in both:
+            _shut(one)
+        with self._lock:
+            self._sockets.difference_update(both)
 
     def _forward(self, client: socket.socket, data: bytes) -> None:
         step = self.split or len(data)

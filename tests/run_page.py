@@ -8,6 +8,8 @@ What stands in an HTML comment on the line before a block says what it is:
 ``<!-- worker -->``              from here on a worker runs; Python runs too
 ``<!-- not run: reason -->``     isn't run
 
+A page says ``django.tasks``; under Django 5.2 it's run with the backport, as the page tells to.
+
     python -m tests.run_page PAGE FOLDER
 
 runs a page, with its project in an empty folder, against the Redis at ``KUE_TEST_REDIS``.
@@ -22,13 +24,16 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from django import VERSION
 
 ROOT = Path(__file__).parents[1]
 MARKS = ("file", "settings", "shell", "worker", "not run")
 _BLOCK = re.compile(
-    r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
+    r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?^```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S
 )
 
 SETTINGS = """\
@@ -46,6 +51,9 @@ INSTALLED_APPS += ["django_kue", "shop"]
 KUE = {"QUEUES": {"default": {}, "email": {}}}
 """
 LAST_SETTINGS = 'KUE["REDIS"] = os.environ["KUE_TEST_REDIS"]\n'
+
+
+HAS_BACKPORT = VERSION < (6, 0)
 
 
 class Block(NamedTuple):
@@ -90,6 +98,21 @@ def run(page: Path, folder: Path) -> None:
             if block.is_run:
                 _execute(block, page, namespace)
     _check_settings(namespace)
+    _run_tests(found, folder)
+
+
+def _run_tests(found: list[Block], folder: Path) -> None:
+    """The page's own tests: ``test_*.py`` by pytest, ``tests.py`` by Django."""
+    files = {block.detail for block in found if block.what == "file"}
+    by_pytest = sorted(name for name in files if Path(name).name.startswith("test_"))
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:valkey", "-o", "asyncio_mode=auto"]
+    if not any(point.name == "django_kue" for point in entry_points(group="pytest11")):
+        options += ["-p", "django_kue.pytest_plugin"]
+    if by_pytest:
+        command = [sys.executable, "-m", "pytest", *options, *by_pytest]
+        subprocess.run(command, cwd=folder, check=True)
+    if "shop/tests.py" in files:
+        subprocess.run([sys.executable, "-m", "django", "test", "shop"], cwd=folder, check=True)
 
 
 def _make_project(found: list[Block], folder: Path) -> None:
@@ -102,24 +125,31 @@ def _make_project(found: list[Block], folder: Path) -> None:
     if not any(block.what == "settings" for block in found):
         files["settings.py"] += OUR_SETTINGS
     files["settings.py"] += LAST_SETTINGS
+    if HAS_BACKPORT:
+        files["settings.py"] += 'INSTALLED_APPS.insert(0, "django_tasks")\n'
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, "utf-8")
+        path.write_text(_ported(text), "utf-8")
     sys.path.insert(0, str(folder))
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "settings",
         "PAGE_FOLDER": str(folder),
+        "KUE_KEYS": "bm9ib2R5J3Mga2V5LCBmb3IgdGhlc2UgcGFnZXMhISE=",  # pragma: allowlist secret
         "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
     }
 
 
 def _execute(block: Block, page: Path, namespace: dict[str, Any]) -> None:
-    source = "\n" * (block.line - 1) + block.code  # so that a traceback tells the page's line
+    source = "\n" * (block.line - 1) + _ported(block.code)  # so that a traceback tells the page's line
     code = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     outcome = eval(code, namespace)
     if inspect.iscoroutine(outcome):
         asyncio.run(outcome)
+
+
+def _ported(code: str) -> str:
+    return code.replace("from django.tasks import", "from django_tasks import") if HAS_BACKPORT else code
 
 
 def _check_settings(namespace: dict[str, Any]) -> None:

@@ -41,23 +41,37 @@ TEMPLATES = [
 ]
 ROOT_URLCONF = "tests.urls"
 STATIC_URL = "/static/"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # quick
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 if path := os.environ.get("KUE_TEST_DB"):  # a worker of its own process needs a real file
     DATABASES["default"]["NAME"] = path
-REDIS_URL = os.environ.get("KUE_TEST_REDIS", "redis://127.0.0.1:1/0")
+if databases := os.environ.get("KUE_TEST_DATABASES"):
+    DATABASES = json.loads(databases)
+    if "mysql" in databases:  # what's compiled isn't on every machine
+        import pymysql
+
+        pymysql.install_as_MySQLdb()
+REDIS_URL = os.environ.get("KUE_TEST_REDIS_AS") or os.environ.get("KUE_TEST_REDIS", "redis://127.0.0.1:1/0")
 CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}}
+if caches := os.environ.get("KUE_TEST_CACHES"):
+    CACHES = json.loads(caches)
+    DJANGO_REDIS_CONNECTION_FACTORY = os.environ["KUE_TEST_CONNECTION_FACTORY"]
 KUE = {
     "REDIS": os.environ.get("KUE_TEST_REDIS_SETTING", "default"),
     "PREFIX": os.environ.get("KUE_TEST_PREFIX", "kue"),
+    "ONLY_ENCRYPTED": os.environ.get("KUE_TEST_ONLY_ENCRYPTED", "no") == "yes",
+    "OUTBOX": os.environ.get("KUE_TEST_OUTBOX") == "yes",
+    "MIDDLEWARE": os.environ.get("KUE_TEST_MIDDLEWARE", "").split(),
     "LEASE": float(os.environ.get("KUE_TEST_LEASE", "10")),
     "QUEUES": {
         "default": {},
         "email": {"ATTEMPTS": 3, "PRIORITY": "high"},
-        "other": {},
-        "narrow": {"CONCURRENCY": 2},
+        "other": {"PREFETCH": os.environ.get("KUE_TEST_PREFETCH", "yes") == "yes"},
+        "narrow": {"CONCURRENCY": 2, "OUTBOX": os.environ.get("KUE_TEST_OUTBOX_OF_NARROW")},
         "slow": {"RATE": "5/s"},
     },
+    "SCHEDULES": json.loads(os.environ.get("KUE_TEST_SCHEDULES", "{}")),
 }
+if encryption_keys := os.environ.get("KUE_TEST_ENCRYPTION_KEYS"):
+    KUE["ENCRYPTION_KEYS"] = encryption_keys.split()
 if logging_config := os.environ.get("KUE_TEST_LOGGING"):
     LOGGING = json.loads(logging_config)

@@ -13,11 +13,11 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from django_kue import embedded
+from django_kue import embedded, job, registry
 from django_kue.conf import settings
 from django_kue.store import server_info
 
-from .conftest import free_port, redis_client, start_redis
+from .conftest import NOBODY, free_port, redis_client, start_redis
 
 GOOD_CACHES = {
     "default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:6379/0"}
@@ -63,6 +63,7 @@ def test_the_error_at_use_has_the_text_of_the_check() -> None:
     assert str(raised.value) == f"{message.msg} {message.hint}"
 
 
+@pytest.mark.django_db  # from Django 6.1 on the command asks the database what it supports
 def test_manage_py_check_fails_on_a_mistake() -> None:
     with override_settings(KUE={"LEASE": 0}), pytest.raises(SystemCheckError, match=r"KUE\[\"LEASE\"\]"):
         call_command("check")
@@ -104,6 +105,45 @@ def test_embedded_without_a_server_is_an_error_with_the_remedy(
     message = only(checked(KUE={"REDIS": "embedded"}, DEBUG=True), "E003")
     assert message.level == ERROR
     assert message.hint == 'pip install "django-kue[embedded]", or install a server: apt install redis-server'
+
+
+# The outbox
+
+
+@pytest.mark.parametrize(
+    ("kue", "path"),
+    [
+        ({"OUTBOX": "orders"}, 'KUE["OUTBOX"]'),
+        ({"QUEUES": {"email": {"OUTBOX": "orders"}}}, 'KUE["QUEUES"]["email"]["OUTBOX"]'),
+    ],
+)
+def test_an_outbox_in_a_database_that_there_isnt_is_an_error(kue: Any, path: str) -> None:
+    message = only(checked(KUE=kue), "E008")
+    assert message.level == ERROR
+    assert message.msg == f"{path} must be True, False, or one of 'default'; found 'orders'."
+
+
+@pytest.mark.parametrize(
+    ("kue", "options", "numbers"),
+    [
+        ({}, {"outbox": "orders"}, ["E008"]),
+        ({"OUTBOX": True}, {"on_commit": False}, ["W004"]),
+        ({"QUEUES": {"email": {"OUTBOX": True}}}, {"on_commit": False, "queue": "email"}, ["W004"]),
+        ({"OUTBOX": True}, {"on_commit": False, "outbox": False}, []),
+        ({"OUTBOX": True}, {}, []),
+        ({}, {"on_commit": False}, []),
+    ],
+)
+def test_functions_and_the_outbox(kue: Any, options: Any, numbers: list[str]) -> None:
+    @job(name="checked", **options)
+    def function() -> None: ...
+
+    try:
+        messages = checked(KUE=kue)
+    finally:
+        registry.unregister(function)
+    assert ids(messages) == numbers
+    assert all("checked" in message.msg for message in messages)
 
 
 # The server, with --deploy
@@ -189,7 +229,7 @@ def test_a_newer_redis_is_fine(monkeypatch: pytest.MonkeyPatch, version: str) ->
 
 
 def test_a_redis_that_is_away_is_a_warning() -> None:
-    message = only(checked(deploy=True, KUE={"REDIS": f"redis://127.0.0.1:{free_port()}/0"}), "W002")
+    message = only(checked(deploy=True, KUE={"REDIS": NOBODY}), "W002")
     assert message.level == WARNING
 
 

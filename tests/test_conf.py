@@ -15,7 +15,7 @@ from django.test import override_settings
 
 from django_kue import conf
 from django_kue.backoff import Backoff
-from django_kue.conf import QueueSettings, Rate, Settings, settings
+from django_kue.conf import QueueSettings, Rate, ScheduleSettings, Settings, settings
 from django_kue.priorities import PRIORITIES, priority_number
 
 DJANGO_REDIS = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": "redis://127.0.0.1:6379/0"}
@@ -45,9 +45,9 @@ def test_every_setting_has_a_default() -> None:
 
 
 def test_every_default_is_a_value_that_may_be_written() -> None:
-    for table in (Settings, QueueSettings):
+    for table in (Settings, QueueSettings, ScheduleSettings):
         for row in dataclasses.fields(table):
-            if row.name != "QUEUES":
+            if row.name not in ("QUEUES", "SCHEDULES", "ENCRYPTION_KEYS"):  # none: it's left out
                 default = row.metadata["default"]
                 assert row.metadata["kind"].read(default) == default, row.name
 
@@ -180,6 +180,61 @@ def test_good_settings_have_no_problems() -> None:
     assert conf.problems({"REDIS": "embedded", "QUEUES": {"default": {}, "e-Mail_2": {"RATE": None}}}) == []
 
 
+# Schedules
+
+GOOD_SCHEDULE = {"JOB": "shop.jobs.report", "CRON": "30 2 * * mon"}
+WRONG_OF_SCHEDULE = {
+    "JOB": ["", 5],
+    "CRON": ["61 * * * *", "* * * *", 5],
+    "EVERY": [0.5, -1, "5m", True],
+    "ARGS": ["north", 5, None],
+    "KWARGS": [["north"], {5: 6}, None],
+    "TIMEZONE": ["Europe/Nowhere", "", 5],
+    "QUEUE": ["", 5],
+    "CATCH_UP": ["some", None, 5],
+    "OVERLAP": [0, "no", None],
+}
+
+
+def test_every_option_of_a_schedule_has_wrong_values_here() -> None:
+    assert list(WRONG_OF_SCHEDULE) == [row.name.upper() for row in dataclasses.fields(ScheduleSettings)]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key in WRONG_OF_SCHEDULE for value in WRONG_OF_SCHEDULE[key]]
+)
+def test_a_wrong_value_of_a_schedule_is_a_problem(key: str, value: Any) -> None:
+    good = GOOD_SCHEDULE if key != "EVERY" else {"JOB": "shop.jobs.report"}
+    problem = only_problem({"SCHEDULES": {"weekly": {**good, key: value}}})
+
+    assert problem.path == f'KUE["SCHEDULES"]["weekly"]["{key}"]'
+    assert problem.hint
+
+
+def test_what_is_wrong_with_a_cron_expression_is_said() -> None:
+    problem = only_problem({"SCHEDULES": {"weekly": {**GOOD_SCHEDULE, "CRON": "61 * * * *"}}})
+
+    assert "bad minute" in problem.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"CRON": "0 0 * * *"}, "a schedule of a JOB"),
+        ({"JOB": "shop.jobs.report"}, "either CRON or EVERY"),
+        ({**GOOD_SCHEDULE, "EVERY": 60}, "either CRON or EVERY"),
+        (None, "a dict of options"),
+    ],
+)
+def test_a_schedule_has_a_job_and_one_rule(options: Any, expected: str) -> None:
+    assert expected in only_problem({"SCHEDULES": {"weekly": options}}).expected
+
+
+@pytest.mark.parametrize("name", ["", " ", "a,b", "a|b", "a\nb", "x" * 201, 5])
+def test_the_name_of_a_schedule_can_be_shown(name: Any) -> None:
+    assert "printable characters" in only_problem({"SCHEDULES": {name: GOOD_SCHEDULE}}).expected
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -215,9 +270,15 @@ WRONG = {
     ],
     "PREFIX": ["", "a b", "a{b", "a}b", "a\0b", "a\nb", "x" * 61, 5, None],
     "QUEUES": [None, ["default"], "default"],
+    "SCHEDULES": [None, ["nightly"], "nightly"],
     "LEASE": [0, 0.99, 3601, "10", None, True, float("nan"), float("inf"), timedelta(0)],
     "ENQUEUE_TIMEOUT": [0, -1, None, "5"],
+    "OUTBOX": [None, 0, 1, "", ["default"]],
     "REDACT": ["password", None, [""], [5], {"a": 1}],
+    "ENCRYPTION_KEYS": [],  # see test_encryption_keys_are_not_shown
+    "ONLY_ENCRYPTED": [None, 1, "yes"],
+    "MIDDLEWARE": ["shop.Timed", None, ["Timed"], [5], ["shop. Timed"], {"a": 1}],
+    "CONTEXT": ["language", None, ["tenant"], [5], {"a": 1}],
     "MAX_ARGUMENTS": [0, -1, 1.5, None, True, 2**40],
     "MAX_RESULT": [0],
     "MAX_LOG_LINES": [-1, "1"],
@@ -225,6 +286,9 @@ WRONG = {
     "MAX_PROGRESS_DATA": [0],
     "MAX_ERROR": [0],
     "MAX_RUNS": [-1, 1001],
+    "API_TOKENS": [],  # see test_api_tokens_are_hashes_and_never_shown
+    "API_MAX_BODY": [0, None, 2**40],
+    "API_STREAMS": [-1, None, 1.5, True],
 }
 WRONG_OF_QUEUE = {
     "PRIORITY": [101, -101, "urgent", 1.0, None, True, [], "HIGH"],
@@ -233,12 +297,15 @@ WRONG_OF_QUEUE = {
     "TIMEOUT": [0, -1, "60", True, float("inf")],
     "CONCURRENCY": [0, 1.5, True, "2"],
     "RATE": ["5", "0/s", "-1/s", "5/d", "5 / s", "5/s\n", "٥/s", 5, True, "99999999/s"],
+    "PREFETCH": [None, 0, 1, "no"],
+    "OUTBOX": [0, 1, "", ["default"]],
     "KEEP_COMPLETED": [-1, None, 1.5],
     "KEEP_COMPLETED_FOR": [-1, None, "7 days"],
     "KEEP_FAILED": [-1],
     "KEEP_FAILED_FOR": [-1],
     "KEEP_CANCELLED": [-1],
     "KEEP_CANCELLED_FOR": [-1],
+    "ENCRYPT": [None, 0, "no"],
     "MAX_CRASHES": [0, None],
 }
 
@@ -246,6 +313,51 @@ WRONG_OF_QUEUE = {
 def test_every_setting_has_wrong_values_here() -> None:
     assert list(WRONG) == [row.name for row in dataclasses.fields(Settings)]
     assert {key.lower() for key in WRONG_OF_QUEUE} == {row.name for row in dataclasses.fields(QueueSettings)}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["kept-secret", b"kept-secret", ["kept-secret"], [b"kept-secret"], ["kept-secret" * 4], [5], {}, None],
+)
+def test_encryption_keys_are_not_shown(value: object) -> None:
+    problem = only_problem({"ENCRYPTION_KEYS": value})
+    assert "Fernet" in problem.expected
+    assert "kept-secret" not in str(problem)
+
+
+@pytest.mark.parametrize("value", [[], ()])
+def test_encryption_keys_that_came_empty_do_not_switch_encryption_off(value: object) -> None:
+    assert "leave the setting out" in only_problem({"ENCRYPTION_KEYS": value}).hint
+    with override_settings(KUE={"ENCRYPTION_KEYS": value}), pytest.raises(ImproperlyConfigured):
+        assert settings.ENCRYPTION_KEYS  # so that who runs no checks stores nothing in plain text either
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"robot": "kept-secret"},
+        {"robot": ["0" * 64, "kept-secret"]},
+        {"robot": "0" * 63 + "X"},
+        {"robot": b"kept-secret"},
+        {"robot": []},
+        {"robot": None},
+        {"": "0" * 64},
+        {5: "0" * 64},
+        ["kept-secret"],
+        "kept-secret",
+        None,
+    ],
+)
+def test_api_tokens_are_hashes_and_never_shown(value: object) -> None:
+    problem = only_problem({"API_TOKENS": value})
+    assert "SHA-256" in problem.expected
+    assert "token_urlsafe" in problem.hint
+    assert "kept-secret" not in str(problem)
+
+
+@override_settings(KUE={"API_TOKENS": {"robot": "0" * 64, "other": ["1" * 64, "2" * 64]}})
+def test_a_user_has_a_token_or_several() -> None:
+    assert settings.API_TOKENS == {"robot": ("0" * 64,), "other": ("1" * 64, "2" * 64)}
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key in WRONG for value in WRONG[key]])
@@ -376,7 +488,7 @@ def __getattr__(name: str) -> type:
 # The tables
 
 
-@pytest.mark.parametrize("table", [Settings, QueueSettings])
+@pytest.mark.parametrize("table", [Settings, QueueSettings, ScheduleSettings])
 def test_every_row_of_the_table_is_typed_and_documented(table: type) -> None:
     hints = get_type_hints(table)
     for row in dataclasses.fields(table):
@@ -389,7 +501,7 @@ def test_the_reference_page_is_what_the_table_says() -> None:
 
 
 def test_the_reference_names_every_setting() -> None:
-    for key in [*WRONG, *WRONG_OF_QUEUE]:
+    for key in [*WRONG, *WRONG_OF_QUEUE, *WRONG_OF_SCHEDULE]:
         assert f"| `{key}` |" in conf.reference()
 
 

@@ -9,10 +9,11 @@ from dataclasses import FrozenInstanceError
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
-from django.test import override_settings
+from django.test import TestCase, override_settings
 
 from django_kue import (
     Backoff,
@@ -20,8 +21,11 @@ from django_kue import (
     Job,
     JobContext,
     JobDoesNotExist,
+    Retry,
     current_job,
+    enqueueing,
     get_queue,
+    handover,
     job,
     registry,
     signals,
@@ -29,7 +33,8 @@ from django_kue import (
 from django_kue.decorators import JobFunction
 from django_kue.signatures import Template
 from django_kue.states import State
-from tests.conftest import free_port
+from tests.app import jobs
+from tests.conftest import NOBODY, redis_client
 
 
 @pytest.fixture(autouse=True)
@@ -438,6 +443,10 @@ async def test_aenqueue_many_does_the_same(send):
     assert (await get_queue("default").acounts())["waiting"] == 2500
 
 
+async def several():
+    yield (1,)
+
+
 @pytest.mark.parametrize(
     ("items", "message"),
     [
@@ -447,12 +456,45 @@ async def test_aenqueue_many_does_the_same(send):
         ([(1,), (2,), (3, 4)], r"item 2: tests\.send: too many positional arguments"),
         ([{"order_id": 1}, {"order_id": b""}], r"item 1: tests\.send: argument 'order_id': bytes"),
         ([{1: 2}], r"item 0: tests\.send: "),
+        (None, r"enqueue_many takes a list, or other iterable, of tuples and dicts, not None"),
+        ("12", r"not '12'\. For one job write"),
+        ({"order_id": 1}, r"not {'order_id': 1}\. For one job write \[\(value,\)\]"),
+        (several(), r"of an async generator \[item async for item in …\]"),
     ],
 )
 def test_a_wrong_item_is_named_and_nothing_is_stored(send, items, message):
     with pytest.raises(EnqueueError, match=message):
         send.enqueue_many(items)
     assert get_queue("default").counts()["waiting"] == 0
+
+
+# -- inside a job ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("numbers", "error"),
+    [((None,), TypeError), ((1, "x"), TypeError), ((10**400,), TypeError), ((1, 0), ValueError)],
+    ids=["nothing", "a text", "too large", "of nothing"],
+)
+def test_a_progress_that_is_no_number_is_told(numbers, error):
+    with pytest.raises(error, match=r"progress\(done, total\)"):
+        current_job().progress(*numbers)
+
+
+@pytest.mark.parametrize(
+    ("delay", "error"),
+    [
+        ("x", TypeError),
+        (True, TypeError),
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (10**400, ValueError),
+    ],
+    ids=["a text", "a bool", "before", "nan", "too large"],
+)
+def test_a_retry_after_no_time_is_told(delay, error):
+    with pytest.raises(error, match=r"Retry\(delay=…\) takes seconds"):
+        Retry(delay=delay)
 
 
 # -- unique and search keys ------------------------------------------------------------------------
@@ -609,7 +651,7 @@ def test_outside_a_transaction_no_database_is_asked(send, monkeypatch):
 @pytest.fixture
 def redis_is_away():
     """Nobody listens where the settings say Redis is."""
-    with override_settings(KUE={"REDIS": f"redis://127.0.0.1:{free_port()}/0", "ENQUEUE_TIMEOUT": 0.5}):
+    with override_settings(KUE={"REDIS": NOBODY, "ENQUEUE_TIMEOUT": 0.5}):
         yield
 
 
@@ -631,6 +673,73 @@ def test_redis_being_away_at_the_commit_is_told_to_who_commits(send, redis_is_aw
     with pytest.raises(EnqueueError, match="not enqueued"):
         order()
     assert User.objects.filter(username="ada").exists()  # it was committed before
+
+
+@pytest.fixture
+def spoilt_queue():
+    """Redis refuses jobs of this queue, and takes those of others."""
+    redis_client().set("kue:{other}:d", "foreign")
+    return "other"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_cant_be_sent_at_the_commit_keeps_nothing_else_from_being_done(send, spoilt_queue):
+    called = []
+    with pytest.raises(EnqueueError, match="WRONGTYPE") as caught, transaction.atomic():
+        transaction.on_commit(lambda: called.append("before"))
+        send.using(queue=spoilt_queue).enqueue(1)
+        transaction.on_commit(lambda: called.append("after"))
+        job = send.enqueue(2)
+        with transaction.atomic():
+            send.using(queue=spoilt_queue).enqueue(3)
+        transaction.on_commit(lambda: called.append("last"))
+    assert called == ["before", "after", "last"]
+    assert job.refresh().state == State.WAITING
+    [note] = caught.value.__notes__
+    assert "WRONGTYPE" in note
+    with transaction.atomic():
+        send.enqueue(4)  # nothing is left of it on the connection
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_jobs_that_wait_for_one_commit_only_the_first_of_a_queue_waits_for_redis(
+    send, redis_is_away, monkeypatch
+):
+    tried = []
+
+    def submit(queue, *args, **how):
+        tried.append(queue)
+        return handover.submit(queue, *args, **how)
+
+    def order():
+        with transaction.atomic():
+            for queue in ("default", "default", "other", "default"):
+                send.using(queue=queue).enqueue(1)
+
+    monkeypatch.setattr(enqueueing, "submit", submit)
+    queues = {"QUEUES": {"default": {}, "other": {}}}
+    with override_settings(KUE={**settings.KUE, **queues}), pytest.raises(EnqueueError, match="not enqueued"):
+        order()
+    assert tried == ["default", "other"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_after_a_savepoint_was_rolled_back_an_error_at_the_commit_is_told_at_once(send, spoilt_queue):
+    """Django has another list of callbacks then: the later ones aren't called, as after any that raises."""
+    called = []
+    with pytest.raises(EnqueueError, match="WRONGTYPE"), transaction.atomic():
+        send.using(queue=spoilt_queue).enqueue(1)
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            1 / 0  # noqa: B018
+        transaction.on_commit(lambda: called.append("after"))
+    assert called == []
+
+
+class InATestCase(TestCase):
+    def test_what_captured_callbacks_raise_is_raised_at_once(self):
+        redis_client().set("kue:{other}:d", "foreign")
+        with pytest.raises(EnqueueError, match="WRONGTYPE"), self.captureOnCommitCallbacks(execute=True):
+            jobs.noop.using(queue="other").enqueue()
 
 
 # -- the signal ------------------------------------------------------------------------------------

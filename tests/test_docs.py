@@ -9,14 +9,28 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from django.dispatch import Signal
 
-from django_kue import states
+from django_kue import signals, states
 from tests.run_page import MARKS, ROOT, Block, blocks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PUBLIC = [
+    "django_kue",
+    "django_kue.contrib.health",
+    "django_kue.contrib.opentelemetry",
+    "django_kue.contrib.prometheus",
+    "django_kue.events",
+    "django_kue.logging",
+    "django_kue.middleware",
+    "django_kue.schedules",
+    "django_kue.tasks",
+    "django_kue.testing",
+]
 OTHERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "example_project/README.md"]
 
 
@@ -30,6 +44,13 @@ def has_code(page: Path) -> bool:
 
 def every_block() -> Iterator[tuple[Path, Block]]:
     return ((page, block) for page in PAGES for block in blocks(page))
+
+
+def links_of(page: Path) -> list[str]:
+    """The files that a page links, without anchors."""
+    text = re.sub(r"```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    return [target for target in targets if "://" not in target]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if has_code(page)], ids=name_of)
@@ -74,11 +95,7 @@ def test_what_is_not_run_says_why() -> None:
 
 @pytest.mark.parametrize("page", PAGES + OTHERS, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
-    dead = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
-
-    assert dead == []
+    assert [link for link in links_of(page) if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("folder", ["tutorial", "how-to", "reference", "explanation", "decisions"])
@@ -87,6 +104,33 @@ def test_every_page_is_in_its_folders_index(folder: str) -> None:
     pages = [page.name for page in (ROOT / "docs" / folder).glob("*.md") if page.name != "index.md"]
 
     assert [page for page in pages if f"({page})" not in index] == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, to_read = set(), [ROOT / "README.md"]
+    while to_read:
+        page = to_read.pop()
+        if page not in reached:
+            reached.add(page)
+            to_read += [
+                found for link in links_of(page) if (found := (page.parent / link).resolve()).suffix == ".md"
+            ]
+
+    included = set((ROOT / "docs/project").glob("*.md"))  # of the site: they show pages that are reached
+    assert [name_of(page) for page in PAGES if page not in reached | included] == []
+
+
+def test_the_reference_has_every_public_name() -> None:
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs/reference").glob("*.md"))
+    shown = re.findall(r"^\.\. auto\w+:: ([\w.]+)", pages, re.M)
+    modules = map(import_module, PUBLIC)
+    public = [f"{module.__name__}.{name}" for module in modules for name in module.__all__]
+    public += [
+        f"{signals.__name__}.{name}" for name, value in vars(signals).items() if isinstance(value, Signal)
+    ]
+
+    twins = {f"{module}.a{verb}" for module, _, verb in (name.rpartition(".") for name in shown)}
+    assert set(public) - set(shown) - twins == set(), "give it a line in docs/reference/"
 
 
 def test_the_diagram_is_drawn_from_the_table_of_moves() -> None:
@@ -102,3 +146,19 @@ def test_the_page_tells_of_every_move_and_every_state() -> None:
 
     assert [name for name in states.MOVES if f"| {name} |" not in text] == []
     assert [state for state in states.State if f"**{state}**" not in text] == []
+
+
+def test_the_comparison_tells_the_numbers_of_the_benchmarks() -> None:
+    told = _rows((ROOT / "docs/explanation/comparison.md").read_text("utf-8").split("## How fast")[1])
+    measured = _rows((ROOT / "docs/explanation/benchmarks.md").read_text("utf-8"))
+    peers = [row for row in told if any(char.isdigit() for char in row[1])]
+
+    assert len(peers) == 7
+    for peer, *numbers in peers:
+        known = {cell.split(" ")[0] for row in measured if row[0] == peer for cell in row[1:]}
+        assert set(numbers) <= known, f"{peer}: copy its numbers from benchmarks.md"
+
+
+def _rows(text: str) -> list[list[str]]:
+    """The rows of the tables in a page, cell by cell."""
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]

@@ -36,6 +36,9 @@ GOOD = [
     ("keep", timedelta(hours=1), 3600),
     ("on_commit", False, False),
     ("on_commit", "other", "other"),
+    ("outbox", True, True),
+    ("outbox", False, False),
+    ("outbox", "other", "other"),
 ]
 ONLY_USING = [
     ("delay", 0, 0),
@@ -48,6 +51,10 @@ ONLY_DECORATOR = [
     ("retry_on", (), ()),
     ("discard_on", [KeyError, ValueError], (KeyError, ValueError)),
     ("takes_context", True, True),
+    ("api", True, True),
+    ("cron", "30 2 * * mon", "30 2 * * mon"),
+    ("every", 300, 300),
+    ("every", timedelta(minutes=5), timedelta(minutes=5)),
     ("name", "shop.send", "shop.send"),
     ("aliases", ["old.name"], ("old.name",)),
 ]
@@ -113,6 +120,8 @@ BAD = [
     ("keep", None, ValueError),
     ("keep", LONGEST * 2, ValueError),
     ("on_commit", None, TypeError),
+    ("outbox", None, TypeError),
+    ("outbox", "", ValueError),
 ]
 
 
@@ -134,6 +143,7 @@ def test_a_wrong_value_is_told_with_option_expected_and_found(place, name, value
         ("discard_on", ValueError()),
         ("discard_on", BaseException),
         ("takes_context", 1),
+        ("api", "yes"),
         ("name", "a b"),
         ("name", "a|b"),
         ("name", "a,b"),

@@ -19,7 +19,9 @@ from django_kue import models
 from django_kue.admin.dashboard import DashboardAdminMixin
 from django_kue.admin.index import show_failed_count
 from django_kue.admin.jobs import JobAdminMixin
+from django_kue.admin.outbox import OutboxAdminMixin
 from django_kue.admin.queues import QueueAdminMixin
+from django_kue.admin.schedules import ScheduleAdminMixin
 from django_kue.admin.workers import WorkerAdminMixin
 
 PAGES: dict[type[Model], type] = {
@@ -27,6 +29,8 @@ PAGES: dict[type[Model], type] = {
     models.Job: JobAdminMixin,
     models.Queue: QueueAdminMixin,
     models.Worker: WorkerAdminMixin,
+    models.Schedule: ScheduleAdminMixin,
+    models.Outbox: OutboxAdminMixin,
 }
 
 
@@ -48,7 +52,9 @@ register_on(admin.site)
 __all__ = [
     "DashboardAdminMixin",
     "JobAdminMixin",
+    "OutboxAdminMixin",
     "QueueAdminMixin",
+    "ScheduleAdminMixin",
     "WorkerAdminMixin",
     "register_on",
 ]

@@ -20,7 +20,7 @@ from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from django_kue import bulk, models
 from django_kue.admin.changelist import searched
@@ -39,14 +39,14 @@ PINNED = "kue_until"  # when the list was shown, in Unix milliseconds
 
 @dataclass(frozen=True, slots=True)
 class BulkAction:
-    """One of the list's actions. ``question`` and ``done`` are plural forms of a count."""
+    """One of the list's actions. ``question`` and ``done`` are given a count, for its plural form."""
 
     name: str  # of its method
     verb: str  # of bulk.py
     permission: str
-    question: Any
+    question: Callable[[int], str]
     warning: Promise | str
-    done: Any
+    done: Callable[[int], str]
     flag: int
     button: Promise
 
@@ -61,51 +61,51 @@ ACTIONS = {
     for action in (
         BulkAction(
             "retry_selected", "retry", "change",
-            ngettext_lazy("Run %(number)s job again?", "Run %(number)s jobs again?", "count"),
+            lambda n: ngettext("Run %(number)s job again?", "Run %(number)s jobs again?", n),
             gettext_lazy("They start anew, with fresh attempts, under their own ids."),
-            ngettext_lazy("%(number)s job will run again.", "%(number)s jobs will run again.", "count"),
+            lambda n: ngettext("%(number)s job will run again.", "%(number)s jobs will run again.", n),
             CHANGE, gettext_lazy("Retry"),
         ),
         BulkAction(
             "promote_selected", "promote", "change",
-            ngettext_lazy("Run %(number)s delayed job now?", "Run %(number)s delayed jobs now?", "count"),
+            lambda n: ngettext("Run %(number)s delayed job now?", "Run %(number)s delayed jobs now?", n),
             gettext_lazy("They don’t wait for their time any more."),
-            ngettext_lazy("%(number)s job was promoted.", "%(number)s jobs were promoted.", "count"),
+            lambda n: ngettext("%(number)s job was promoted.", "%(number)s jobs were promoted.", n),
             CHANGE, gettext_lazy("Promote"),
         ),
         BulkAction(
             "cancel_selected", "cancel", "change",
-            ngettext_lazy("Cancel %(number)s job?", "Cancel %(number)s jobs?", "count"),
+            lambda n: ngettext("Cancel %(number)s job?", "Cancel %(number)s jobs?", n),
             gettext_lazy("Running ones are asked to stop, and are cancelled when their run ends."),
-            ngettext_lazy("%(number)s job was cancelled.", "%(number)s jobs were cancelled.", "count"),
+            lambda n: ngettext("%(number)s job was cancelled.", "%(number)s jobs were cancelled.", n),
             CHANGE, gettext_lazy("Cancel the jobs"),
         ),
         BulkAction(
             "set_priority_selected", "set_priority", "change",
-            ngettext_lazy(
-                "Change the priority of %(number)s job?", "Change the priority of %(number)s jobs?", "count"
+            lambda n: ngettext(
+                "Change the priority of %(number)s job?", "Change the priority of %(number)s jobs?", n
             ),
             gettext_lazy("A waiting job joins the back of its new priority. Higher ones run sooner."),
-            ngettext_lazy(
+            lambda n: ngettext(
                 "The priority of %(number)s job was changed.",
                 "The priority of %(number)s jobs was changed.",
-                "count",
+                n,
             ),
             CHANGE, gettext_lazy("Change priority"),
         ),
         BulkAction(
             "run_again_selected", "run_again", "enqueue",
-            ngettext_lazy("Enqueue a copy of %(number)s job?", "Enqueue copies of %(number)s jobs?", "count"),
+            lambda n: ngettext("Enqueue a copy of %(number)s job?", "Enqueue copies of %(number)s jobs?", n),
             gettext_lazy("New jobs with the same arguments; these stay as they are."),
-            ngettext_lazy("%(number)s job was enqueued.", "%(number)s jobs were enqueued.", "count"),
+            lambda n: ngettext("%(number)s job was enqueued.", "%(number)s jobs were enqueued.", n),
             ADDITION, gettext_lazy("Enqueue copies"),
         ),
         BulkAction(
             # Django's own has this name; the class's own comes before the site's.
             "delete_selected", "remove", "delete",
-            ngettext_lazy("Remove %(number)s job?", "Remove %(number)s jobs?", "count"),
+            lambda n: ngettext("Remove %(number)s job?", "Remove %(number)s jobs?", n),
             gettext_lazy("They’re forgotten, with their results and logs. This can’t be undone."),
-            ngettext_lazy("%(number)s job was removed.", "%(number)s jobs were removed.", "count"),
+            lambda n: ngettext("%(number)s job was removed.", "%(number)s jobs were removed.", n),
             DELETION, gettext_lazy("Remove the jobs"),
         ),
     )
@@ -283,8 +283,8 @@ class JobActions:
             self.note(request, text, rows.get(job_id) or models.Job(id=job_id), action.flag)
 
 
-def _counted(forms_of_it: Any, count: int) -> str:
-    return str(forms_of_it % {"count": count, "number": localize(count)})
+def _counted(form_for: Callable[[int], str], count: int) -> str:
+    return form_for(count) % {"number": localize(count)}
 
 
 def _is_across(request: HttpRequest) -> bool:

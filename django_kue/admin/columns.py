@@ -171,6 +171,5 @@ class JobColumns:
 @lru_cache(maxsize=1024)
 def _breakable(name: str) -> SafeString:
     """A text whose dotted names may be broken where their parts end."""
-    return format_html_join(
-        mark_safe("<wbr>"), "{}", ((part,) for part in re.split(r"(?<=[._])(?=\w)", name))
-    )
+    parts = ((part,) for part in re.split(r"(?<=[._])(?=\w)", name))
+    return format_html_join(mark_safe("<wbr>"), "{}", parts)  # nosec B308

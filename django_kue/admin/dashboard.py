@@ -34,6 +34,7 @@ WINDOWS = {
 DEFAULT_WINDOW = "1h"
 MOST_LINES = 8  # queues whose depth is drawn; the others are one line
 MOST_FUNCTIONS = 10  # in a table
+NOSNIFF = {"X-Content-Type-Options": "nosniff"}  # also where SecurityMiddleware is missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,8 @@ class DashboardAdminMixin(KuePages):
         try:
             window, queue = asked(request, None)
         except BadQuestion as error:
-            return JsonResponse({"error": str(error)}, status=400)
-        return JsonResponse(plots_of(metrics.series(window, queue), window))
+            return JsonResponse({"error": str(error)}, status=400, headers=NOSNIFF)
+        return JsonResponse(plots_of(metrics.series(window, queue), window), headers=NOSNIFF)
 
     def _plots(self, request: HttpRequest, window: str, queue: str | None) -> dict[str, Any] | None:
         """None where the page is only fetched for its regions: then the script asks for the data itself."""

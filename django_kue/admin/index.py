@@ -1,11 +1,11 @@
-"""The number of failed jobs beside Jobs, on the admin's index and in its sidebar."""
+"""What the admin's index and its sidebar say: how many jobs failed, and whether there are schedules."""
 
 from __future__ import annotations
 
 import logging
 import time
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.contrib.admin import AdminSite
 from django.core.signals import setting_changed
@@ -15,7 +15,7 @@ from django.utils.translation import ngettext
 from django_kue.conf import settings
 from django_kue.errors import KueError
 from django_kue.models import Job
-from django_kue.store import reads, transport
+from django_kue.store import reads, ticking, transport
 
 logger = logging.getLogger("django_kue.admin")
 
@@ -50,18 +50,34 @@ def show_failed_count(site: AdminSite) -> None:
 
 def failed_count() -> int | None:
     """How many jobs are failed, on all queues, as of the last few seconds; ``None`` when unknown."""
+    known = _asked()
+    return None if known is None else known.failed
+
+
+def has_schedules() -> bool | None:
+    """Whether any queue has, or had, schedules, as of the last few seconds; ``None`` when unknown."""
+    known = _asked()
+    return None if known is None else known.has_schedules
+
+
+class _Known(NamedTuple):
+    failed: int
+    has_schedules: bool
+
+
+def _asked() -> _Known | None:
     global _known, _until
     if time.monotonic() >= _until:
         try:
             _known, _until = _counted(), time.monotonic() + FRESH
         except Exception as error:  # a number is no reason to lose the whole admin
             is_away = isinstance(error, (KueError, OSError))
-            logger.warning("The admin's index can't count failed jobs: %s", error, exc_info=not is_away)
+            logger.warning("The admin's index can't ask Redis: %s", error, exc_info=not is_away)
             _known, _until = None, time.monotonic() + SILENT
     return _known
 
 
-_known: int | None = None
+_known: _Known | None = None
 _until = 0.0
 
 
@@ -75,16 +91,16 @@ def forget(**kwargs: Any) -> None:
 setting_changed.connect(forget, dispatch_uid="django_kue.admin.index")
 
 
-def _counted() -> int:
+def _counted() -> _Known:
     link = transport.borrow()
     deadline = time.monotonic() + PATIENCE
     try:
-        (registry,) = link.send(reads.registry(), timeout=PATIENCE)
+        registry, scheduled = link.send(reads.registry(), ticking.scheduled(), timeout=PATIENCE)
         names = sorted({*settings.queues, *registry.queues})
         counts = link.send(*map(reads.counts, names), timeout=max(deadline - time.monotonic(), 0.01))
     finally:
         transport.give_back(link)
-    return sum(count["failed"] for count in counts)
+    return _Known(sum(count["failed"] for count in counts), bool(scheduled))
 
 
 def _with_count(name: str, failed: int | None) -> str:

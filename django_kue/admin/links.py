@@ -56,6 +56,16 @@ def workers_url(site: str) -> str:
     return _list_of("worker", site)
 
 
+def schedule_url(site: str, name: str, view: str = "change") -> str:
+    """A page of a schedule."""
+    return reverse(f"admin:django_kue_schedule_{view}", args=[quote(name)], current_app=site)
+
+
+def schedules_url(site: str) -> str:
+    """The list of schedules."""
+    return _list_of("schedule", site)
+
+
 def leads_to(request: HttpRequest, site: AdminSite, model: type[Model]) -> bool:
     """Whether the site has pages of a model, and this person may see them: else there's no link to them."""
     return site.is_registered(model) and site.get_model_admin(model).has_view_permission(request)

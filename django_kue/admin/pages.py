@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, cast
+from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
-from django.contrib.admin.options import get_content_type_for_model
+from django.contrib.admin.models import CHANGE
 from django.core.exceptions import PermissionDenied
 from django.forms import Script
 from django.http import HttpRequest, HttpResponse
@@ -16,6 +15,7 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
+from django_kue import history
 from django_kue.errors import StoreError, StoreUnavailable
 
 logger = logging.getLogger("django_kue.admin")
@@ -73,14 +73,7 @@ class KuePages:
 
     def note(self, request: HttpRequest, message: str, obj: Any = None, flag: int = CHANGE) -> None:
         """Write into the admin's history who did what, for an object or for many."""
-        LogEntry.objects.create(
-            user_id=cast(int, request.user.pk),
-            content_type_id=get_content_type_for_model(self.model).pk,
-            object_id=None if obj is None else str(obj.pk),
-            object_repr=str(message if obj is None else obj)[:200],
-            action_flag=flag,
-            change_message=message,
-        )
+        history.note(request.user, self.model, message, obj, flag)
 
     def _unless_away(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         @wraps(view)

@@ -12,8 +12,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext_lazy
 
-from django_kue import display, ids, records, registry
+from django_kue import display, encryption, ids, records, registry
 from django_kue.admin.tracebacks import Part, parse
+from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
 from django_kue.queue import Queue
@@ -115,8 +116,8 @@ class Story:
         return cls(
             Job.from_row(queue, row),
             row.is_marked,
-            log_lines_from(lists.logs),
-            runs_from(lists.runs),
+            log_lines_from(lists.logs, queue, key),
+            runs_from(lists.runs, queue, key),
             head,
             is_readable,
         )
@@ -127,6 +128,11 @@ class Story:
     def is_known(self) -> bool:
         """True when this process knows the job's function."""
         return registry.get(self.job.name) is not None
+
+    @property
+    def is_refused_as_plain(self) -> bool:
+        """True when workers leave it alone because its arguments aren't encrypted."""
+        return settings.ONLY_ENCRYPTED and not self.job.is_encrypted and encryption.is_on(self.job.queue)
 
     @property
     def attempt(self) -> int:

@@ -36,6 +36,17 @@ def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", dest="is_json", help="print JSON, for programs")
 
 
+def add_yes(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--yes",
+        "--no-input",
+        "--noinput",
+        action="store_true",
+        dest="is_sure",
+        help="don't ask for confirmation",
+    )
+
+
 def queue_named(name: str) -> Queue:
     """The queue with this name.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from django_kue.cli import arguments
+from django.core.management.base import CommandError
+
+from django_kue.cli import arguments, deep
 from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen
 from django_kue.cli.text import one_line
@@ -17,7 +18,16 @@ SIGNS = {Level.OK: "✓", Level.INFO: "i", Level.WARNING: "!", Level.ERROR: "✗
 ROLES = {Level.OK: "SUCCESS", Level.INFO: "SQL_FIELD", Level.WARNING: "WARNING", Level.ERROR: "ERROR"}
 
 
+def _arguments(parser: ArgumentParser) -> None:
+    arguments.add_json(parser)
+    deep.add_arguments(parser)
+
+
 def _doctor(screen: Screen, options: Namespace) -> int:
+    if options.deep:
+        return deep.examine(screen, options)
+    if options.repair or options.queues:
+        raise CommandError("--repair and --queue go with an audit: manage.py kue doctor --deep --repair")
     found = examine()
     errors = [finding for finding in found if finding.level is Level.ERROR]
     if options.is_json:
@@ -36,24 +46,17 @@ def _doctor(screen: Screen, options: Namespace) -> int:
 
 def _say(screen: Screen, finding: Finding) -> None:
     """A sign and what was found; below it, after an arrow, what to do."""
-    what = _wrapped(screen, one_line(finding.what))
+    what = screen.wrapped(one_line(finding.what))
     screen.line(f"{screen.paint(SIGNS[finding.level], ROLES[finding.level])} {what}")
     if finding.remedy:
-        screen.line(f"  → {_wrapped(screen, one_line(finding.remedy), '    ')}")
-
-
-def _wrapped(screen: Screen, text: str, indent: str = "  ") -> str:
-    if screen.room is None:
-        return text
-    room = max(20, screen.room - len(indent))
-    return f"\n{indent}".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
+        screen.line(f"  → {screen.wrapped(one_line(finding.remedy), '    ')}")
 
 
 SUBCOMMANDS = (
     Subcommand(
         "doctor",
         "Look at settings, Redis, queues and workers, and say what to do; exit code 1 on errors",
-        arguments.add_json,
+        _arguments,
         _doctor,
     ),
 )

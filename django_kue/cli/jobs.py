@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from django_kue.cli import arguments
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
@@ -14,6 +16,7 @@ from django_kue.cli.tables import Cell, Column, Dotted, Painted
 from django_kue.display import shown_arguments, shown_result
 from django_kue.jobs import Job
 from django_kue.queue import Queue, queues
+from django_kue.redaction import without_secrets
 from django_kue.states import State
 from django_kue.words import NONE, ago, many, span
 
@@ -72,12 +75,11 @@ def _jobs(screen: Screen, options: Namespace) -> int:
 
 def _found(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]]:
     wanted = dict(options.find)
-    found = [
-        job
-        for queue in chosen
-        for job in queue.find(**wanted)
-        if options.state is None or job.state is options.state
-    ]
+    try:
+        found = [job for queue in chosen for job in queue.find(**wanted)]
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    found = [job for job in found if options.state in (None, job.state)]
     return len(found), found[options.offset : options.offset + options.limit]
 
 
@@ -120,7 +122,8 @@ def _when(job: Job) -> str:
 
 def _note(job: Job) -> Cell:
     if job.is_parked:
-        return Painted("no worker knows its function", "WARNING")
+        why = "no worker can open it" if job.is_encrypted else "no worker knows its function"
+        return Painted(why, "WARNING")
     if job.state is State.ACTIVE and job.progress:
         return f"{job.progress:g} %"
     if job.error:
@@ -156,13 +159,15 @@ def as_json(job: Job) -> dict[str, Any]:
         "attempts": job.attempts,
         "crashes": job.crashes,
         "is_parked": job.is_parked,
+        "is_encrypted": job.is_encrypted,
         "created_at": job.created_at,
         "run_at": job.run_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
         "progress": job.progress,
-        "progress_data": job.progress_data,
+        "progress_data": without_secrets(job.progress_data),
         "worker": job.worker,
+        "schedule": job.schedule,
         "arguments": shown_arguments(job),
         "result": shown_result(job),
         "error": None

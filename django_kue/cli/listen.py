@@ -15,6 +15,7 @@ from django_kue.cli.text import one_line
 from django_kue.conf import settings
 from django_kue.events import Event
 from django_kue.jobs import JobError
+from django_kue.redaction import without_secrets
 from django_kue.store import ask, reads
 from django_kue.words import clock, span
 
@@ -105,7 +106,7 @@ def _tell(screen: Screen, event: Event, *, is_json: bool) -> None:
 def _detail(key: str, value: Any) -> str:
     if key == "delay":
         return span(float(value))
-    text = str(value) if isinstance(value, JobError) else as_text(value)
+    text = str(value) if isinstance(value, JobError) else as_text(without_secrets(value))
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
@@ -123,7 +124,7 @@ def _as_json(event: Event) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, JobError):
         return {"type": value.type, "message": value.message, "traceback": value.traceback}
-    return value
+    return without_secrets(value)
 
 
 SUBCOMMANDS = (Subcommand("listen", "Print events as they come, until Ctrl-C", _arguments, _listen),)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import CommandError
 
-from django_kue.cli import arguments
+from django_kue.cli import arguments, progress
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
 from django_kue.cli.tables import Cell, Column, Painted
-from django_kue.overview import QueueOverview, overview
+from django_kue.errors import StoreError
+from django_kue.overview import QueueOverview, readable
 from django_kue.queue import Queue
 from django_kue.states import FINISHED, State
 from django_kue.words import ago, many, span
@@ -28,10 +29,11 @@ def _stats_arguments(parser: ArgumentParser) -> None:
 
 
 def _stats(screen: Screen, options: Namespace) -> int:
-    queues = overview().queues
+    seen, broken = readable()
+    queues = seen.queues
     if options.is_json:
         screen.json([_as_json(queue) for queue in queues])
-        return 0
+        return _say_broken(screen, broken)
     columns = [
         Column("QUEUE", least=10),
         *(Column(state.upper(), is_number=True, rank=_RANKS.get(state, 0)) for state in STATES),
@@ -48,7 +50,13 @@ def _stats(screen: Screen, options: Namespace) -> int:
             screen.line(
                 f"{queue.name} was paused {ago(queue.paused_since)}: no worker takes its jobs.", "WARNING"
             )
-    return 0
+    return _say_broken(screen, broken)
+
+
+def _say_broken(screen: Screen, broken: Mapping[str, StoreError]) -> int:
+    for name, error in broken.items():
+        screen.complain(f"Queue {name} can't be read: {error}. manage.py kue doctor tells more.")
+    return 1 if broken else 0
 
 
 _RANKS = {State.CANCELLED: 5, State.COMPLETED: 1}
@@ -110,23 +118,29 @@ def _as_json(queue: QueueOverview) -> dict[str, Any]:
 
 def _queue_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("queues", nargs="+", metavar="QUEUE")
+    arguments.add_json(parser)
 
 
-def _switch(screen: Screen, options: Namespace, switch: Callable[[Queue], bool], word: str) -> int:
+def _switch(screen: Screen, options: Namespace, *, is_pause: bool) -> int:
+    switch, word = (Queue.pause, "paused") if is_pause else (Queue.resume, "running")
+    told = []
     for queue in [queue_named(name) for name in options.queues]:
-        if switch(queue):
-            screen.line(f"{queue} is {word}.", "SUCCESS")
-        else:
-            screen.line(f"{queue} was {word} already.")
+        is_changed = switch(queue)
+        told.append({"queue": queue.name, "is_paused": is_pause, "is_changed": is_changed})
+        if not options.is_json:
+            screen.line(f"{queue} {'is' if is_changed else 'was'} {word}{'' if is_changed else ' already'}.",
+                        "SUCCESS" if is_changed else "")  # fmt: skip
+    if options.is_json:
+        screen.json(told)
     return 0
 
 
 def _pause(screen: Screen, options: Namespace) -> int:
-    return _switch(screen, options, Queue.pause, "paused")
+    return _switch(screen, options, is_pause=True)
 
 
 def _resume(screen: Screen, options: Namespace) -> int:
-    return _switch(screen, options, Queue.resume, "running")
+    return _switch(screen, options, is_pause=False)
 
 
 # ── empty and clean ──
@@ -134,38 +148,35 @@ def _resume(screen: Screen, options: Namespace) -> int:
 
 def _empty_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("queue", metavar="QUEUE")
-    parser.add_argument(
-        "--yes",
-        "--no-input",
-        "--noinput",
-        action="store_true",
-        dest="is_sure",
-        help="don't ask for confirmation",
-    )
+    arguments.add_yes(parser)
+    arguments.add_json(parser)
 
 
 def _empty(screen: Screen, options: Namespace) -> int:
     queue = queue_named(options.queue)
+    counts = queue.counts()
     if not options.is_sure:
-        _confirm(screen, queue)
-    screen.line(f"{many(queue.empty(), 'job')} removed from {queue}.", "SUCCESS")
+        if options.is_json:
+            raise CommandError(f"With --json nobody is asked: manage.py kue empty {queue} --json --yes")
+        _confirm(screen, queue, counts)
+    total = counts["waiting"] + counts["delayed"]
+    gone = progress.summed(screen, "Removing", total, queue._emptied())
+    return _removed(screen, options, queue, gone, "job")
+
+
+def _removed(screen: Screen, options: Namespace, queue: Queue, gone: int, what: str) -> int:
+    if options.is_json:
+        screen.json({"queue": queue.name, "removed": gone})
+    else:
+        screen.line(f"{many(gone, what)} removed from {queue}.", "SUCCESS")
     return 0
 
 
-def _confirm(screen: Screen, queue: Queue) -> None:
-    counts = queue.counts()
-    screen.line(
-        f"This removes {counts['waiting']:,} waiting and {many(counts['delayed'], 'delayed job')} of {queue} "
-        "for good.",
-        "WARNING",
+def _confirm(screen: Screen, queue: Queue, counts: Mapping[str, int]) -> None:
+    delayed = many(counts["delayed"], "delayed job")
+    screen.confirm(
+        f"This removes {counts['waiting']:,} waiting and {delayed} of {queue} for good.", "removed"
     )
-    screen.flush()
-    try:
-        answer = input("Type 'yes' to go on: ")
-    except EOFError as error:
-        raise CommandError("Nobody answered; nothing was removed. In a script, give --yes.") from error
-    if answer.strip().lower() != "yes":
-        raise CommandError("Nothing was removed.")
 
 
 def _clean_arguments(parser: ArgumentParser) -> None:
@@ -178,6 +189,7 @@ def _clean_arguments(parser: ArgumentParser) -> None:
         metavar="AGE",
         help="only jobs that finished longer ago: 90 (seconds), 12h, 3d; default: all",
     )
+    arguments.add_json(parser)
 
 
 def _clean(screen: Screen, options: Namespace) -> int:
@@ -187,9 +199,9 @@ def _clean(screen: Screen, options: Namespace) -> int:
             f"clean takes completed, failed or cancelled, not {options.state}. "
             f"Waiting and delayed jobs go with: manage.py kue empty {queue}"
         )
-    gone = queue.clean(options.state, options.older_than)
-    screen.line(f"{many(gone, f'{options.state} job')} removed from {queue}.", "SUCCESS")
-    return 0
+    there = queue.counts()[options.state]
+    gone = progress.summed(screen, "Removing", there, queue._cleaned(options.state, options.older_than))
+    return _removed(screen, options, queue, gone, f"{options.state} job")
 
 
 SUBCOMMANDS = (

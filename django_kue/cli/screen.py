@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from django.core.management.base import OutputWrapper
+from django.core.management.base import CommandError, OutputWrapper
 from django.core.management.color import Style
 
 from django_kue.cli import tables
@@ -30,9 +31,19 @@ class Screen:
         return bool(self._out.isatty())
 
     @property
+    def has_live_errors(self) -> bool:
+        """Whether somebody watches stderr: there a bar may be."""
+        return bool(self._errors.isatty())
+
+    @property
     def room(self) -> int | None:
         """The terminal's width; ``None`` in a pipe or a file, where nothing is cut."""
         return shutil.get_terminal_size().columns if self.is_terminal else None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The terminal's columns and lines; 80 and 24 where there's none."""
+        return shutil.get_terminal_size()
 
     def line(self, text: str = "", role: str = "") -> None:
         """A line; ``role`` is a colour's name in Django's terminal style, such as ``SUCCESS``."""
@@ -52,6 +63,38 @@ class Screen:
         self._out.write(
             "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
         )
+
+    def confirm(self, warning: str, done: str) -> None:
+        """Go on only when somebody types ``yes``; ``done`` is what nothing was, if not.
+
+        Raises:
+            CommandError: they didn't.
+        """
+        self.line(warning, "WARNING")
+        self.flush()
+        try:
+            answer = input("Type 'yes' to go on: ")
+        except EOFError as error:
+            raise CommandError(f"Nobody answered; nothing was {done}. In a script, give --yes.") from error
+        if answer.strip().lower() != "yes":
+            raise CommandError(f"Nothing was {done}.")
+
+    def wrapped(self, text: str, indent: str = "  ") -> str:
+        """Text in lines that fit the terminal, the second and further ones behind ``indent``."""
+        if self.room is None:
+            return text
+        room = max(20, self.room - len(indent))
+        return f"\n{indent}".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
+
+    def overwrite(self, text: str) -> None:
+        """Put a text in place of the line on stderr that the cursor is on."""
+        self._errors.write(f"\r\x1b[K{text}", lambda text: text, ending="")
+        self._errors.flush()
+
+    def draw(self, text: str) -> None:
+        """Text with a terminal's own commands, as it is."""
+        self._out.write(text, ending="")
+        self._out.flush()
 
     def flush(self) -> None:
         self._out.flush()

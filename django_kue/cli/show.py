@@ -17,6 +17,7 @@ from django_kue.cli.tables import Cell, Column, Painted
 from django_kue.cli.text import lines, one_line
 from django_kue.display import shown_arguments, shown_result
 from django_kue.jobs import Job, JobError, LogLine, Run
+from django_kue.redaction import without_secrets
 from django_kue.states import State
 from django_kue.words import NONE, ago, clock, span
 
@@ -64,7 +65,9 @@ def _head(screen: Screen, job: Job) -> None:
     if job.progress and job.state is not State.COMPLETED:
         full = round(BAR * job.progress / 100)
         screen.line(f"{'█' * full}{'░' * (BAR - full)} {job.progress:g} %")
-    if job.is_parked:
+    if job.is_parked and job.is_encrypted and registry.get(job.name):
+        screen.line("No worker that saw it could open its arguments: it waits for one that can.", "WARNING")
+    elif job.is_parked:
         known = "" if registry.get(job.name) else ", and neither does this process"
         screen.line(
             f"No worker that saw it knows {one_line(job.name)}{known}: it waits for one that does.", "WARNING"
@@ -85,10 +88,12 @@ def _facts(screen: Screen, job: Job) -> None:
     }
     if job.crashes:
         facts["crashes"] = job.crashes
+    if job.schedule:
+        facts["schedule"] = job.schedule
     if job.worker:
         facts["worker"] = job.worker
     if job.progress_data is not None:
-        facts["progress"] = as_text(job.progress_data)
+        facts["progress"] = as_text(without_secrets(job.progress_data))
     for name, value in facts.items():
         screen.line(f"  {name:<9} {one_line(value)}")
 

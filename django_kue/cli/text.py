@@ -5,27 +5,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-
-def one_line(text: object) -> str:
-    r"""Any text as one line that can't steer a terminal: ``\n``, ``\x1b`` and their like are spelt out.
-
-    >>> print(one_line("red \x1b[31m, and a\nline"))
-    red \x1b[31m, and a\nline
-    """
-    return "".join(map(_harmless, str(text)))
+from django_kue.words import one_line as one_line  # here is where the commands look for it
 
 
 def lines(text: object) -> list[str]:
-    """The same for text of several lines, such as a traceback."""
+    """As :func:`one_line`, for text of several lines, such as a traceback."""
     return [one_line(line) for line in str(text).expandtabs(4).replace("\r\n", "\n").split("\n")]
-
-
-def _harmless(char: str) -> str:
-    if char.isprintable():
-        return char
-    if unicodedata.category(char) == "Zs":  # a no-break space and its like
-        return " "
-    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def width(text: str) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.core.management.base import CommandError
 
+from django_kue.cli import arguments, progress
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
 from django_kue.cli.text import one_line
@@ -18,61 +19,77 @@ from django_kue.words import many
 
 def _ids(parser: ArgumentParser) -> None:
     parser.add_argument("ids", nargs="+", metavar="ID")
+    arguments.add_json(parser)
 
 
 def _retry_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID")
     parser.add_argument("--queue", metavar="QUEUE", help="with --all-failed: the queue")
     parser.add_argument("--all-failed", action="store_true", help="all jobs of the queue that are failed now")
+    arguments.add_json(parser)
 
 
-def _each(screen: Screen, ids: list[str], verb: Callable[[Job], Any], done: str) -> int:
+def _each(screen: Screen, options: Namespace, verb: Callable[[Job], Any], done: str) -> int:
     """Ask each job; say what became of it. Exit code 1 when one refused."""
-    refused = 0
-    for job_id in ids:
+    refusals: dict[str, str] = {}
+    for job_id in options.ids:
         try:
             verb(Job.get(job_id))
-            screen.line(f"{job_id} {done}", "SUCCESS")
+            if not options.is_json:
+                screen.line(f"{job_id} {done}", "SUCCESS")
         except (JobDoesNotExist, IllegalTransition) as error:
-            refused += 1
+            refusals[job_id] = str(error)
             screen.complain(one_line(error))
-    if len(ids) > 1:
-        screen.line(f"{len(ids) - refused} of {many(len(ids), 'job')} done.")
-    return 1 if refused else 0
+    if options.is_json:
+        screen.json(orders_as_json(options.ids, refusals))
+    elif len(options.ids) > 1:
+        screen.line(f"{len(options.ids) - len(refusals)} of {many(len(options.ids), 'job')} done.")
+    return 1 if refusals else 0
+
+
+def orders_as_json(ids: Iterable[str], refusals: Mapping[str, str]) -> dict[str, Any]:
+    """What became of an order to several."""
+    return {
+        "done": [one for one in ids if one not in refusals],
+        "refused": [{"id": one, "reason": reason} for one, reason in refusals.items()],
+    }
 
 
 def _retry(screen: Screen, options: Namespace) -> int:
     if bool(options.ids) == options.all_failed or bool(options.queue) != options.all_failed:
         raise CommandError("Give ids, or --queue QUEUE --all-failed.")
     if options.all_failed:
-        return _retry_all(screen, options.queue)
-    return _each(screen, options.ids, Job.retry, "will run again")
+        return _retry_all(screen, options)
+    return _each(screen, options, Job.retry, "will run again")
 
 
-def _retry_all(screen: Screen, name: str) -> int:
-    queue = queue_named(name)
+def _retry_all(screen: Screen, options: Namespace) -> int:
+    queue = queue_named(options.queue)
     failed = queue.counts()["failed"]
-    retried = queue.retry_failed()
-    screen.line(f"{many(retried, 'job')} of {queue} will run again.", "SUCCESS" if retried else "")
-    if retried < failed:
+    retried = progress.summed(screen, "Retrying", failed, queue._retried())
+    stayed = max(0, failed - retried)
+    if options.is_json:
+        screen.json({"queue": queue.name, "retried": retried, "stayed": stayed})
+    else:
+        screen.line(f"{many(retried, 'job')} of {queue} will run again.", "SUCCESS" if retried else "")
+    if stayed:
         screen.complain(
-            f"{many(failed - retried, 'job')} stayed: another job holds their unique key, or somebody "
-            "else was faster."
+            f"{many(stayed, 'job')} stayed: another job holds their unique key, or somebody else was faster."
         )
         return 1
     return 0
 
 
 def _cancel(screen: Screen, options: Namespace) -> int:
-    return _each(screen, options.ids, Job.cancel, "is cancelled, or will be when its run ends")
+    return _each(screen, options, Job.cancel, "is cancelled, or will be when its run ends")
 
 
 def _promote(screen: Screen, options: Namespace) -> int:
-    return _each(screen, options.ids, Job.promote, "runs now")
+    return _each(screen, options, Job.promote, "runs now")
 
 
 def _remove(screen: Screen, options: Namespace) -> int:
-    return _each(screen, options.ids, Job.remove, "is removed")
+    return _each(screen, options, Job.remove, "is removed")
 
 
 SUBCOMMANDS = (

@@ -12,6 +12,7 @@ from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen
 from django_kue.cli.tables import Cell, Column, Painted
 from django_kue.cli.text import listed, one_line
+from django_kue.cli.verbs import orders_as_json
 from django_kue.words import ago, many
 from django_kue.workers import Worker, WorkerState, workers
 
@@ -42,7 +43,7 @@ def _arguments(parser: ArgumentParser) -> None:
 def _workers(screen: Screen, options: Namespace) -> int:
     found = workers()
     if options.stop:
-        return _stop(screen, found, options.stop)
+        return _stop(screen, found, options)
     if options.is_json:
         screen.json([_as_json(worker) for worker in found])
         return 0
@@ -77,9 +78,9 @@ def _running(screen: Screen, worker: Worker) -> None:
             )
 
 
-def _stop(screen: Screen, found: list[Worker], wanted: list[str]) -> int:
-    chosen = [_chosen(found, start) for start in wanted]
-    refused = 0
+def _stop(screen: Screen, found: list[Worker], options: Namespace) -> int:
+    chosen = [_chosen(found, start) for start in options.stop]
+    refusals: dict[str, str] = {}
     for worker in chosen:
         try:
             if worker.state is WorkerState.LOST:
@@ -87,13 +88,16 @@ def _stop(screen: Screen, found: list[Worker], wanted: list[str]) -> int:
                     f"{worker} was last heard of {ago(worker.seen_at)}: it can't hear an order."
                 )
             worker.stop()
-            screen.line(
-                f"{worker} is asked to stop; {many(len(worker.jobs), 'job')} running there.", "SUCCESS"
-            )
+            if not options.is_json:
+                screen.line(
+                    f"{worker} is asked to stop; {many(len(worker.jobs), 'job')} running there.", "SUCCESS"
+                )
         except LookupError as error:
-            refused += 1
+            refusals[worker.id] = error.args[0]
             screen.complain(one_line(error.args[0]))
-    return 1 if refused else 0
+    if options.is_json:
+        screen.json(orders_as_json([worker.id for worker in chosen], refusals))
+    return 1 if refusals else 0
 
 
 def _chosen(found: list[Worker], start: str) -> Worker:
@@ -121,8 +125,16 @@ def _as_json(worker: Worker) -> dict[str, Any]:
         "started_at": worker.started_at,
         "seen_at": worker.seen_at,
         "done": worker.done,
+        "memory": worker.memory,
         "processes": [
-            {"pid": process.pid, "jobs": list(process.jobs), "done": process.done}
+            {
+                "pid": process.pid,
+                "jobs": list(process.jobs),
+                "done": process.done,
+                "memory": process.memory,
+                "busy": process.busy,
+                "slots": process.slots,
+            }
             for process in worker.processes
         ],
     }

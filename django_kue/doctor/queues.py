@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
 
-from django_kue import registry
+from django_kue import encryption, registry
 from django_kue.conf import settings
 from django_kue.doctor.findings import Finding, Level
+from django_kue.errors import StoreError
 from django_kue.jobs import Job
 from django_kue.overview import Overview, QueueOverview
 from django_kue.queue import Queue
@@ -21,9 +22,14 @@ COMING = (State.WAITING, State.DELAYED)
 LOOK = 200  # jobs of a state that are looked at: those that are due first
 
 
-def examine(seen: Overview) -> list[Finding]:
-    """How the queues are."""
-    found = [finding for queue in seen.queues for finding in _one(queue)]
+def examine(seen: Overview, broken: Mapping[str, StoreError]) -> list[Finding]:
+    """How the queues are. ``broken``: those that can't be read."""
+    found = [_broken(name, error) for name, error in broken.items()]
+    for queue in seen.queues:
+        try:
+            found += list(_one(queue))
+        except StoreError as error:
+            found.append(_broken(queue.name, error))
     busy = sum(
         queue.counts["waiting"] + queue.counts["delayed"] + queue.counts["active"] for queue in seen.queues
     )
@@ -33,6 +39,16 @@ def examine(seen: Overview) -> list[Finding]:
         )
         found.insert(0, Finding(Level.OK, "queue.good", what))
     return found
+
+
+def _broken(name: str, error: StoreError) -> Finding:
+    return Finding(
+        Level.ERROR,
+        "queue.broken",
+        f"Queue {name} can't be read: {error}",
+        f"Has another program written under its keys? manage.py kue doctor --deep --queue {name} says which; "
+        "with --repair it puts them aside.",
+    )
 
 
 def _one(queue: QueueOverview) -> Iterator[Finding]:
@@ -130,12 +146,18 @@ def _stuck(queue: QueueOverview) -> Iterator[Finding]:
 
 def _unknown(queue: QueueOverview, coming: Iterable[Job]) -> Iterator[Finding]:
     """Jobs that a worker has put aside, or that this process wouldn't know either."""
-    names = Counter(job.name for job in coming if job.is_parked or registry.get(job.name) is None)
+    coming = list(coming)
+    yield from _locked(queue, [job for job in coming if _is_locked(job)])
+    names = Counter(
+        job.name
+        for job in coming
+        if registry.get(job.name) is None or (job.is_parked and not _is_locked(job))
+    )
     for name, count in sorted(names.items()):
         if registry.get(name) is not None:
             remedy = (
                 "It's known here, so the workers are older than this code. Restart them: they see the jobs "
-                "within seconds."
+                "within half a minute."
             )
         else:
             remedy = _remedy_for(name)
@@ -145,6 +167,24 @@ def _unknown(queue: QueueOverview, coming: Iterable[Job]) -> Iterator[Finding]:
             f"Function {name} isn't known {'to the workers' if registry.get(name) else 'here'}. Waiting for "
             f"a worker that knows it: {many(count, 'job')} of queue {queue.name}.",
             remedy,
+        )
+
+
+def _is_locked(job: Job) -> bool:
+    """Whether a worker that knows the function put the job aside because of its encryption."""
+    strange = job.is_encrypted or (settings.ONLY_ENCRYPTED and encryption.is_on(job.queue))
+    return job.is_parked and strange and registry.get(job.name) is not None
+
+
+def _locked(queue: QueueOverview, jobs: Collection[Job]) -> Iterator[Finding]:
+    if jobs:
+        yield Finding(
+            Level.WARNING,
+            "job.locked",
+            f"Workers can't open the arguments of {many(len(jobs), 'job')} of queue {queue.name}, and leave "
+            "them alone.",
+            'Do all workers have the same KUE["ENCRYPTION_KEYS"], old keys included? Their log says what '
+            "they found. If somebody else wrote these jobs into Redis: manage.py kue cancel.",
         )
 
 

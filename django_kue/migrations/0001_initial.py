@@ -1,4 +1,4 @@
-"""Gives the admin's models their content types and permissions. There are no tables."""
+"""Gives the admin's models their content types and permissions. There are no tables in it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ def load(name: str) -> Script:
     ]
     lines += [_COMMENT.sub("", text) for text in texts.values()]
     source = "\n".join(lines).encode()
-    return Script(name, tuple(keys), tuple(arguments), source, sha1(source).hexdigest().encode())
+    digest = sha1(source, usedforsecurity=False)  # what Redis knows scripts by
+    return Script(name, tuple(keys), tuple(arguments), source, digest.hexdigest().encode())
 
 
 def _names(kind: str, text: str) -> list[str]:

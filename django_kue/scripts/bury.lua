@@ -1,6 +1,7 @@
 -- A supervisor saw its child die: it settles what the child was running, and gives back the rest.
 -- The child's other jobs are not suspects: their neighbour was the culprit, and it's known.
--- Returns: the keys given back, then the keys settled.
+-- Returns: the keys given back, the keys settled; and the keys of all these that failed, and that were
+-- cancelled by their mark.
 -- ARGV: owner retention max_runs max_crashes culprits...
 --   culprits: key outcome, again and again (outcomes as in lib/settle)
 -- KEYS: jobs leases ghosts marks owners levels
@@ -33,7 +34,7 @@ for i = 1, #held, 2 do
 end
 -- What's put to the front last is the first there: begin with the newest lease and its newest jobs.
 table.sort(order, function(a, b) return sequence_of(a) > sequence_of(b) end)
-local given_back, settled = {}, {}
+local given_back, settled, cancelled_ = {}, {}, {}
 for _, lease in ipairs(order) do
   local keys, texts = by_lease[lease], {}
   table.sort(keys, is_older)
@@ -43,10 +44,11 @@ for _, lease in ipairs(order) do
   end
   for last = #keys, 1, -500 do
     local first = math.max(last - 499, 1)
-    settle(lease, { unpack(keys, first, last) }, { unpack(texts, first, last) }, retention, max_runs,
-      tonumber(max_crashes))
+    local _, ended = settle(lease, { unpack(keys, first, last) }, { unpack(texts, first, last) }, retention,
+      max_runs, tonumber(max_crashes))
+    for _, key in ipairs(ended) do cancelled_[#cancelled_ + 1] = key end
   end
 end
 if redis.call('EXISTS', levels) == 1 and not is_paused then wake_one() end
 publish()
-return { given_back, settled }
+return { given_back, settled, failed_, cancelled_ }

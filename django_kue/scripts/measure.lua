@@ -1,13 +1,43 @@
 -- Add what a worker measured to the running buckets of a queue and of its functions, and note how many jobs wait.
--- A block of functions has `most` of them at most; what others did is added up under `others`.
+-- A block of functions has `most` of them at most; what others did is added up under `others`. The same is added to
+-- sums since ever, which never fall: monitors make rates of them.
 -- ARGV: tiers function_tiers most others row functions...
 --   row: as in measures.py, or '': only the depth is noted
 --   functions: name row, again and again
--- KEYS: measures function_measures
+-- KEYS: measures function_measures run_sums function_sums
 -- @include lib/measures
+-- @include lib/sums
+local OUTCOMES = { 'completed', 'failed', 'retried', 'other' }
+
+local function add_sums(hash, name, text)
+  local sums = { struct.unpack(HEAD, text) }
+  for i, outcome in ipairs(OUTCOMES) do add_up(hash, outcome .. ':' .. name, sums[i]) end
+  add_up(hash, 'us:' .. name, string.format('%d', math.floor(sums[5] * 1e6)))
+end
+
+-- `at`: the byte where the histogram begins. Returns where it ends.
+local function add_cells(kind, text, at)
+  local first, counts, ends = histogram(text, at)
+  for i, count in ipairs(counts) do
+    if count > 0 then add_up(run_sums, kind .. ':' .. (first + i - 1), count) end
+  end
+  return ends
+end
+
+local function known_or_others(name)
+  local is_full = redis.call('HLEN', function_sums) >= tonumber(most) * (#OUTCOMES + 1)
+  if is_full and redis.call('HEXISTS', function_sums, 'us:' .. name) == 0 then return others end
+  return name
+end
+
 local sample = row_of_depth(depth())
 add_to_queue(tiers, row == '' and sample or merged(row, sample))
+if row ~= '' then
+  add_sums(run_sums, '', row)
+  add_cells('run', row, add_cells('wait', row, HISTOGRAM_AT))
+end
 for i = functions_at, #ARGV, 2 do
+  add_sums(function_sums, known_or_others(ARGV[i]), ARGV[i + 1])
   in_each_tier(function_measures, function_tiers, function(key, _, expires)
     local name = ARGV[i]
     if redis.call('HEXISTS', key, name) == 0 and redis.call('HLEN', key) >= tonumber(most) then name = others end

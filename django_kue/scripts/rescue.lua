@@ -1,5 +1,5 @@
 -- A supervisor's sweep: jobs of dead owners go back, and what was kept long enough goes.
--- Returns the keys that were taken back.
+-- Returns the keys that were taken back, and those of them that failed.
 -- ARGV: lease_ms retention max_runs max_crashes
 -- KEYS: levels delayed
 -- @include lib/rescue
@@ -12,4 +12,4 @@ trim_old(retention)
 local is_due = redis.call('EXISTS', levels) == 1 or redis.call('ZCOUNT', delayed, '-inf', now_text) > 0
 if is_due and not is_paused then wake_one() end
 publish()
-return rescued
+return { rescued, failed_ }

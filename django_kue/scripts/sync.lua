@@ -2,27 +2,32 @@
 -- Returns the keys that were given back, and those that had been asked to stop: they're cancelled.
 -- ARGV: owner retention known_leases...
 -- KEYS: jobs leases ghosts marks
+-- @include lib/limits
 -- @include lib/order
 -- @include lib/settle
 -- @include lib/wake
 local known = {}
 for i = known_leases_at, #ARGV do known[ARGV[i]] = true end
 
--- The keys of a hash whose lease is this owner's and unknown to it, oldest first; they leave the hash.
+-- The keys of a hash whose lease is this owner's and unknown to it, oldest first, and how many each lease has;
+-- they leave the hash.
 local function take_unknown(hash)
-  local held, found = redis.call('HGETALL', hash), {}
+  local held, found, counts = redis.call('HGETALL', hash), {}, {}
   for i = 1, #held, 2 do
-    if not known[held[i + 1]] and string.match(held[i + 1], '([^|]*)$') == owner then
-      found[#found + 1] = held[i]
-      redis.call('HDEL', hash, held[i])
+    local key, lease = held[i], held[i + 1]
+    if not known[lease] and string.match(lease, '([^|]*)$') == owner then
+      found[#found + 1] = key
+      counts[lease] = (counts[lease] or 0) + 1
+      redis.call('HDEL', hash, key)
     end
   end
   table.sort(found, is_older)
-  return found
+  return found, counts
 end
 
-for _, key in ipairs(take_unknown(ghosts)) do redis.call('HDEL', marks, key) end
-local unknown = take_unknown(leases)
+for _, key in ipairs((take_unknown(ghosts))) do redis.call('HDEL', marks, key) end
+local unknown, unstarted = take_unknown(leases)
+for lease, count in pairs(unstarted) do uncount_starts(count, lease) end
 local keys, records = {}, {}
 for _, key in ipairs(unknown) do
   local record = redis.call('HGET', jobs, key)

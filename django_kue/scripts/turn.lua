@@ -1,11 +1,12 @@
 -- A worker's turn: settle what has finished, promote what is due, claim what comes next.
 -- One call a batch: this is where the engine's speed comes from.
 -- Returns: 1 wait (ms till the next delayed job or free rate; -1 paused, -2 at the concurrency
--- limit; 0 when jobs were claimed), 2 refused keys, 3 keys cancelled by their mark, 4 lease,
+-- limit, -3 nothing is there; 0 when jobs were claimed), 2 refused keys, 3 keys cancelled by their mark, 4 lease,
 -- 5 claimed keys, 6 their records, 7 expired keys, 8 promoted keys.
 -- ARGV: want owner lease_ms sequence switches retention max_runs max_crashes concurrency rate_limit work_ms batches...
 --   switches: letters; w woken by the marker, p tell the promoted keys
---   batches:  lease count keys×count outcomes×count, again and again
+--   batches:  lease count kind keys×count outcomes×count, again and again; kind c: all are plain completions
+--             without their letter
 -- KEYS: jobs leases delayed wake levels totals owners
 -- @include lib/clock
 -- @include lib/settle
@@ -17,15 +18,22 @@ redis.call('HDEL', leases, '') -- a first write that is never refused for want o
 
 local i, settled = batches_at, 0
 while ARGV[i] do
-  local lease, count = ARGV[i], tonumber(ARGV[i + 1])
-  local no, ended = settle(lease, { unpack(ARGV, i + 2, i + 1 + count) },
-    { unpack(ARGV, i + 2 + count, i + 1 + 2 * count) }, retention, max_runs, tonumber(max_crashes))
-  for _, key in ipairs(no) do refused[#refused + 1] = key end
-  for _, key in ipairs(ended) do cancelled_[#cancelled_ + 1] = key end
-  i = i + 2 + 2 * count
+  local lease, count, is_plain = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == 'c'
+  local keys = { unpack(ARGV, i + 3, i + 2 + count) }
+  local texts = { unpack(ARGV, i + 3 + count, i + 2 + 2 * count) }
+  if not (is_plain and settle_plain(lease, keys, texts, retention)) then
+    if is_plain then
+      for j = 1, count do texts[j] = 'c' .. texts[j] end
+    end
+    local no, ended, unstarted = settle(lease, keys, texts, retention, max_runs, tonumber(max_crashes))
+    for _, key in ipairs(no) do refused[#refused + 1] = key end
+    for _, key in ipairs(ended) do cancelled_[#cancelled_ + 1] = key end
+    if rate_limit ~= '' then uncount_starts(unstarted, lease) end
+  end
+  i = i + 3 + 2 * count
   settled = settled + count
 end
-if work_ms ~= '0' then redis.call('HINCRBY', totals, 'work_ms', work_ms) end
+if work_ms ~= '0' then add_up(totals, 'work_ms', tonumber(work_ms)) end
 
 local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, 256)
 if #due > 0 then promote(due) end
@@ -58,7 +66,7 @@ end
 
 if #keys == 0 and wait == 0 then
   local next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-  wait = next_due and math.max(1, next_due - now) or 60000
+  wait = next_due and math.max(1, next_due - now) or -3
   if has_more and room > 0 then wait = 1 end -- only stale entries were passed: go on
 end
 publish()

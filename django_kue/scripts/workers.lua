@@ -21,8 +21,8 @@ else
 end
 if slots ~= '0' then
   in_each_tier(load, tiers, function(key, bucket, expires)
-    redis.call('HINCRBY', key, bucket .. 'b', busy)
-    redis.call('HINCRBY', key, bucket .. 's', slots)
+    redis.pcall('HINCRBY', key, bucket .. 'b', busy) -- where no number stands, there's none to show
+    redis.pcall('HINCRBY', key, bucket .. 's', slots)
     redis.call('EXPIREAT', key, expires)
   end)
 end

@@ -1,7 +1,7 @@
 """The store: the only room that speaks Redis, in the words of the domain.
 
-``moves`` and ``reads`` say what is asked, as :class:`Call` values; :func:`send` and :func:`asend`
-bring them to Redis; ``blocking`` waits.
+``moves``, ``reads``, ``audits`` and ``ticking`` say what is asked, as :class:`Call` values; :func:`send` and
+:func:`asend` bring them to Redis; ``blocking`` waits.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 from typing import Any
 
 from django_kue.errors import StoreError
-from django_kue.store import moves, reads, transport
-from django_kue.store.blocking import AsyncSubscription, Doorbell, Subscription
+from django_kue.store import moves, reads, ticking, transport
+from django_kue.store.blocking import new_doorbell
 from django_kue.store.calls import Call
-from django_kue.store.transport import Link, ask, forget_links, new_link, send
+from django_kue.store.erasing import erase_tests_keys
+from django_kue.store.stand_in import StandIn, asubscribe, standing_in, subscribe
+from django_kue.store.transport import Link, OwnLink, ask, forget_links, new_link, send
 from django_kue.store.transport_async import aask, asend, close_links
 
 __all__ = [
-    "AsyncSubscription", "Call", "Doorbell", "Link", "Subscription", "aask", "asend", "ask", "close_links",
-    "forget_links", "moves", "new_link", "reads", "send", "server_info", "server_setting",
+    "Call", "Link", "OwnLink", "StandIn", "aask", "asend", "ask", "asubscribe", "close_links",
+    "erase_tests_keys", "forget_links", "moves", "new_doorbell", "new_link", "reads", "send",
+    "server_info", "server_setting", "standing_in", "subscribe", "ticking",
 ]  # fmt: skip
 
 
 def server_info() -> dict[str, Any]:
-    """Redis's own ``INFO``, as text by name.
+    """Redis's own ``INFO``, as text by name; a cluster's is that of one of its nodes.
 
     Raises:
         StoreUnavailable: Redis is away.
@@ -32,9 +35,6 @@ def server_info() -> dict[str, Any]:
         reply = link.command(b"INFO")
     finally:
         transport.give_back(link)
-    if isinstance(reply, dict):  # redis-py's cluster client has parsed it, node by node
-        reply = next(iter(reply.values())) if all(isinstance(v, dict) for v in reply.values()) else reply
-        return {str(name): value for name, value in reply.items()}
     lines = reply.decode().splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
@@ -52,11 +52,4 @@ def server_setting(name: str) -> str | None:
         return None
     finally:
         transport.give_back(link)
-    if isinstance(reply, Exception):  # a cluster's client gives the refusal as the reply
-        return None
-    pair = next(iter(reply.items())) if isinstance(reply, dict) and reply else reply
-    return _text(pair[1]) if pair else None
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return reply[1].decode() if reply else None

@@ -20,7 +20,6 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
@@ -58,45 +57,36 @@ def new_async_connection(timeout: float) -> Any:
     return _async_class(pool.connection_class)(**parameters)
 
 
-def new_cluster(timeout: float) -> RedisCluster:
-    """redis-py's cluster client; it follows moved slots but never sends a script twice blindly."""
-    return RedisCluster.from_url(
-        _cluster_url(),
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        protocol=2,
-        **_cluster_retries(Retry(NoBackoff(), 0)),
-    )
-
-
 def new_async_cluster(timeout: float) -> aredis.RedisCluster:
-    """The same for asyncio."""
+    """redis-py's asyncio cluster client; it follows moved slots but never sends a script twice blindly."""
     return aredis.RedisCluster.from_url(
-        _cluster_url(),
+        _plain_url(),
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
         protocol=2,
-        **_cluster_retries(AsyncRetry(NoBackoff(), 0)),
+        **_cluster_retries(),
     )
 
 
-def connection_to(node: ClusterNode, timeout: float) -> Any:
-    """A connection of our own to a node of a cluster, for blocking reads."""
-    pool = node.redis_connection.connection_pool
-    return pool.connection_class(**_parameters(pool, timeout), retry=Retry(NoBackoff(), 0))
+def connection_to(host: str, port: int, timeout: float) -> Any:
+    """A connection to a node of a cluster, like :func:`new_connection`."""
+    pool = _pool()
+    place = {"host": host, "port": port}
+    return pool.connection_class(**_parameters(pool, timeout) | place, retry=Retry(NoBackoff(), 0))
 
 
-def _cluster_url() -> str:
+def _plain_url() -> str:
+    """The URL as redis-py knows it; a cluster's is that of one of its nodes."""
     return settings.REDIS.replace("+cluster", "", 1)
 
 
-def _cluster_retries(retry: Any) -> dict[str, Any]:
-    """redis-py 5 counts retries, 6 and newer take a policy."""
+def _cluster_retries() -> dict[str, Any]:
+    """None. redis-py 5 counts them, 6 and newer take a policy."""
     import redis
 
     if int(redis.__version__.split(".")[0]) < 6:
         return {"cluster_error_retry_attempts": 0}
-    return {"retry": retry}
+    return {"retry": AsyncRetry(NoBackoff(), 0)}
 
 
 def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
@@ -126,7 +116,7 @@ def _pool() -> ConnectionPool:
     if where == EMBEDDED:
         return ConnectionPool.from_url(embedded.url())
     if "://" in where:
-        return ConnectionPool.from_url(where)
+        return ConnectionPool.from_url(_plain_url())
     from django.core.cache import caches
 
     if problem := alias_problem(where):

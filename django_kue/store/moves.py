@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from django_kue import measures
 from django_kue.conf import QueueSettings, settings
 from django_kue.records import NewJob
+from django_kue.scripts import load
 from django_kue.states import MOVES, State
 from django_kue.store.calls import Call, call
 
@@ -35,13 +36,13 @@ def enqueue(
     key is already in somebody's hands, so that a duplicate's must lead to the first job's.
     """
     if all(job.is_plain for job in jobs):
-        arguments: list[bytes | str | int] = [sender, number, 0]
+        encoded = [sender, b"%d" % number]
         for priority, group in _by_priority(jobs):
-            arguments += [priority, len(group)]
+            encoded += (b"%d" % priority, b"%d" % len(group))
             for job in group:
-                arguments += [job.key, job.encode()]
-        return call("enqueue", queue, *arguments, read=lambda reply: [job.key for job in jobs])
-    arguments = [sender, number, 1]
+                encoded += (job.key, job.encode())
+        return Call(load("enqueue"), queue, encoded, lambda reply: [job.key for job in jobs])
+    arguments: list[bytes | str | int] = [sender, number]
     for job in jobs:
         arguments += [
             job.key,
@@ -53,7 +54,16 @@ def enqueue(
             job.unique_for,
             int(is_forwarded),
         ]
-    return call("enqueue", queue, *arguments)
+    return call("enqueue_special", queue, *arguments)
+
+
+def enqueue_one(
+    queue: str, key: bytes, record: bytes, priority: bytes, *, sender: bytes, number: int
+) -> Call[None]:
+    """What :func:`enqueue` is for one plain job."""
+    return Call(
+        load("enqueue"), queue, (sender, b"%d" % number, priority, b"1", key, record), lambda reply: None
+    )
 
 
 def _by_priority(jobs: Sequence[NewJob]) -> Iterable[tuple[int, list[NewJob]]]:
@@ -79,7 +89,7 @@ def owner(name: str) -> Owner:
 class Turn(NamedTuple):
     """The reply to :func:`turn`."""
 
-    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL; 0: jobs were claimed
+    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL, EMPTY; 0: jobs were claimed
     refused: list[bytes]
     cancelled: list[bytes]
     lease: bytes
@@ -89,9 +99,10 @@ class Turn(NamedTuple):
     promoted: list[bytes]
 
 
-PAUSED, FULL = -1, -2
+PAUSED, FULL, EMPTY = -1, -2, -3
 
 Batches = Mapping[bytes, Sequence[tuple[bytes, bytes]]]  # lease → (key, outcome)
+PLAIN = ord("c")  # completed, nothing else to do
 
 
 def turn(
@@ -107,7 +118,7 @@ def turn(
     """A worker's turn: settle ``batches``, promote what's due, claim up to ``want``."""
     limits = settings.queue_or_default(queue)
     rate = limits.rate
-    arguments: list[bytes | str | int] = [
+    arguments: tuple[bytes | str | int, ...] = (
         want,
         owner.text,
         lease_ms(),
@@ -119,13 +130,18 @@ def turn(
         limits.concurrency or "",
         f"{rate.count}:{rate.period_ms}" if rate else "",
         work_ms,
-    ]
+    )
+    told: list[bytes] = []
     # Released jobs join the front, batch by batch: what was claimed first has to come there last.
     for lease, outcomes in sorted(batches.items(), key=_claim_number, reverse=True):
-        arguments += [lease, len(outcomes)]
-        arguments += [key for key, _ in outcomes]
-        arguments += [outcome for _, outcome in outcomes]
-    return call("turn", queue, *arguments, read=_read_turn)
+        plain = [(key, outcome[1:]) for key, outcome in outcomes if outcome[0] == PLAIN]
+        others = [pair for pair in outcomes if pair[1][0] != PLAIN] if len(plain) < len(outcomes) else []
+        for kind, pairs in ((b"c", plain), (b"", others)):
+            if pairs:
+                told += [lease, b"%d" % len(pairs), kind]
+                told += [key for key, _ in pairs]
+                told += [outcome for _, outcome in pairs]
+    return call("turn", queue, *arguments, rest=told, read=_read_turn)
 
 
 def _claim_number(batch: tuple[bytes, Any]) -> int:
@@ -137,17 +153,40 @@ def _read_turn(reply: Any) -> Turn:
     return Turn(*reply)
 
 
+def standby(queue: str, owner: Owner, *, want: int, sequence: int) -> Call[Turn | None]:
+    """A turn of an idle worker, on a queue without limits: claim up to ``want`` plain jobs.
+
+    Replies ``None`` when it claimed nothing; if something waits, it takes a :func:`turn`.
+    """
+    return call("standby", queue, want, owner.text, lease_ms(), sequence, read=_read_standby)
+
+
+def _read_standby(reply: Any) -> Turn | None:
+    if reply is None:
+        return None
+    lease, keys, records = reply
+    return Turn(0, [], [], lease, keys, records, [], [])
+
+
 def lease_ms() -> int:
     return int(settings.LEASE * 1000)
 
 
-def rescue(queue: str) -> Call[list[bytes]]:
-    """A sweep: jobs of dead owners go back, and what was kept long enough goes. Replies what went back.
+class Rescue(NamedTuple):
+    """Keys of the jobs that were taken from the dead."""
+
+    taken: list[bytes]
+    failed: list[bytes]  # of these, because they crashed too often
+
+
+def rescue(queue: str) -> Call[Rescue]:
+    """A sweep: jobs of dead owners go back, and what was kept long enough goes.
 
     At most :data:`RESCUED` jobs go back in one sweep; when so many did, the next may follow at once.
     """
     limits = settings.queue_or_default(queue)
-    return call("rescue", queue, lease_ms(), retention(limits), settings.MAX_RUNS, limits.max_crashes)
+    arguments = lease_ms(), retention(limits), settings.MAX_RUNS, limits.max_crashes
+    return call("rescue", queue, *arguments, read=lambda reply: Rescue(*reply))
 
 
 class Beat(NamedTuple):
@@ -167,11 +206,21 @@ def sync(queue: str, owner: Owner, leases: Iterable[bytes]) -> Call[list[bytes]]
     return call("sync", queue, owner.text, retention(settings.queue_or_default(queue)), *leases)
 
 
-def bury(queue: str, owner: Owner, culprits: Mapping[bytes, bytes]) -> Call[list[list[bytes]]]:
+class Burial(NamedTuple):
+    """Keys of a dead owner's jobs."""
+
+    given_back: list[bytes]
+    settled: list[bytes]
+    failed: list[bytes]  # of these …
+    cancelled: list[bytes]  # … and those that somebody had asked to stop
+
+
+def bury(queue: str, owner: Owner, culprits: Mapping[bytes, bytes]) -> Call[Burial]:
     """An owner is dead: settle what it was running (key → outcome), give back the rest."""
     limits = settings.queue_or_default(queue)
     pairs = [part for pair in culprits.items() for part in pair]
-    return call("bury", queue, owner.text, retention(limits), settings.MAX_RUNS, limits.max_crashes, *pairs)
+    arguments = owner.text, retention(limits), settings.MAX_RUNS, limits.max_crashes
+    return call("bury", queue, *arguments, *pairs, read=lambda reply: Burial(*reply))
 
 
 class Report(NamedTuple):

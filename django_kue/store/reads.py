@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, NamedTuple
 
 from django_kue import measures
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     record: bytes
     lease: bytes  # sequence|claimed ms|owner
     score: int | None  # due or finished, ms
-    outcome: bytes  # letter|finished|started|worker|result or error
+    outcome: bytes  # letter|finished|worker|started|result or error
     progress: bytes  # JSON [percent, data]
     last_run: bytes  # as in the list of runs
     is_marked: bool  # asked to stop
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 def _row(reply: list[Any]) -> Row:
     key, state, record, lease, score, outcome, progress, last_run, marked = reply
     return Row(
-        key.decode(errors="backslashreplace"), State(state.decode()), record, lease,
+        _text(key), State(state.decode()), record, lease,
         _ms(score) if score else None, outcome, progress, last_run, marked == 1,
     )  # fmt: skip
 
@@ -91,7 +91,7 @@ def lights(queue: str, keys: Sequence[str | bytes]) -> Call[list[tuple[bytes, by
 
 def levels(queue: str) -> Call[list[str]]:
     """The priorities that waiting jobs have."""
-    return call("levels", queue, read=lambda reply: [one.decode(errors="replace") for one in reply])
+    return call("levels", queue, read=lambda reply: [*map(_text, reply)])
 
 
 class Standing(NamedTuple):
@@ -114,7 +114,7 @@ def having(queue: str, hashes: Sequence[str], most: int) -> Call[list[bytes]]:
 
 def failing(queue: str) -> Call[dict[str, int]]:
     """Names of functions that have failed jobs, and how many; at most 500."""
-    return call("failing", queue, read=lambda reply: _numbers(reply, errors="backslashreplace"))
+    return call("failing", queue, read=_numbers)
 
 
 def find(queue: str, hashes: Sequence[str], most: int) -> Call[list[Row]]:
@@ -147,7 +147,7 @@ def oldest(queue: str) -> Call[Oldest]:
 
     def read(reply: list[Any]) -> Oldest:
         pairs = zip(reply[1::2], reply[2::2], strict=True)
-        return Oldest(reply[0], [(key.decode(), record) for key, record in pairs])
+        return Oldest(reply[0], [(_text(key), record) for key, record in pairs])
 
     return call("oldest", queue, read=read)
 
@@ -177,7 +177,8 @@ def facts(queue: str, hours: int = 0) -> Call[Facts]:
         minutes: dict[str, int] = {}
         for bucket in buckets:
             minutes |= _numbers(bucket)
-        return Facts(int(paused) if paused else None, _numbers(totals), minutes, now)
+        since = int(paused) if paused.isdigit() else now  # whatever stands there, it's paused
+        return Facts(since if paused else None, _numbers(totals), minutes, now)
 
     return call("facts", queue, hours, read=read)
 
@@ -202,7 +203,7 @@ def holders(queue: str) -> Call[Holders]:
         return Holders(
             now,
             [
-                Holder(owner.decode().strip(), active, int(float(deadline)) if deadline else None)
+                Holder(_text(owner).strip(), active, int(float(deadline)) if deadline else None)
                 for owner, active, deadline in triples
             ],
         )
@@ -227,19 +228,28 @@ def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Re
         names, workers, pulses, now = reply
         queues = [name for name in map(_text, names) if QUEUE_NAME.fullmatch(name)]
         texts = {_text(worker): text for worker, text in zip(workers[::2], workers[1::2], strict=True)}
-        return Registry(queues, texts, _numbers(pulses, "backslashreplace"), now)
+        return Registry(queues, texts, _numbers(pulses), now)
 
     return call("registry", None, queue, order_to, order, read=read)
 
 
 def _text(name: bytes) -> str:
+    """A name or key of ours, or a foreign one that has to be shown all the same."""
     return name.decode(errors="backslashreplace")
 
 
-def _numbers(flat: list[bytes], errors: str = "strict") -> dict[str, int]:
+def _numbers(flat: list[bytes]) -> dict[str, int]:
+    """Names and whole numbers; what is none is left out."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    numbers = {name.decode(errors=errors): float(number) for name, number in pairs}
+    numbers = {_text(name): _number(text) for name, text in pairs}
     return {name: int(number) for name, number in numbers.items() if isfinite(number)}
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 class Series(NamedTuple):
@@ -249,8 +259,11 @@ class Series(NamedTuple):
 
 def series(queue: str, tier: measures.Tier, count: int) -> Call[Series]:
     """What was measured of a queue in the last ``count`` buckets of a tier."""
-    tiers = measures.in_words(measures.TIERS)
-    return call("series", queue, tiers, str(tier), count, read=lambda reply: Series(reply[0], reply[1:]))
+
+    def read(reply: list[Any]) -> Series:
+        return Series(reply[0], [row if measures.is_row(row) else b"" for row in reply[1:]])
+
+    return call("series", queue, measures.in_words(measures.TIERS), str(tier), count, read=read)
 
 
 def series_functions(queue: str, tier: measures.Tier, count: int) -> Call[list[tuple[str, bytes]]]:
@@ -258,12 +271,23 @@ def series_functions(queue: str, tier: measures.Tier, count: int) -> Call[list[t
 
     def read(reply: list[list[bytes]]) -> list[tuple[str, bytes]]:
         return [
-            (name.decode(errors="replace"), row)
+            (_text(name), row)
             for block in reply
             for name, row in zip(block[::2], block[1::2], strict=True)
+            if measures.is_row(row)
         ]
 
     return call("series_functions", queue, str(tier), count, read=read)
+
+
+class RunSums(NamedTuple):
+    queue: dict[str, int]  # completed:, failed:, retried:, other: and us: (work); wait:<cell>, run:<cell>
+    functions: dict[str, int]  # the first five, of each function: completed:<name>
+
+
+def run_sums(queue: str) -> Call[RunSums]:
+    """What was measured of a queue's runs since ever."""
+    return call("run_sums", queue, read=lambda reply: RunSums(_numbers(reply[0]), _numbers(reply[1])))
 
 
 class Load(NamedTuple):
@@ -274,8 +298,19 @@ class Load(NamedTuple):
 def series_load(tier: measures.Tier, count: int) -> Call[Load]:
     """How busy all workers were in the last ``count`` buckets of a tier."""
 
-    def read(reply: list[Any]) -> Load:
-        pairs = zip(reply[1::2], reply[2::2], strict=True)
-        return Load(reply[0], [int(busy or 0) / int(slots) if slots else None for busy, slots in pairs])
+    return call("series_load", None, str(tier), count, read=lambda reply: Load(reply[0], _shares(reply[1:])))
 
-    return call("series_load", None, str(tier), count, read=read)
+
+def load_now() -> Call[float | None]:
+    """How busy all workers were in the last 10 seconds that are over; at their beginning, since then."""
+
+    def read(reply: list[Any]) -> float | None:
+        before, running = _shares(reply[1:])
+        return running if before is None else before
+
+    return call("series_load", None, str(measures.TIERS[0]), 2, read=read)
+
+
+def _shares(flat: list[bytes]) -> list[float | None]:
+    pairs = zip(map(_number, flat[0::2]), map(_number, flat[1::2]), strict=True)
+    return [busy / slots if isfinite(busy) and isfinite(slots) and slots else None for busy, slots in pairs]

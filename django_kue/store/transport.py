@@ -6,14 +6,15 @@ for the next caller. A fork drops them, so that no reply crosses processes.
 
 from __future__ import annotations
 
+import builtins
 import os
 import re
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from django.core.signals import setting_changed
 from redis.exceptions import (
@@ -38,6 +39,7 @@ from django_kue.store import connections
 from django_kue.store.calls import Call, pack
 
 T = TypeVar("T")
+Meanwhile = Callable[[], object]  # what the client does while Redis works
 
 # RedisClusterException, of a cluster that's away, is no RedisError.
 NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError, RedisClusterException)
@@ -49,58 +51,119 @@ TRANSIENT_ERRORS = (  # MovedError is an AskError
 )  # fmt: skip
 TRANSIENT = re.compile(
     r"\b(LOADING|READONLY|MISCONF|NOREPLICAS|BUSY|OOM|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK"
-    r"|max number of clients)\b"
+    r"|max number of clients|unauthenticated)\b"
 )
+# What Redis says to who has no password, to a long command without one, and to a wrong one.
+NO_ENTRY = re.compile(r"Authentication required|unauthenticated|WRONGPASS|invalid (username-)?password")
 FROM_REPLICA = re.compile(r"\b(READONLY|MASTERDOWN)\b")
 
 
 class Link(Protocol):
     """One way to Redis."""
 
+    timeout: float  # seconds that a call may take that doesn't say otherwise
     sender: bytes
     number: int
 
-    def send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]: ...
-    def try_send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]: ...
+    def send(
+        self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Any]: ...
+    def try_send(
+        self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Any]: ...
     def command(self, *words: bytes) -> Any: ...
     def is_cut(self) -> bool: ...
     def close(self) -> None: ...
 
 
-class ServerLink:
-    """A connection to one server (or Sentinel's master of the moment)."""
+class OwnLink(Link, Protocol):
+    """A link of one's own, for a worker: it can do something else while Redis works."""
 
-    def __init__(self, timeout: float) -> None:
+    works_ahead: bool  # whether Redis begins with what's posted at once
+
+    def post(self, *calls: Call[Any]) -> None: ...
+    def collect(self) -> list[Any]: ...
+
+
+class ServerLink:
+    """A connection to one server (or Sentinel's master of the moment).
+
+    ``connect`` makes one that isn't connected yet, instead of :func:`connections.new_connection`.
+    """
+
+    works_ahead = True
+
+    def __init__(self, timeout: float, connect: Callable[[float], Any] | None = None) -> None:
         self.timeout = timeout
         self.sender = os.urandom(9).hex().encode()  # names this connection in numbered sends
         self.number = 0
+        self._connect = connect
         self._connection: Any = None
+        self._poller = select.poll()  # of the connection's socket
+        self._allowed = 0.0  # seconds that the socket may wait
+        self._posted: Sequence[Call[Any]] = ()
 
-    def send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
+    def send(
+        self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Any]:
         """Send all at once, read all; the results in the order of the calls.
 
         The calls must be independent of each other: one whose script Redis has forgotten is applied
         after the others. ``timeout``: seconds that connecting, sending and waiting for the reply may
-        take together, when that's not the link's own.
+        take together, when that's not the link's own. ``meanwhile`` is called when all is sent; nothing
+        of it may fail.
 
         Raises:
             StoreUnavailable: Redis is away or refuses for now; its ``may_be_applied`` says whether
                 what was sent may have been applied.
             StoreError: Redis says that the call itself is wrong.
         """
-        return _all_good(self.try_send(*calls, timeout=timeout))
+        replies = self._replies(calls, timeout, meanwhile)
+        return [_read(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def try_send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
-        """As :meth:`send`, but an error that concerns one call stands in its place."""
+    def try_send(
+        self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Any]:
+        """As :meth:`send`, but an error that concerns one call stands in its place: also that a node of a
+        cluster is away."""
+        replies = self._replies(calls, timeout, meanwhile)
+        return [tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def post(self, *calls: Call[Any]) -> None:
+        """Send calls, and leave it to :meth:`collect` to read the replies: before that nothing else may be
+        sent. Raises StoreUnavailable."""
+        self._write([call.packed() for call in calls], self._deadline(None))
+        self._posted = calls
+
+    def collect(self) -> list[Any]:
+        """What was posted has come to, as :meth:`try_send` has it; waits for it."""
+        calls, self._posted = self._posted, ()
+        replies = self._mended(calls, self._read_replies(len(calls)), self._deadline(None))
+        return [tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def _replies(
+        self, calls: Sequence[Call[Any]], timeout: float | None, meanwhile: Meanwhile | None
+    ) -> list[Any]:
         deadline = self._deadline(timeout)
-        replies = self._exchange([call.packed() for call in calls], deadline)
+        return self._mended(
+            calls, self._exchange([call.packed() for call in calls], deadline, meanwhile), deadline
+        )
+
+    def _mended(self, calls: Sequence[Call[Any]], replies: list[Any], deadline: float) -> list[Any]:
+        for reply in replies:
+            if isinstance(reply, Exception):
+                self._mend(calls, replies, deadline)
+                break
+        return replies
+
+    def _mend(self, calls: Sequence[Call[Any]], replies: list[Any], deadline: float) -> None:
+        """Send again what Redis didn't know by its digest; leave a server that isn't the master any more."""
         if again := forgotten(replies):
             answers = self._exchange([calls[i].packed_source() for i in again], deadline)
             for i, reply in zip(again, answers, strict=True):
                 replies[i] = reply
         if any(map(is_from_replica, replies)):
             self.close()
-        return [_tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     def command(self, *words: bytes) -> Any:
         """A plain Redis command."""
@@ -109,14 +172,10 @@ class ServerLink:
 
     def is_cut(self) -> bool:
         """Whether Redis has closed the connection while it was idle: then there's something to read."""
-        if self._connection is None:
-            return False
-        poller = select.poll()
-        poller.register(self._connection._sock, select.POLLIN)
-        return bool(poller.poll(0))
+        return self._connection is not None and bool(self._poller.poll(0))
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._posted = self._connection, None, ()
         if connection is not None:
             with suppress(*NETWORK_ERRORS):
                 connection.disconnect()
@@ -124,28 +183,53 @@ class ServerLink:
     def _deadline(self, timeout: float | None) -> float:
         return time.monotonic() + (self.timeout if timeout is None else timeout)
 
-    def _exchange(self, commands: Sequence[bytes], deadline: float) -> list[Any]:
+    def _exchange(
+        self, commands: Sequence[bytes], deadline: float, meanwhile: Meanwhile | None = None
+    ) -> list[Any]:
+        self._write(commands, deadline)
+        return self._read_replies(len(commands), meanwhile)
+
+    def _write(self, commands: Sequence[bytes], deadline: float) -> None:
+        assert not self._posted, "what was posted has to be collected first"
         is_sent = False
         try:
             connection = self._connected(deadline)
-            connection._sock.settimeout(_left(deadline))
+            self._allow(_left(deadline))
             is_sent = True
-            connection.send_packed_command([b"".join(commands)], check_health=False)
-            return [self._reply(connection) for _ in commands]
-        except (*NETWORK_ERRORS, RedisError) as error:
-            self.close()
-            is_refused = isinstance(error, BusyLoadingError)  # an answer, though redis-py counts it here
-            raise unavailable(error, may_be_applied=is_sent and not is_refused) from error
-        except BaseException:  # half a reply may be left: this connection is of no more use
-            self.close()
-            raise
+            connection._sock.sendall(b"".join(commands))
+        except BaseException as error:  # noqa: BLE001 - half a command may have got there
+            self._give_up(error, may_be_applied=is_sent)
+
+    def _read_replies(self, count: int, meanwhile: Meanwhile | None = None) -> list[Any]:
+        try:
+            if meanwhile is not None:
+                meanwhile()
+            return [self._reply(self._connection) for _ in range(count)]
+        except BaseException as error:  # noqa: BLE001 - half a reply may be left
+            self._give_up(error, may_be_applied=not isinstance(error, BusyLoadingError))
+
+    def _give_up(self, error: BaseException, *, may_be_applied: bool) -> NoReturn:
+        """This connection is of no more use."""
+        self.close()
+        if isinstance(error, (*NETWORK_ERRORS, RedisError)):
+            raise unavailable(error, may_be_applied=may_be_applied) from error
+        raise error
 
     def _connected(self, deadline: float) -> Any:
         if self._connection is None:
-            connection = connections.new_connection(_left(deadline))
+            connection = (self._connect or connections.new_connection)(_left(deadline))
             connection.connect()
             self._connection = connection
+            self._allowed = 0.0
+            self._poller = select.poll()
+            self._poller.register(connection._sock, select.POLLIN)
         return self._connection
+
+    def _allow(self, seconds: float) -> None:
+        """How long the socket may wait. A difference of 1 % isn't worth a call of the kernel."""
+        if not 0.99 * seconds < self._allowed < 1.01 * seconds:
+            self._connection._sock.settimeout(seconds)
+            self._allowed = seconds
 
     @staticmethod
     def _reply(connection: Any) -> Any:
@@ -155,75 +239,20 @@ class ServerLink:
             return error
 
 
-class ClusterLink:
-    """redis-py's cluster client; each call goes to the node that has its queue.
-
-    The client's sockets have a timeout of their own, the link's: a call's can't shorten it.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        self.timeout = timeout
-        self.sender = os.urandom(9).hex().encode()
-        self.number = 0
-        self._client: Any = None
-
-    def send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
-        return _all_good(self.try_send(*calls))
-
-    def try_send(self, *calls: Call[Any], timeout: float | None = None) -> list[Any]:
-        replies = [self._run(call) for call in calls]
-        if any(map(is_from_replica, replies)):
-            self.close()
-        return [_tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
-
-    def command(self, *words: bytes) -> Any:
-        texts = [word.decode() for word in words]  # redis-py looks its policies up by text
-        return self._try(
-            lambda client: client.execute_command(*texts, target_nodes=client.get_default_node())
-        )
-
-    def is_cut(self) -> bool:
-        """redis-py's client looks after its connections itself."""
-        return False
-
-    def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def _run(self, call: Call[Any]) -> Any:
-        keys = call.keys
-        tail = (len(keys), *keys, *call.arguments)
-        try:
-            return self._try(lambda client: client.execute_command("EVALSHA", call.script.digest, *tail))
-        except NoScriptError:
-            return self._try(lambda client: client.execute_command("EVAL", call.script.source, *tail))
-
-    def _try(self, action: Any) -> Any:
-        is_sent = False
-        try:
-            if self._client is None:
-                self._client = connections.new_cluster(self.timeout)
-            is_sent = True
-            return action(self._client)
-        except NoScriptError:
-            raise
-        except ResponseError as error:
-            return error
-        except (*NETWORK_ERRORS, RedisError) as error:
-            self.close()
-            raise unavailable(error, may_be_applied=is_sent) from error
-
-
 def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavailable:
     """What to tell people when Redis can't be used. ``may_be_applied``: unless it's known that not."""
     text = str(error).partition(" : <")[0] or type(error).__name__  # without the inside of Sentinels' clients
-    return StoreUnavailable(f"Redis is unavailable: {text}", may_be_applied=may_be_applied)
+    if NO_ENTRY.search(text):
+        text += '. Is the password right that KUE["REDIS"] leads to?'
+    is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))
+    return StoreUnavailable(
+        f"Redis is unavailable: {text}", may_be_applied=may_be_applied, is_silent=is_silent
+    )
 
 
 def is_from_replica(reply: Any) -> bool:
     """Whether this server was the master once: a new connection finds the one that is now."""
-    return _is_one_of((ReadOnlyError, MasterDownError), FROM_REPLICA, reply)
+    return is_one_of((ReadOnlyError, MasterDownError), FROM_REPLICA, reply)
 
 
 def forgotten(replies: Sequence[Any]) -> list[int]:
@@ -231,13 +260,14 @@ def forgotten(replies: Sequence[Any]) -> list[int]:
     return [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
-def _is_one_of(kinds: tuple[type[Exception], ...], words: re.Pattern[str], reply: Any) -> bool:
+def is_one_of(kinds: tuple[type[Exception], ...], words: re.Pattern[str], reply: Any) -> bool:
+    """Whether a reply is an error of these kinds, by the client's class for it or by Redis's own words."""
     return isinstance(reply, kinds) or (isinstance(reply, ResponseError) and bool(words.search(str(reply))))
 
 
 def _checked(reply: Any) -> Any:
     if isinstance(reply, Exception):
-        if _is_one_of(TRANSIENT_ERRORS, TRANSIENT, reply):
+        if is_one_of(TRANSIENT_ERRORS, TRANSIENT, reply):
             raise unavailable(reply, may_be_applied=False) from reply
         raise StoreError(f"Redis refused a call: {reply}") from reply
     return reply
@@ -252,25 +282,37 @@ def _read(call: Call[T], reply: Any) -> T:
     return call.read(_checked(reply))
 
 
-def _tried(call: Call[T], reply: Any) -> T | StoreUnavailable | StoreError:
+def tried(call: Call[T], reply: Any) -> T | StoreUnavailable | StoreError:
+    """What a call has come to; an error in the place of a result."""
+    if not isinstance(reply, Exception):
+        return call.read(reply)
     try:
         return _read(call, reply)
     except (StoreUnavailable, StoreError) as error:
         return error
 
 
-def _all_good(results: list[Any]) -> list[Any]:
+def all_good(results: list[Any]) -> list[Any]:
     for result in results:
         if isinstance(result, Exception):
             raise result
     return results
 
 
-def new_link(timeout: float) -> Link:
-    """A link of one's own, for a worker."""
-    return ClusterLink(timeout) if connections.is_cluster() else ServerLink(timeout)
+def new_link(timeout: float) -> OwnLink:
+    """A link of one's own, for a worker: on a cluster it doesn't wait for a node that's known to be away."""
+    if connections.is_cluster():
+        return _cluster_link(timeout, is_patient=False)
+    return ServerLink(timeout)
 
 
+def _cluster_link(timeout: float, *, is_patient: bool) -> OwnLink:
+    from django_kue.store.cluster import ClusterLink  # which is made of this module's links
+
+    return ClusterLink(timeout, is_patient=is_patient)
+
+
+stand_in: Link | None = None  # what answers instead of Redis, in tests: see stand_in.py
 IDLE = 64  # links at most that are kept for the next caller
 _idle: deque[Link] = deque()
 
@@ -292,10 +334,13 @@ def ask(call: Call[T]) -> T:
 
 def borrow() -> Link:
     """An idle link, or a new one."""
+    if stand_in is not None:
+        return stand_in
     try:
         link = _idle.pop()
     except IndexError:
-        return new_link(settings.ENQUEUE_TIMEOUT)
+        timeout = settings.ENQUEUE_TIMEOUT
+        return _cluster_link(timeout, is_patient=True) if connections.is_cluster() else ServerLink(timeout)
     if link.is_cut():
         link.close()
     return link
@@ -303,6 +348,8 @@ def borrow() -> Link:
 
 def give_back(link: Link) -> None:
     """Keep a link for the next caller, or close it when enough are kept."""
+    if link is stand_in:
+        return
     if len(_idle) < IDLE:
         _idle.append(link)
     else:

@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 
 from django_kue.conf import settings
 from django_kue.store import connections
 from django_kue.store.calls import Call
-from django_kue.store.transport import IDLE, NETWORK_ERRORS, _read, is_from_replica, unavailable
+from django_kue.store.transport import IDLE, NETWORK_ERRORS, Meanwhile, _read, is_from_replica, unavailable
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class AsyncLink(Protocol):
     sender: bytes
     number: int
 
-    async def send(self, *calls: Call[Any]) -> list[Any]: ...
+    async def send(self, *calls: Call[Any], meanwhile: Meanwhile | None = None) -> list[Any]: ...
     async def close(self) -> None: ...
     def abandon(self) -> None: ...
 
@@ -41,9 +41,9 @@ class AsyncServerLink:
         self.number = 0
         self._connection: Any = None
 
-    async def send(self, *calls: Call[Any]) -> list[Any]:
+    async def send(self, *calls: Call[Any], meanwhile: Meanwhile | None = None) -> list[Any]:
         """As :meth:`ServerLink.send`."""
-        replies = await self._exchange([call.packed() for call in calls])
+        replies = await self._exchange([call.packed() for call in calls], meanwhile)
         unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             again = await self._exchange([calls[i].packed_source() for i in unknown])
@@ -65,7 +65,8 @@ class AsyncServerLink:
         if connection is not None:
             _hang_up(connection)
 
-    async def _exchange(self, commands: Sequence[bytes]) -> list[Any]:
+    async def _exchange(self, commands: Sequence[bytes], meanwhile: Meanwhile | None = None) -> list[Any]:
+        is_sent = False
         try:
             async with asyncio.timeout(self.timeout):
                 if self._connection is not None and self._connection._reader.at_eof():
@@ -75,11 +76,15 @@ class AsyncServerLink:
                     await connection.connect()
                     self._connection = connection
                 connection = self._connection
+                is_sent = True
                 await connection.send_packed_command([b"".join(commands)], check_health=False)
+                if meanwhile is not None:
+                    meanwhile()
                 return [await self._reply(connection) for _ in commands]
         except (*NETWORK_ERRORS, RedisError, TimeoutError) as error:
             await self.close()
-            raise unavailable(error) from error
+            is_refused = isinstance(error, BusyLoadingError)  # an answer, though redis-py counts it here
+            raise unavailable(error, may_be_applied=is_sent and not is_refused) from error
         except BaseException:  # cancelled in the middle: half a reply may be left
             await self.close()
             raise
@@ -101,7 +106,7 @@ class AsyncClusterLink:
         self.number = 0
         self._client: Any = None
 
-    async def send(self, *calls: Call[Any]) -> list[Any]:
+    async def send(self, *calls: Call[Any], meanwhile: Meanwhile | None = None) -> list[Any]:
         return [_read(call, await self._run(call)) for call in calls]
 
     async def close(self) -> None:
@@ -154,12 +159,16 @@ class _Pool:
     links: deque[AsyncLink] = field(default_factory=deque)
 
 
+stand_in: AsyncLink | None = None  # what answers instead of Redis, in tests: see stand_in.py
+
 # A link leads to its loop, so this holds loops: till they end (see _closing), or a call finds them closed.
 _pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
 
 def borrow() -> AsyncLink:
     """An idle link of this event loop, or a new one."""
+    if stand_in is not None:
+        return stand_in
     _forget_closed_loops()
     pool = _pools.get(asyncio.get_running_loop())
     if pool and pool.links:
@@ -170,6 +179,8 @@ def borrow() -> AsyncLink:
 
 async def give_back(link: AsyncLink) -> None:
     """Keep a link for the next caller on this event loop, or close it when enough are kept."""
+    if link is stand_in:
+        return
     pool = await _own_pool()
     if len(pool.links) < IDLE:
         pool.links.append(link)

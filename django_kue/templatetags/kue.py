@@ -74,6 +74,12 @@ def clock(moment: datetime | None) -> SafeString:
     return format_html("{}", NONE) if moment is None else _time(moment, full_date(moment))
 
 
+@register.filter(is_safe=True)
+def clock_there(moment: datetime | None) -> SafeString:
+    """As :func:`clock`, in the time zone that the moment brings along."""
+    return format_html("{}", NONE) if moment is None else _time(moment, date_there(moment))
+
+
 @register.filter(name="bytes", is_safe=True)
 def size(count: int | None) -> str:
     """A number of bytes: ``1.5 KB``."""
@@ -99,10 +105,14 @@ def as_json(value: Any) -> str:
 
 
 def full_date(moment: datetime) -> str:
-    """Date, time to the second, and the zone's name."""
-    local = timezone.localtime(moment)
-    day = formats.date_format(local, "DATE_FORMAT")
-    return f"{day}, {local:%H:%M:%S} {local.tzname()}"
+    """Date, time to the second, and the zone's name, in the current time zone."""
+    return date_there(timezone.localtime(moment))
+
+
+def date_there(moment: datetime) -> str:
+    """As :func:`full_date`, in the time zone that the moment brings along."""
+    day = formats.date_format(moment, "DATE_FORMAT")
+    return f"{day}, {moment:%H:%M:%S} {moment.tzname()}"
 
 
 def _time(moment: datetime, words: str, title: str = "") -> SafeString:

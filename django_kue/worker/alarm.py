@@ -27,6 +27,11 @@ class Alarm:
             while os.read(self.descriptor, 4096):
                 pass
 
+    def close(self) -> None:
+        """Afterwards nobody may ring."""
+        os.close(self.descriptor)
+        os.close(self._write)
+
     def is_gutted(self) -> bool:
         """Whether the descriptors of this process aren't its own any more."""
         return pipe_at(self.descriptor) != self._pipe

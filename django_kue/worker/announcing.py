@@ -37,8 +37,8 @@ class LoadMeter:
     def sample(self, boards: Iterable[Board]) -> None:
         threads, coroutines = self._options.threads, self._options.coroutines
         for board in boards:
-            by_threads = board.busy_count(0, threads) / threads
-            by_coroutines = board.busy_count(threads, threads + coroutines) / coroutines
+            by_threads = board.busy_count(0, threads + 1) / threads
+            by_coroutines = board.busy_count(threads + 1, threads + 1 + coroutines) / coroutines
             self.busy += round(self.FULL * max(by_threads, by_coroutines))
             self.slots += self.FULL
 
@@ -66,7 +66,7 @@ def portrait(
 
 
 def _process(options: WorkerOptions, one: Living) -> dict[str, Any]:
-    jobs = [f"{busy.queue}.{busy.key.decode()}" for busy in one.board.busy()]
+    jobs = [busy.job_id for busy in one.board.busy()]
     slots = options.threads + options.coroutines
     return {
         "pid": one.pid, "jobs": jobs, "done": one.board.done(), "busy": len(jobs), "slots": slots,

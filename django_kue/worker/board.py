@@ -1,4 +1,5 @@
-"""Memory that a child shares with its supervisor: what it runs, and until when its leases hold.
+"""Memory that a child shares with its supervisor: what it runs, what it hasn't told yet, and until when its
+leases hold.
 
 The child writes what it does without a system call; the supervisor can read it even when the child
 is stuck, or dead. Times are ``time.monotonic()``, which all processes of a host share.
@@ -7,16 +8,26 @@ is stuck, or dead. Times are ``time.monotonic()``, which all processes of a host
 from __future__ import annotations
 
 import mmap
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
 
-_COUNT = Struct("<Q")  # jobs done
+from django_kue import ids
+
+_COUNTS = Struct("<QQ")  # jobs done; words about the dead that it began to tell
+_COUNT = Struct("<Q")
 _QUEUE = Struct("<Qdd")  # leases held, valid until: by the child's claims, by the supervisor's beats
 _HELD = Struct("<Q")
 _TIME = Struct("<d")
 # free, or 1 + suspicion; queue; key; started; must be over by (0: no limit); delay of a retry after that
 _SLOT = Struct("<BH22sddd")
+_DEADLINE_AT = _SLOT.size - 2 * _TIME.size
+
+# free or noted; queue; key; sequence and time of its lease; length of its outcome; the outcome
+_END = Struct("<BH22sQQB200s")
+_LONGEST = 200  # bytes of an outcome
+_ENDS = 128  # completed runs that aren't told yet; of more than that, some are repeated after a crash
 
 FREE, BUSY = 0, 1
 NO_DELAY = -1.0
@@ -35,6 +46,20 @@ class Busy(NamedTuple):
     deadline: float  # 0: none
     delay: float | None  # seconds, by the project's own backoff function: only the child may call it
 
+    @property
+    def job_id(self) -> str:
+        return ids.joined(self.queue, self.key)
+
+
+class Untold(NamedTuple):
+    """A run that completed, and of which Redis may not know."""
+
+    queue: str
+    key: bytes
+    sequence: int  # of its lease …
+    claimed_ms: int  # … and its time
+    outcome: bytes  # in the store's words
+
 
 class Board:
     """One child's board, made by its supervisor before the fork."""
@@ -42,20 +67,23 @@ class Board:
     def __init__(self, queues: Sequence[str], slots: int) -> None:
         self._queues = list(queues)
         self._number = {queue: i for i, queue in enumerate(queues)}
-        self._queues_at = _COUNT.size
+        self._queues_at = _COUNTS.size
         self._slots_at = self._queues_at + _QUEUE.size * len(queues)
         self._slots = slots
-        self._memory = mmap.mmap(-1, self._slots_at + _SLOT.size * slots)
+        self._ends_at = self._slots_at + _SLOT.size * slots
+        self._free_ends = deque(range(_ENDS))
+        self._memory = mmap.mmap(-1, self._ends_at + _END.size * _ENDS)
 
     # ── by the child ──
 
     def begin(
         self, slot: int, queue: str, key: bytes, started: float, deadline: float, suspicion: int
     ) -> None:
+        at = self._slots_at + _SLOT.size * slot
         _SLOT.pack_into(
-            self._memory, self._slots_at + _SLOT.size * slot,
-            BUSY + min(suspicion, 100), self._number[queue], key, started, deadline, NO_DELAY,
+            self._memory, at, FREE, self._number[queue], key, started, deadline, NO_DELAY
         )  # fmt: skip
+        self._memory[at] = BUSY + min(suspicion, 100)  # last: who sees half a run might take it for late
 
     def note_delay(self, slot: int, delay: float) -> None:
         """What the project's own backoff function says of the run in this slot."""
@@ -71,10 +99,40 @@ class Board:
         return self._memory[self._slots_at + _SLOT.size * slot]
 
     def end(self, slot: int) -> None:
-        self._memory[self._slots_at + _SLOT.size * slot] = FREE
+        at = self._slots_at + _SLOT.size * slot
+        self._memory[at] = FREE
+        _TIME.pack_into(self._memory, at + _DEADLINE_AT, 0.0)  # nor may the next one seem late by this one's
+
+    def note_end(self, queue: str, key: bytes, lease: bytes, outcome: bytes) -> int | None:
+        """A run completed: should this process die before it's told, the supervisor tells it.
+
+        Returns the number of the note; ``None`` when there's no room for it. From any thread.
+        """
+        if len(outcome) > _LONGEST or not self._free_ends:
+            return None
+        try:
+            number = self._free_ends.popleft()
+        except IndexError:  # another thread was quicker
+            return None
+        sequence, claimed_ms, _ = lease.split(b"|", 2)
+        at = self._ends_at + _END.size * number
+        _END.pack_into(
+            self._memory, at,
+            FREE, self._number[queue], key, int(sequence), int(claimed_ms), len(outcome), outcome,
+        )  # fmt: skip
+        self._memory[at] = BUSY  # last: half a note is none
+        return number
+
+    def forget_end(self, number: int) -> None:
+        """It's told."""
+        self._memory[self._ends_at + _END.size * number] = FREE
+        self._free_ends.append(number)
 
     def set_done(self, count: int) -> None:
         _COUNT.pack_into(self._memory, 0, count)
+
+    def set_heard(self, count: int) -> None:
+        _COUNT.pack_into(self._memory, _COUNT.size, count)
 
     def set_held(self, queue: str, count: int) -> None:
         _HELD.pack_into(self._memory, self._at(queue), count)
@@ -98,6 +156,11 @@ class Board:
         count: int = _COUNT.unpack_from(self._memory, 0)[0]
         return count
 
+    def heard(self) -> int:
+        """Of the words about the dead that it was sent: how many it began to tell receivers, in order."""
+        count: int = _COUNT.unpack_from(self._memory, _COUNT.size)[0]
+        return count
+
     def held(self) -> dict[str, int]:
         """Queues of which the child holds leases, and how many."""
         counts = {queue: _HELD.unpack_from(self._memory, self._at(queue))[0] for queue in self._queues}
@@ -112,6 +175,13 @@ class Board:
             if state != FREE:
                 noted = None if delay == NO_DELAY else delay
                 yield Busy(self._queues[number], key, state - BUSY, started, deadline, noted)
+
+    def untold(self) -> Iterator[Untold]:
+        """What has completed, and may not have been told."""
+        for at in range(self._ends_at, self._ends_at + _END.size * _ENDS, _END.size):
+            state, number, key, sequence, claimed_ms, length, text = _END.unpack_from(self._memory, at)
+            if state != FREE:
+                yield Untold(self._queues[number], key, sequence, claimed_ms, text[:length])
 
     def busy_count(self, first: int, end: int) -> int:
         """How many of the slots from ``first`` to before ``end`` are in use."""

@@ -11,6 +11,8 @@ from typing import Any
 
 from django_kue.execution import Run
 
+LEAD = object()  # what a taker gets that's to lead from now on
+
 
 class Buffer:
     """Runs (and other calls) that wait for a thread: a deque whose takers sleep when it's empty."""
@@ -19,6 +21,8 @@ class Buffer:
         self._items: deque[Any] = deque()
         self._ready = threading.Condition(threading.Lock())
         self._is_closed = False
+        self._lacks_leader = False
+        self._barred = 0  # of the idle takers, how many may not take anything
         self.idle = 0
         self.taken_at = 0.0
         self.on_low: Callable[[], None] = lambda: None
@@ -38,30 +42,72 @@ class Buffer:
                 self._ready.notify(count)
 
     def take(self) -> Any:
-        """The next item; sleeps until there is one; ``None`` when it's closed."""
-        while True:
-            try:
-                item = self._items.popleft()
-            except IndexError:
-                if not self._sleep():
-                    return None
-                continue
-            self.taken_at = time.monotonic()
-            if len(self._items) == self.low:
-                self.on_low()
-            return item
+        """The next item; sleeps until there is one; :data:`LEAD`, or ``None`` when it's closed."""
+        while (item := self.pop()) is None:
+            if self._is_closed and not self._items:
+                return None
+            if self._sleep():
+                return LEAD
+        if len(self._items) == self.low:
+            self.on_low()
+        return item
+
+    def first(self) -> Any:
+        """What :meth:`pop` would give, if nobody is quicker."""
+        try:
+            return self._items[0]
+        except IndexError:
+            return None
+
+    def pop(self) -> Any:
+        """The next item, ``None`` when there's none."""
+        try:
+            item = self._items.popleft()
+        except IndexError:
+            return None
+        self.taken_at = time.monotonic()
+        return item
+
+    def put_first(self, item: Any) -> None:
+        """Give back what was taken, and wake one thread for it."""
+        self._items.appendleft(item)
+        self.wake(1)
 
     def _sleep(self) -> bool:
+        """Until there's an item to take; True when this thread is to lead instead."""
         with self._ready:
             self.idle += 1
             try:
-                while not self._items:
-                    if self._is_closed:
+                while not self._is_closed and not self._lacks_leader:
+                    if self._items and self.idle > self._barred:
                         return False
                     self._ready.wait()
+                is_leader, self._lacks_leader = self._lacks_leader, False
+                return is_leader
             finally:
                 self.idle -= 1
-        return True
+
+    def bar(self) -> bool:
+        """Keep one of the sleeping takers from taking anything; False when none sleeps."""
+        with self._ready:
+            if self.idle <= self._barred:
+                return False
+            self._barred += 1
+            return True
+
+    def unbar(self) -> None:
+        """The opposite of :meth:`bar`."""
+        with self._ready:
+            self._barred -= 1
+            if self._items and self.idle:
+                self._ready.notify()
+
+    def call_leader(self) -> None:
+        """The taker that's barred is to lead."""
+        with self._ready:
+            self._barred -= 1
+            self._lacks_leader = True
+            self._ready.notify()
 
     def drain(self) -> list[Run]:
         """Take back the runs that no thread has taken; other calls stay."""

@@ -1,6 +1,7 @@
 """A child process of a worker: it owns leases and runs jobs. Its supervisor beats for it.
 
-Threads: the main one minds time, memory and the supervisor's words; one fetches; the others run jobs.
+Threads: the main one minds time, memory, the supervisor's words and the one that leads; that one
+fetches, and the others run jobs. In a worker's first child there are the relay and the scheduler, too.
 Order of stopping: no new claims; what isn't started goes back; running jobs end and are told; exit.
 """
 
@@ -14,36 +15,39 @@ import random
 import select
 import signal
 import socket
-import threading
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from django.dispatch import Signal
 
-from django_kue import registry, signals
-from django_kue.errors import KueError
-from django_kue.jobs import Job
-from django_kue.states import State
+from django_kue import signals
 from django_kue.store import moves
-from django_kue.worker import joblog
+from django_kue.worker import forks, joblog
 from django_kue.worker.board import Board
 from django_kue.worker.codes import BURST_OVER, ORPHANED, REPLACE_ME, STOPPED
+from django_kue.worker.errands import Errand
 from django_kue.worker.fetch import Fetcher
 from django_kue.worker.options import WorkerOptions
+from django_kue.worker.relaying import Relay
+from django_kue.worker.scheduling import Scheduler
+from django_kue.worker.telling import OfBuried
 
 logger = logging.getLogger("django_kue.worker")
 
 TICK = 0.1  # seconds between looks at the clock and at memory
 
 
-def main(owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket) -> int:
-    """Run until told to stop; returns the exit code."""
+def main(
+    owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool
+) -> int:
+    """Run until told to stop; returns the exit code. The first child of a worker has its relay and its
+    scheduler, too."""
     random.seed()
     joblog.install()
     gc.freeze()  # what was loaded before the fork is there to stay
-    return Child(owner, options, board, control).run()
+    forks.disown_copies(control)
+    return Child(owner, options, board, control, is_first=is_first).run()
 
 
 class Child:
@@ -53,44 +57,57 @@ class Child:
         options: WorkerOptions,
         board: Board,
         control: socket.socket,
+        *,
+        is_first: bool = False,
     ) -> None:
         self._options = options
         self._control = control
         self._unread = b""
         self._fetcher = Fetcher(owner, options, board)
+        self._of_buried = OfBuried(self._fetcher.buffer, board)
+        self._errands: list[Errand] = [Relay()] if is_first else []
+        if is_first and not options.is_burst:  # a burst does what waits, and makes no new jobs
+            self._errands.append(Scheduler(options.queues, self._tell_later))
         self._exit_code = STOPPED
         self._owner = owner
         self._is_stopping = False
         self._folder = os.getcwd()
-        signal.signal(signal.SIGTERM, lambda *_: self._stop())
+        self._is_signalled = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to handle
 
     def run(self) -> int:
-        fetching = threading.Thread(target=self._fetch, name="kue-fetch", daemon=True)
-        fetching.start()
+        self._fetcher.start()
+        for errand in self._errands:
+            errand.start()
         self._tell(signals.worker_started)
-        while fetching.is_alive():
-            self._hear()
+        while not self._fetcher.is_over:
+            self._hear(min(TICK, self._fetcher.leadership.watch()))
+            if self._is_signalled:
+                self._stop()
             self._fetcher.threads.interrupt_overdue()
             self._fetcher.log.flush()
             self._consider_retiring()
+        for errand in self._errands:
+            errand.stop()
         self._fetcher.log.flush()
         if self._exit_code == STOPPED and self._options.is_burst:
             return BURST_OVER
         return self._exit_code
 
-    def _fetch(self) -> None:
-        try:
-            self._fetcher.run()
-        except BaseException:
-            logger.critical("the fetch loop broke; this process is replaced", exc_info=True)
-            self._fetcher.blame_if_gutted()
-            os._exit(REPLACE_ME)
-
     def _tell(self, signal: Signal) -> None:
         """Receivers of the worker's own signals, on an executor thread: once in each of its processes."""
         told = {"worker": self._owner.name.partition("/")[0], "queues": self._options.queues}
-        self._fetcher.buffer.put([partial(signals.emit, signal, None, **told)], 1)
+        self._tell_later(partial(signals.emit, signal, None, **told))
+
+    def _tell_later(self, telling: Callable[[], None]) -> None:
+        """Have receivers run on an executor thread."""
+        self._fetcher.buffer.put([telling], 1)
+
+    def _on_sigterm(self, number: int, frame: Any) -> None:
+        """No more than this: what stopping needs may be locked by the very code that was interrupted."""
+        self._is_signalled = True
+        self._fetcher.leadership.call_watcher()
 
     def _stop(self) -> None:
         if not self._is_stopping:
@@ -121,10 +138,11 @@ class Child:
 
     # ── the supervisor's words: JSON, one a line ──
 
-    def _hear(self) -> None:
+    def _hear(self, timeout: float) -> None:
         try:
-            ready, _, _ = select.select([self._control], [], [], TICK)
-            if not ready:
+            control = self._control.fileno()
+            ready, _, _ = select.select([control, self._fetcher.leadership.bell], [], [], timeout)
+            if control not in ready:
                 return
             data = self._control.recv(65536)
         except (OSError, ValueError):
@@ -142,24 +160,12 @@ class Child:
         elif "lost" in order:
             self._fetcher.lost(order["lost"], order["before"])
         elif "cancel" in order:
-            self._fetcher.cancelled(order["queue"], order["cancel"].encode())
+            for key in order["cancel"]:
+                self._fetcher.cancelled(order["queue"], key.encode("latin-1"))  # a foreign one has any bytes
+        elif "doubt" in order:
+            self._fetcher.doubt()
         elif "buried" in order:
-            for job_id, signal, delay in order["buried"]:
-                self._fetcher.buffer.put([partial(tell_of_buried, job_id, signal, delay)], 1)
-
-
-def tell_of_buried(job_id: str, signal: str, delay: float) -> None:
-    """The signal for a job that was taken from a dead sibling or worker."""
-    with suppress(KueError):
-        job = Job.get(job_id)
-        sender = registry.get(job.name)
-        if signal == "failed":
-            signals.emit(signals.job_failed, sender, job=job, exception=job.error)
-        elif signal == "retrying":
-            job = replace(job, state=State.DELAYED if delay else State.WAITING)
-            signals.emit(signals.job_retrying, sender, job=job, exception=job.error, delay=delay)
-        else:
-            signals.emit(signals.job_stalled, sender, job=replace(job, state=State.WAITING))
+            self._of_buried.tell(order["buried"])
 
 
 def resident_mib() -> float:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
@@ -18,14 +19,14 @@ from django_kue import codecs, context, execution, signals
 from django_kue.context import JobContext
 from django_kue.errors import JobTimeout
 from django_kue.execution import CANCELLED, RELEASED, Outcome, Run
+from django_kue.worker import databases, forks
 from django_kue.worker.board import Board
-from django_kue.worker.buffer import Buffer
+from django_kue.worker.buffer import LEAD, Buffer
 
 logger = logging.getLogger("django_kue.worker")
 
 Done = Callable[[Run, Outcome], None]
 GRACE = 0.8  # seconds between asking a run that's out of time to stop, and ending its process
-CHECK_DATABASES = 1.0  # seconds between looks at how old this thread's database connections are
 
 
 class Slot:
@@ -61,13 +62,22 @@ class Slot:
         with self._lock:
             self.run = None
         if self.is_interrupted:
-            _raise_in(self._thread, None)
+            _let_come()
 
 
-def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread), None if exception is None else ctypes.py_object(exception)
-    )
+def _raise_in(thread: int, exception: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(exception))
+
+
+def _let_come() -> None:
+    """Let this thread's interruption happen here, if it hasn't yet.
+
+    Taking it back (``PyThreadState_SetAsyncExc`` with NULL) would leave the interpreter looking for it for
+    ever: until Python 3.12 that slows all threads, and tracing one of them never ends.
+    """
+    with suppress(JobTimeout):
+        for _ in range(100):  # a loop looks for interruptions at each turn
+            pass
 
 
 def note_delay(board: Board, slot: int, run: Run) -> None:
@@ -84,16 +94,27 @@ class Threads:
         self, count: int, buffer: Buffer, board: Board, done: Done, freed: Callable[[], None]
     ) -> None:
         self.count = count
-        self.slots = [Slot(number) for number in range(count)]
+        # One more thread than may run jobs at once: there's always one that leads.
+        self.slots = [Slot(number) for number in range(count + 1)]
         self._buffer = buffer
         self._board = board
         self._done = done
         self._freed = freed  # called when a thread has room again, and no run's end says so
-        self._checked = threading.local()
+        self._threads: list[threading.Thread] = []
 
-    def start(self) -> None:
+    def start(self, lead: Callable[[Slot], None]) -> None:
+        """Start them; one of them begins with a call of ``lead``, others may be asked to later."""
+        self._lead = lead
         for slot in self.slots:
-            threading.Thread(target=self._loop, args=[slot], name=f"kue-{slot.number}", daemon=True).start()
+            begin = self._begin_leading if slot is self.slots[-1] else self._loop
+            thread = threading.Thread(target=begin, args=[slot], name=f"kue-{slot.number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def join(self) -> None:
+        """Wait until they've ended, after the buffer was closed."""
+        for thread in self._threads:
+            thread.join()
 
     @property
     def busy(self) -> int:
@@ -111,17 +132,29 @@ class Threads:
             if slot.deadline and now >= slot.deadline:
                 slot.interrupt(now)
 
+    def _begin_leading(self, slot: Slot) -> None:
+        self._lead(slot)
+        self._loop(slot)
+
     def _loop(self, slot: Slot) -> None:
         while (item := self._buffer.take()) is not None:
-            slot.is_taken = True
-            if isinstance(item, Run):
-                outcome = self._run(slot, item)
-                slot.is_taken = False
-                self._done(item, outcome)
+            if item is LEAD:
+                self._lead(slot)
             else:
-                self._call(item)
-                slot.is_taken = False
-                self._freed()
+                self.work(slot, item)
+        databases.close()
+
+    def work(self, slot: Slot, item: Any) -> None:
+        """Run a job, or make another call, in this thread."""
+        slot.is_taken = True
+        if isinstance(item, Run):
+            outcome = self._run(slot, item)
+            slot.is_taken = False
+            self._done(item, outcome)
+        else:
+            self._call(item)
+            slot.is_taken = False
+            self._freed()
 
     @staticmethod
     def _call(item: Callable[[], None]) -> None:
@@ -131,7 +164,8 @@ class Threads:
         except BaseException:
             logger.exception("a signal could not be sent to the end")
         finally:
-            leave_databases_clean()
+            forks.end_copy()
+            databases.leave_clean()
 
     def _run(self, slot: Slot, run: Run) -> Outcome:
         run.started = now = time.monotonic()
@@ -141,27 +175,28 @@ class Threads:
             return RELEASED if run.is_lost else CANCELLED
         timeout = run.rules.timeout if run.rules else None
         slot.open(run, now + timeout if timeout else 0.0)
-        self._board.begin(
-            slot.number, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.suspicion
-        )
         outcome: Outcome | None = None
         try:
-            note_delay(self._board, slot.number, run)
+            over_by = now + timeout + GRACE if timeout else 0.0
+            self._board.begin(slot.number, run.queue, run.key, now, over_by, run.suspicion)
+            if timeout:
+                note_delay(self._board, slot.number, run)
             outcome = self._steps(run)
             slot.close()
         except BaseException as error:  # noqa: BLE001 - only a timeout that came late, in our own code
             slot.close()
             outcome = outcome or execution.of_exception(run, error)
         # from here on no timeout can come in between
+        forks.end_copy(run)
         context.leave()
-        leave_databases_clean()
+        databases.leave_clean()
         if slot.is_interrupted:
             outcome = self._timed_out(run)
         self._board.end(slot.number)
         return outcome
 
     def _steps(self, run: Run) -> Outcome:
-        self._freshen_databases(run.started)
+        databases.freshen(run.started)
         outcome = execution.prepare(run)
         if outcome is not None:
             return outcome
@@ -169,10 +204,11 @@ class Threads:
         context.enter(told)
         try:
             if signals.job_started.receivers:
-                signals.emit(signals.job_started, run.definition, job=run.job())
+                # without emit(), which would look for receivers once more
+                signals.job_started.send_robust(run.definition, job=run.job())
             return execution.of_result(run, execution.call(run, told))
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end a run, not the worker
-            self._checked.at = 0.0
+            databases.suspect()
             return execution.of_exception(run, error)
 
     def _timed_out(self, run: Run) -> Outcome:
@@ -181,22 +217,6 @@ class Threads:
         assert run.rules is not None
         error.args = (f"it ran longer than its timeout of {run.rules.timeout:g} s",)
         return execution.of_exception(run, error)
-
-    def _freshen_databases(self, now: float) -> None:
-        if now - getattr(self._checked, "at", 0.0) > CHECK_DATABASES:
-            self._checked.at = now
-            close_old_connections()
-
-
-def leave_databases_clean() -> None:
-    """A transaction that a job left open is rolled back: the next job starts with a new connection."""
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is not None and (
-            connection.in_atomic_block or not connection.get_autocommit()
-        ):
-            with suppress(Exception):  # it may be broken already
-                connection.connection.close()
-            del connections[connection.alias]
 
 
 class Loop:
@@ -210,12 +230,20 @@ class Loop:
         self._waiting: deque[Run] = deque()
         self._running: set[Run] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
         self._checked = 0.0
+        self.taken_at = 0.0  # when a run was last started
         self.defer: Callable[[Callable[[], None]], None] = lambda call: call()  # to an executor thread
 
     @property
+    def free(self) -> int:
+        """How many more may run at once."""
+        return len(self._free)
+
+    @property
     def room(self) -> int:
-        """How many more could start now."""
+        """How many more could start now, besides those that wait."""
         return max(0, len(self._free) - len(self._waiting))
 
     @property
@@ -226,7 +254,8 @@ class Loop:
         """Start runs, as far as there are free slots; the others wait."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._serve, name="kue-loop", daemon=True).start()
+            self._thread = threading.Thread(target=self._serve, name="kue-loop", daemon=True)
+            self._thread.start()
         self._waiting.extend(runs)
         self._loop.call_soon_threadsafe(self._start_waiting)
 
@@ -252,8 +281,21 @@ class Loop:
     def _serve(self) -> None:
         assert self._loop is not None
         asyncio.set_event_loop(self._loop)
-        while True:  # a job that stops the loop stops nothing
-            self._loop.run_forever()
+        while not self._is_closed:  # a job that stops the loop stops nothing
+            try:
+                self._loop.run_forever()
+            except BaseException:  # asyncio lets SystemExit and KeyboardInterrupt of a task through
+                logger.exception("a task that a job had started would end the event loop; it goes on")
+        self._loop.run_until_complete(sync_to_async(connections.close_all)())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())  # among them what closes its links
+        self._loop.close()
+
+    def close(self) -> None:
+        """End it, where the process goes on without it. Nothing runs on it any more."""
+        if self._loop is not None and self._thread is not None:
+            self._is_closed = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
 
     def _start_waiting(self) -> None:
         assert self._loop is not None
@@ -263,6 +305,7 @@ class Loop:
             except IndexError:  # given back meanwhile
                 return
             slot = self._free.pop()
+            self.taken_at = time.monotonic()
             self._running.add(run)
             run.task = self._loop.create_task(self._run(run, slot))
 
@@ -290,6 +333,7 @@ class Loop:
         except asyncio.CancelledError as error:
             outcome = execution.of_exception(run, error)
         finally:
+            forks.end_copy(run)
             self._board.end(slot)
             self._running.discard(run)
             self._free.append(slot)
@@ -303,8 +347,13 @@ class Loop:
         context.enter(told)  # this task's own context: nothing to leave
         timer = self._loop.call_later(timeout, self._cancel, run, "timeout") if timeout else None
         try:
-            await self._freshen_databases(run.started)
-            outcome = await self._prepare(run)
+            if run.started - self._checked > databases.FRESH:
+                await self._freshen_databases(run.started)
+            assert run.record is not None
+            if codecs.refers_to_models(run.record.arguments):
+                outcome = await sync_to_async(execution.prepare)(run)
+            else:
+                outcome = execution.prepare(run)
             if outcome is not None:
                 return outcome
             if signals.job_started.receivers:
@@ -327,15 +376,7 @@ class Loop:
         error = JobTimeout(f"it ran longer than its timeout of {run.rules.timeout:g} s")
         return execution.of_exception(run, error)
 
-    @staticmethod
-    async def _prepare(run: Run) -> Outcome | None:
-        assert run.record is not None
-        if codecs.refers_to_models(run.record.arguments):
-            return await sync_to_async(execution.prepare)(run)
-        return execution.prepare(run)
-
     async def _freshen_databases(self, now: float) -> None:
         """Async code reaches databases through one thread; its old connections are closed now and then."""
-        if now - self._checked > CHECK_DATABASES:
-            self._checked = now
-            await sync_to_async(close_old_connections)()
+        self._checked = now
+        await sync_to_async(close_old_connections)()

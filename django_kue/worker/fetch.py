@@ -1,7 +1,8 @@
-"""The fetch loop: one thread that talks to Redis for a whole child.
+"""The fetch loop: one thread at a time talks to Redis for a whole child.
 
-A tick gathers what has finished, claims what comes next in the same call, and hands it to the
-executors. Between ticks it sleeps on the queues' bells, a local timer and a wake-up from the executors.
+A tick gathers what has finished, asks for what comes next in the same call, and hands it to the
+executors. Between ticks it runs the shortest jobs, or sleeps on the queues' bells, a local timer and a
+wake-up from the executors.
 """
 
 from __future__ import annotations
@@ -14,38 +15,51 @@ import time
 from collections import deque
 from functools import partial
 
-from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.execution import RELEASED, Run
-from django_kue.store import Doorbell, Link, moves, new_link, reads
+from django_kue.store import OwnLink, moves, new_doorbell, new_link, reads
+from django_kue.worker.advance import Advance
 from django_kue.worker.alarm import Alarm
 from django_kue.worker.board import Board
-from django_kue.worker.codes import GUTTED
+from django_kue.worker.codes import BROKEN, GUTTED
+from django_kue.worker.executors import Slot
+from django_kue.worker.leading import Leadership
 from django_kue.worker.options import WorkerOptions
+from django_kue.worker.reports import Progressed
+from django_kue.worker.served import AHEAD
 from django_kue.worker.telling import emit_progress
 from django_kue.worker.turns import LONGEST_NAP, Turns
 
 logger = logging.getLogger("django_kue.worker")
 
+PATIENCE = 2.0  # seconds for a reply: a Redis that stands still has a successor soon
 GIVE_BACK = 0.25  # seconds after which a job that nobody started goes back
 FLUSH_ACKS = 0.002  # seconds that an outcome may wait for company while jobs are still at hand
 FLUSH_REPORTS = 0.1
+LONGEST_DEAF = 0.05  # seconds for which bells aren't heard
 
 
 class Fetcher:
-    """Fetches, settles and reports for one child; :meth:`run` returns when everything is told."""
+    """Fetches, settles and reports for one child; over when everything is told."""
 
     def __init__(self, owner: moves.Owner, options: WorkerOptions, board: Board) -> None:
         self._options = options
         self._board = board
-        self._bell = Doorbell(options.queues)
-        self._link: Link = new_link(max(2.0, settings.LEASE / 2))
+        self._bell = new_doorbell(options.queues)
+        self._link: OwnLink = new_link(PATIENCE)
         self._alarm = Alarm()
         self._turns = turns = Turns(owner, options, board, self._link, self._alarm)
         self._queues = turns.queues
-        self._is_away = False  # Redis can't be reached, and that has been said
+        self._advance = Advance(turns, self._bell)
+        self.leadership = Leadership(turns.buffer)
+        self.is_over = False  # everything is told, and nothing more will be fetched
+        self._failures = 0  # calls in a row that didn't reach Redis
+        self._why_away: set[str] = set()  # why Redis can't be reached, as far as that has been said
         self._burst_checked_at = 0.0
+        self._passes = 0  # bells in a row that rang for jobs for which there's no room here
+        self._deaf_until = 0.0
         self._lost: deque[tuple[str, float]] = deque()  # queues of which the leases are gone
+        self._is_doubted = False  # whether the connections may lead nowhere
         self.log, self.reports = turns.log, turns.reports
         self.buffer, self.threads, self.loop = turns.buffer, turns.threads, turns.loop
 
@@ -64,8 +78,14 @@ class Fetcher:
                 run.is_cancelled = True
                 self.loop.cancel(run, "cancel")
 
+    def doubt(self) -> None:
+        """The supervisor couldn't reach Redis: another server may be the master by now, and a bell that
+        doesn't ring tells nothing of that."""
+        self._is_doubted = True
+        self._alarm.ring()
+
     def stop(self) -> None:
-        """Take no new jobs; :meth:`run` returns when the running ones are over and told."""
+        """Take no new jobs; :attr:`is_over` when the running ones are over and told."""
         self._turns.is_stopping = True
         self._alarm.ring()
 
@@ -76,11 +96,21 @@ class Fetcher:
         """
         if not self._alarm.is_gutted():
             return
-        runs = [run for queue in self._queues.values() for run in queue.acks]
-        self._board.blame(
-            (run.queue, run.key, run.started, run.suspicion) for run in runs if run.outcome is not RELEASED
-        )
-        os._exit(GUTTED)
+        runs = [run for run in self._turns.untold() if run.outcome is not RELEASED]
+        self._board.blame((run.queue, run.key, run.started, run.suspicion) for run in runs)
+        self.give_up(GUTTED)
+
+    def give_up(self, code: int, error: BaseException | None = None) -> None:
+        """End this process: it can't be trusted any more."""
+        os._exit(code)
+
+    def close(self) -> None:
+        """End the threads, where the process goes on without this worker. It's over already."""
+        self.threads.join()
+        self.loop.close()
+        self.leadership.close()
+        self._alarm.close()
+        self._board.close()
 
     @property
     def done_count(self) -> int:
@@ -95,54 +125,147 @@ class Fetcher:
 
     # ── the loop ──
 
-    def run(self) -> None:
-        self.threads.start()
-        failures = 0
-        while True:
-            try:
-                is_busy = self._tick()
-                if self._is_away:
-                    self._is_away = False
+    def start(self) -> None:
+        self.threads.start(self._lead)
+
+    def _lead(self, slot: Slot) -> None:
+        """Fetch, until all is told or another thread leads."""
+        self.leadership.take()
+        try:
+            while not self.is_over:
+                if not self._round(slot):
+                    return
+        except BaseException as error:
+            logger.critical("the fetch loop broke; this process is replaced", exc_info=True)
+            self.blame_if_gutted()
+            self.give_up(BROKEN, error)
+
+    def _round(self, slot: Slot) -> bool:
+        """A tick, and short jobs or a sleep; False when another thread leads."""
+        try:
+            self._heed_doubt()
+            was_asked = self._turns.is_asked
+            is_busy = self._tick()
+            if is_busy:
+                self._passes, self._deaf_until = 0, 0.0
+            if was_asked or not self._turns.is_asked:  # something was heard
+                self._failures = 0
+                if self._why_away:
+                    self._why_away.clear()
                     logger.info("Redis is back")
-                failures = 0
-                if self._is_over():
-                    self._flush_measurements(time.monotonic())
-                    break
-                if not is_busy:
-                    self._sleep()
-            except StoreUnavailable as error:
-                self.blame_if_gutted()
-                failures += 1
-                self._is_dirty_all()
-                self._say_away(error)
-                if self._turns.is_stopping and self.is_idle and failures > 5:
-                    break  # the leases will lapse
-                nap = min(5.0, 0.05 * 2 ** min(failures, 7)) * random.uniform(0.5, 1)
-                threading.Event().wait(nap)
+            if self._is_all_told():
+                self._flush_measurements(time.monotonic())
+                self._end()
+                return True
+            takes_part = self._begins_part()
+            if not takes_part:
+                is_busy = self._hear_answers() or is_busy
+            if not takes_part and not is_busy:
+                self._sleep()
+                takes_part = self._begins_part()  # a bell may have brought a job
+            if takes_part:
+                return self._take_part(slot)
+        except StoreUnavailable as error:
+            self._wait_for_redis(error)
+        return True
+
+    def _begins_part(self) -> bool:
+        """Whether this thread runs what comes next."""
+        return self._has_short() and self.leadership.begin()
+
+    def _take_part(self, slot: Slot) -> bool:
+        """Run short jobs in this thread; False when one took long, and another thread leads now."""
+        until = time.monotonic() + AHEAD
+        while self.leadership.is_held() and time.monotonic() < until:
+            item = self.buffer.pop()
+            if item is None:
+                break
+            if not self._turns.is_short(item):
+                self.buffer.put_first(item)
+                break
+            self.threads.work(slot, item)
+        return self.leadership.end()
+
+    def _wait_for_redis(self, error: StoreUnavailable) -> None:
+        self.blame_if_gutted()
+        self._failures += 1
+        self._begin_anew()
+        self._say_away(error)
+        if self._turns.is_stopping and self.is_idle and self._failures > 5:
+            self._end()  # the leases will lapse
+            return
+        nap = min(5.0, 0.05 * 2 ** min(self._failures, 7)) * random.uniform(0.5, 1)
+        threading.Event().wait(nap)
+
+    def _heed_doubt(self) -> None:
+        if self._is_doubted:
+            self._is_doubted = False
+            self._hear_answers()  # the link may be alive, and its answer on its way
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Leave all connections: one that may be dead costs each call its timeout."""
+        self._link.close()
+        self._turns.lose()
+        self._is_dirty_all()
+        self._advance.lose()
+
+    def _end(self) -> None:
         self.buffer.close()
         self._link.close()
         self._bell.close()
+        self.is_over = True
+        self.leadership.call_watcher()
 
     def _tick(self) -> bool:
-        """One round; True when it's worth another at once."""
+        """Hear what was asked for, and ask for what's due. True when something was claimed.
+
+        What's asked is heard at once, unless there are short jobs at hand: Redis works on it while this
+        thread takes in the last answers and runs these.
+        """
+        self._turns.collect()
+        has_claimed = False
+        is_lost = bool(self._lost)  # it may be told of at any time
+        if is_lost or not self._turns.may_ask():
+            has_claimed = self._turns.take_in()
         now = time.monotonic()
-        self._forget_lost()
+        if is_lost:
+            self._forget_lost()
         self._give_back_stale(now)
         if now >= self._turns.measuring.flush_at:
             self._flush_measurements(now)
         self._turns.mark()
         self._flush_reports(now)
-        return self._turns.take(now)
+        self._advance.withdraw_if_due(now)
+        self._turns.ask(now)
+        has_claimed = self._turns.take_in() or has_claimed
+        if not (self._has_short() and self._turns.may_wait()):
+            has_claimed = self._hear_answers() or has_claimed
+            if self._turns.has_more() and self._has_short():
+                self._turns.ask(time.monotonic())
+        return has_claimed
 
-    def _is_over(self) -> bool:
+    def _has_short(self) -> bool:
+        """Whether what comes next is for the thread that leads."""
+        return self._turns.is_short(self.buffer.first())
+
+    def _hear_answers(self) -> bool:
+        """Wait for the answers to what was asked. True when something was claimed."""
+        self._turns.collect()
+        return self._turns.take_in()
+
+    def _is_all_told(self) -> bool:
+        if self._turns.is_asked:
+            return False
         if self._options.is_burst and not self._turns.is_stopping and self._nothing_waits():
             self.stop()
+        if not self._turns.is_stopping or not self.is_idle:
+            return False
+        heard = [queue for queue in self._queues.values() if not queue.is_given_up]
         return (
-            self._turns.is_stopping
-            and self.is_idle
-            and not any(queue.acks or queue.held() for queue in self._queues.values())
+            not any(queue.acks or queue.held() for queue in heard)
             and self.threads.idle == self.threads.count  # receivers have been told
-            and self.reports.since is None
+            and not any(self.reports.has(queue.name) for queue in heard)
         )
 
     def _nothing_waits(self) -> bool:
@@ -150,7 +273,8 @@ class Fetcher:
         now = time.monotonic()
         if now < self._burst_checked_at + 0.1 or not self.is_idle:
             return False
-        if any(queue.ready_at <= now or queue.acks or queue.is_woken for queue in self._queues.values()):
+        queues = self._queues.values()
+        if any(queue.ready_at <= now or queue.acks or queue.is_woken or queue.is_dirty for queue in queues):
             return False
         self._burst_checked_at = now
         for name in self._queues:
@@ -188,8 +312,9 @@ class Fetcher:
             self._queues[name].is_dirty = True
 
     def _is_dirty_all(self) -> None:
+        """Anything may have got lost: claims, and bells that rang here."""
         for queue in self._queues.values():
-            queue.is_dirty = True
+            queue.is_dirty = queue.is_woken = True
             queue.ready_at = 0.0
 
     def _known_runs(self) -> list[Run]:
@@ -210,33 +335,39 @@ class Fetcher:
         ):
             return
         reports, heard = self.reports.take()
-        refused: set[bytes] = set()
         try:
-            for queue, items in reports.items():
-                while items:
-                    refused.update(self._report(queue, items[:500]))
-                    del items[:500]
-        except StoreUnavailable:
-            self.reports.give_back(reports)
-            raise
+            for queue in [name for name in reports if self._queues[name].blocked_until <= now]:
+                if self._report(queue, reports[queue], [one for one in heard if one.run.queue == queue]):
+                    del reports[queue]
+        finally:
+            if reports:
+                self.reports.give_back(reports, [one for one in heard if one.run.queue in reports])
+
+    def _report(self, queue: str, items: list[moves.Report], heard: list[Progressed]) -> bool:
+        """Send a queue's reports, and have receivers told; False when what's left of them is for later."""
+        refused: set[bytes] = set()
+        while items:
+            some = items[:500]
+            answer = self._link.try_send(moves.report(queue, some))[0]
+            if isinstance(answer, StoreUnavailable):
+                self._turns.block(self._queues[queue], answer)  # its outcomes have to wait for them
+                return False
+            if isinstance(answer, StoreError):
+                logger.error("queue %s: %d progresses and log lines are lost: %s", queue, len(some), answer)
+                answer = [item.key for item in some]
+            refused.update(answer)
+            del items[:500]
         for progressed in heard:
             if progressed.run.key not in refused:
                 self.buffer.put([partial(emit_progress, progressed)], 1)
-
-    def _report(self, queue: str, items: list[moves.Report]) -> list[bytes]:
-        try:
-            refused: list[bytes] = self._link.send(moves.report(queue, items))[0]
-        except StoreError as error:
-            logger.error("queue %s: %d progresses and log lines are lost: %s", queue, len(items), error)  # noqa: TRY400
-            return [item.key for item in items]
-        return refused
+        return True
 
     # ── what people hear ──
 
     def _say_away(self, error: StoreUnavailable) -> None:
-        if not self._is_away:
+        if str(error) not in self._why_away:
             logger.warning("%s; waiting, and trying again", error)
-            self._is_away = True
+            self._why_away.add(str(error))
 
     # ── measurements ──
 
@@ -251,37 +382,65 @@ class Fetcher:
         self._alarm.is_asleep = True
         try:
             self._alarm.clear()
-            nap = self._nap(time.monotonic())
+            now = time.monotonic()
+            nap = self._nap(now)
             if nap > 0:
-                is_armed = not self._turns.is_stopping and (
-                    self.threads.idle > len(self.buffer) or self.loop.room > 0
-                )
-                for name in self._bell.wait(nap, self._alarm.descriptor, is_armed=is_armed):
-                    self._queues[name].is_woken = True
-                    self._queues[name].ready_at = 0.0
+                self._listen(now, nap)
         finally:
             self._alarm.is_asleep = False
         if len(self.buffer) and self.buffer.idle:
             self.buffer.wake(1)  # the first thread's job is longer than we thought
+
+    def _listen(self, now: float, nap: float) -> None:
+        """Sleep until a bell rings, this thread is needed, or ``nap`` seconds are over."""
+        if now < self._deaf_until:
+            nap = min(nap, self._deaf_until - now)
+        is_armed = (
+            now >= self._deaf_until
+            and not self._turns.is_stopping
+            and (self.threads.idle > len(self.buffer) or self.loop.room > 0)
+        )
+        full = self._full(now) if self._passes else ()
+        behind = self._advance.ask(now) if is_armed and not self._options.is_burst else None
+        rang = self._bell.wait(nap, self._alarm.descriptor, is_armed=is_armed, last=full, behind=behind)
+        rung = self._advance.take([self._queues[name] for name in rang])
+        for queue in rung:
+            queue.is_woken = True
+            queue.ready_at = 0.0
+        now = time.monotonic()
+        if rung and not any(self._turns.wants(queue, now) for queue in rung):
+            # There's room, but not of the kind that these jobs need. Who passes a bell on would hear it again
+            # at once, for as long as all others are as busy.
+            self._deaf_until = now + min(LONGEST_DEAF, 0.001 * 2 ** min(self._passes, 10))
+            self._passes += 1
+
+    def _full(self, now: float) -> list[str]:
+        """Queues for whose jobs there's no room."""
+        return [name for name, queue in self._queues.items() if not self._turns.wants(queue, now)]
 
     def _nap(self, now: float) -> float:
         """Seconds until there's something to do without being woken."""
         ends = [now + LONGEST_NAP]
         if (alone_until := self._turns.alone_until(now)) > now:
             ends.append(alone_until)
-        if self._lost:
+        if self._lost or self._is_doubted:
             return 0.0
+        if not self._turns.is_stopping:
+            ends += [queue.offer_at for queue in self._queues.values() if queue.blocked_until <= now]
         blocked = [queue.blocked_until for queue in self._queues.values() if queue.blocked_until > now]
         ends += blocked
-        if any(queue.acks and queue.blocked_until <= now for queue in self._queues.values()):
-            if not len(self.buffer):
+        untold = [queue for queue in self._queues.values() if queue.acks and queue.blocked_until <= now]
+        if untold:
+            if not len(self.buffer) or any(queue.is_prompt for queue in untold):
                 return 0.0
             ends.append((self._turns.first_ack or now) + FLUSH_ACKS)
         if self.reports.since is not None:
             ends.append(self.reports.since + FLUSH_REPORTS)
         if len(self.buffer) and self.buffer.idle:
             ends.append(now + 0.001)
-        if len(self.buffer) or self.loop.waiting():
+        if len(self.buffer):
+            ends.append(now + FLUSH_ACKS)
+        if self.loop.waiting():
             ends.append(now + GIVE_BACK / 2)
         for queue in self._queues.values():
             if not self._turns.is_stopping and queue.ready_at < ends[0] and self._turns.wants(queue, now):

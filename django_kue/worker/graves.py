@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from django_kue import execution, signals
-from django_kue.errors import JobCrashed, JobTimeout, StoreError
+from django_kue import execution, failures, ids, signals
+from django_kue.errors import JobCrashed, JobTimeout, StoreError, StoreUnavailable
 from django_kue.execution import Run
 from django_kue.measures import Row
-from django_kue.states import State
 from django_kue.store import Link, moves, reads
-from django_kue.worker.board import ALONE, NOTORIOUS, Board, Busy
-from django_kue.worker.codes import GUTTED
+from django_kue.worker.board import ALONE, NOTORIOUS, Board, Busy, Untold
+from django_kue.worker.codes import BROKEN, GUTTED
 
 logger = logging.getLogger("django_kue.worker")
 
@@ -28,16 +28,23 @@ class Grave:
     owner: moves.Owner
     late: Busy | None = None  # the run for which we ended it; its outcome is decided at the burial
     queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
+    untold: dict[str, Batches] = field(default_factory=dict)  # queue → what it completed and didn't tell
+
+    def leave_untold(self, end: Untold) -> None:
+        """The child would have told it with its next turn; it's told under the same lease."""
+        lease = b"%d|%d|%b" % (end.sequence, end.claimed_ms, self.owner.text)
+        self.untold.setdefault(end.queue, {}).setdefault(lease, []).append((end.key, end.outcome))
 
 
-OF_THE_DEAD = (signals.job_stalled, signals.job_retrying, signals.job_failed)
+Batches = dict[bytes, list[tuple[bytes, bytes]]]  # lease → (key, outcome)
+OF_THE_DEAD = (signals.job_stalled, signals.job_retrying, signals.job_failed, signals.job_cancelled)
 
 
 class Buried(NamedTuple):
     """What receivers shall hear of a job that was taken from the dead."""
 
     job_id: str
-    signal: str  # stalled, retrying, failed
+    signal: str  # stalled, retrying, failed, cancelled, completed
     delay: float = 0.0
 
 
@@ -56,34 +63,58 @@ class Graves:
         self._open.append(grave)
 
     def bury(self) -> None:
-        """Tell Redis of all that died.
+        """Tell Redis of all that died, as far as it can be reached; what is left is for the next time.
 
         Raises:
-            StoreUnavailable: Redis is away; what is left is for the next time.
+            StoreUnavailable: Redis is away as a whole.
         """
-        while self._open:
-            grave = self._open[0]
-            for queue, outcomes in list(grave.queues.items()):
-                settled: dict[bytes, bytes] = {}
+        for grave in list(self._open):
+            for queue in list(grave.queues):
                 try:
-                    for key, outcome in outcomes.items():
-                        if grave.late is not None and grave.late.key == key:
-                            outcome = self._timed_out(grave.owner, grave.late)
-                        settled[key] = outcome
-                    given_back, ended = self._link.send(moves.bury(queue, grave.owner, settled))[0]
-                except StoreError as error:  # foreign data: the leases lapse by themselves
-                    logger.error("%s: a dead process's jobs can't be handed back: %s", queue, error)  # noqa: TRY400
-                    given_back = ended = []
-                del grave.queues[queue]
-                if given_back or ended:
-                    logger.warning(
-                        "%s: %d jobs of the dead process are handed back, %d settled",
-                        queue, len(given_back) + sum(o == b"z" for o in settled.values()),
-                        sum(o != b"z" for o in settled.values()),
-                    )  # fmt: skip
-                self.note(queue, ended, settled)
-                self._measure(queue, [settled[key] for key in ended])
-            self._open.pop(0)
+                    self._bury(queue, grave)
+                except StoreUnavailable as error:
+                    if not error.is_partial:
+                        raise
+            if not grave.queues:
+                self._open.remove(grave)
+
+    def _bury(self, queue: str, grave: Grave) -> None:
+        settled: dict[bytes, bytes] = {}
+        try:
+            self._tell_ends(queue, grave)
+            for key, outcome in grave.queues[queue].items():
+                if grave.late is not None and grave.late.key == key:
+                    outcome = self._timed_out(grave.owner, grave.late)
+                settled[key] = outcome
+            burial = self._link.send(moves.bury(queue, grave.owner, settled))[0]
+        except StoreError as error:  # foreign data: the leases lapse by themselves
+            logger.error("%s: a dead process's jobs can't be handed back: %s", queue, error)  # noqa: TRY400
+            burial = moves.Burial([], [], [], [])
+        del grave.queues[queue]
+        ended = burial.settled
+        if burial.given_back or ended:
+            logger.warning(
+                "%s: %d jobs of the dead process are handed back, %d settled",
+                queue, len(burial.given_back) + sum(o == b"z" for o in settled.values()),
+                sum(o != b"z" for o in settled.values()),
+            )  # fmt: skip
+        self.note(queue, ended, settled, failed=burial.failed, cancelled=burial.cancelled)
+        self._measure(queue, [settled[key] for key in ended])
+
+    def _tell_ends(self, queue: str, grave: Grave) -> None:
+        """What it had completed is told as it would have done itself, so that nobody runs it again."""
+        batches = grave.untold.get(queue)
+        if not batches:
+            return
+        turn = self._link.send(moves.turn(queue, grave.owner, want=0, sequence=0, batches=batches))[0]
+        del grave.untold[queue]
+        refused = {*turn.refused, *turn.cancelled}
+        told = [pair for pairs in batches.values() for pair in pairs if pair[0] not in refused]
+        if told:
+            logger.warning("%s: %d runs that the dead process had completed are told", queue, len(told))
+        if signals.job_completed.receivers:
+            self.untold += [Buried(ids.joined(queue, key), "completed") for key, _ in told]
+        self._measure(queue, [outcome for _, outcome in told])
 
     def _measure(self, queue: str, outcomes: list[bytes]) -> None:
         """Runs that ended with their process, whose own measurements may be lost with it."""
@@ -118,20 +149,33 @@ class Graves:
             )
         return outcome.encode(run)
 
-    def note(self, queue: str, keys: list[bytes], outcomes: dict[bytes, bytes]) -> None:
-        """What became of jobs that were taken from the dead; told when a child lives that can."""
+    def note(
+        self,
+        queue: str,
+        keys: list[bytes],
+        outcomes: dict[bytes, bytes],
+        *,
+        failed: Collection[bytes] = (),
+        cancelled: Collection[bytes] = (),
+    ) -> None:
+        """What became of jobs that were taken from the dead; told when a child lives that can.
+
+        It's what this move made of them. Where they are by now is for others to tell.
+        """
         if not keys or not any(one.receivers for one in OF_THE_DEAD):
             return
-        states = {row.key: row.state for row in self._link.send(reads.rows(queue, keys))[0]}
-        for key in map(bytes.decode, keys):
-            outcome = outcomes.get(key.encode(), b"z")
-            if states.get(key) is State.FAILED:
-                self.untold.append(Buried(f"{queue}.{key}", "failed"))
+        for key in keys:
+            outcome = outcomes.get(key, b"z")
+            job_id = ids.joined(queue, key)
+            if key in failed:
+                self.untold.append(Buried(job_id, "failed"))
+            elif key in cancelled:
+                self.untold.append(Buried(job_id, "cancelled"))
             elif outcome.startswith(b"r"):
                 delay = int(outcome[1:].split(b"|", 1)[0]) / 1000
-                self.untold.append(Buried(f"{queue}.{key}", "retrying", delay))
+                self.untold.append(Buried(job_id, "retrying", delay))
             else:
-                self.untold.append(Buried(f"{queue}.{key}", "stalled"))
+                self.untold.append(Buried(job_id, "stalled"))
 
 
 def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, is_killed: bool) -> Grave:
@@ -144,14 +188,18 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
     """
     grave = Grave(owner, queues={queue: {} for queue in board.held()})
     busy = list(board.busy())
-    if is_killed:
+    blamed = {one.key for one in busy}
+    for end in board.untold():
+        if end.key not in blamed:
+            grave.leave_untold(end)
+    if is_killed or code == BROKEN:  # by us: no job is to blame
         return grave
     if late is not None:
         grave.late = late
         grave.queues.setdefault(late.queue, {})[late.key] = b"b"
         return grave
     culprits = culprits_among(busy, time.monotonic())
-    error = execution.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
+    error = failures.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
     for one in busy:
         started = int((time.time() - (time.monotonic() - one.started)) * 1000)
         outcome = b"d%d|%b" % (started, error) if one in culprits else b"b" if culprits else b"z"
@@ -179,6 +227,8 @@ def died_of(code: int) -> str:
     """An exit code in words."""
     if code == GUTTED:
         return "a job closed or replaced its file descriptors"
+    if code == BROKEN:
+        return "its fetch loop broke"
     if code < 0:
         with suppress(ValueError):
             return f"killed by {signal.Signals(-code).name}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from django_kue.context import current_job
 from django_kue.execution import Run
+from django_kue.words import one_line
 
 logger = logging.getLogger("django_kue.worker")
 
@@ -16,59 +18,86 @@ _WORDS = {
     "stale": "stale",
 }  # fmt: skip
 
+_LEVELS = {"f": logging.ERROR, "r": logging.WARNING, "stale": logging.WARNING}
+
+
+MOST = 10_000  # lines that wait; they hold their runs
+
 
 class JobLog:
-    """Lines that wait to be written."""
+    """Lines that wait to be written. Where nobody reads what is written, the oldest are left out."""
 
     def __init__(self) -> None:
-        self._lines: deque[tuple[Run, str]] = deque()
+        self._lines: deque[tuple[Run, str]] = deque(maxlen=MOST)
+        self._left_out = 0  # counted by who adds …
+        self._told_left_out = 0  # … and by who writes
         self._unknown: dict[str, float] = {}
 
-    def add(self, run: Run, verdict: str) -> None:
-        """A run is over; ``verdict`` is its outcome's letter, or ``stale``."""
+    def add(self, runs: Iterable[Run]) -> None:
+        """The outcomes of these runs were accepted."""
+        untold = "b" if logger.isEnabledFor(logging.INFO) else "bcx"
+        for run in runs:
+            assert run.outcome is not None
+            if run.outcome.kind not in untold:
+                self._put(run, run.outcome.kind)
+
+    def add_stale(self, run: Run) -> None:
+        """A run's outcome was refused."""
+        self._put(run, "stale")
+
+    def _put(self, run: Run, verdict: str) -> None:
+        self._left_out += len(self._lines) == MOST
         self._lines.append((run, verdict))
 
     def flush(self) -> None:
         """Write what waits."""
+        if left_out := self._left_out - self._told_left_out:
+            self._told_left_out += left_out
+            logger.warning("%d lines about jobs are left out: they came faster than they're read", left_out)
         while self._lines:
             run, verdict = self._lines.popleft()
-            if verdict == "b":
-                continue
             if verdict == "k":
                 self._say_unknown(run)
-            else:
+            elif logger.isEnabledFor(_level(verdict)):
                 self._say(run, verdict)
 
     @staticmethod
     def _say(run: Run, verdict: str) -> None:
-        if verdict in ("f", "stale"):
-            level = logging.ERROR if verdict == "f" else logging.WARNING
-        else:
-            level = logging.WARNING if verdict == "r" else logging.INFO
-        if not logger.isEnabledFor(level):
-            return
         attempts = run.rules.attempts if run.rules else 1
+        job_id, name = one_line(run.id), one_line(run.name)
         facts: dict[str, Any] = {
-            "job_id": run.id, "job_name": run.name, "queue": run.queue, "attempt": run.attempt,
+            "job_id": job_id, "job_name": name, "queue": run.queue, "attempt": run.attempt,
             "waited": run.waited, "duration": run.finished - run.started, "outcome": _WORDS[verdict],
         }  # fmt: skip
         _write(
-            level, facts, "%-9s %s %s attempt %d/%d waited %s ran %s%s",
-            _WORDS[verdict], run.name, run.id, run.attempt, attempts, _span(run.waited),
+            _level(verdict), facts, "%-9s %s %s attempt %d/%d waited %s ran %s%s",
+            _WORDS[verdict], name, job_id, run.attempt, attempts, _span(run.waited),
             _span(run.finished - run.started), _why(run, verdict),
         )  # fmt: skip
 
     def _say_unknown(self, run: Run) -> None:
         """A job that this worker can't run is left in its queue; said once a minute a function."""
-        name = run.name
+        name, job_id = one_line(run.name), one_line(run.id)
         if run.finished - self._unknown.get(name, float("-inf")) < 60:
             return
         self._unknown[name] = run.finished
+        facts = {"job_id": job_id, "job_name": name, "queue": run.queue}
+        if run.exception is not None:
+            _write(
+                logging.ERROR, facts, "job %s (%s) isn't run, and is left in its queue: %s", job_id, name,
+                one_line(run.exception),
+            )  # fmt: skip
+            return
         _write(
-            logging.WARNING, {"job_id": run.id, "job_name": name, "queue": run.queue},
+            logging.WARNING, facts,
             "unknown job %s (%s): it's left in its queue. Is its module imported, was it renamed "
-            "(@job(aliases=[…])), or is this worker older than who enqueued it?", name, run.id,
+            "(@job(aliases=[…])), or is this worker older than who enqueued it?",
+            name, job_id,
         )  # fmt: skip
+
+
+def _level(verdict: str) -> int:
+    return _LEVELS.get(verdict, logging.INFO)
 
 
 def _write(level: int, facts: dict[str, Any], message: str, *args: Any) -> None:
@@ -84,8 +113,7 @@ def _why(run: Run, verdict: str) -> str:
         return ": another worker has it now; this run's outcome was refused"
     if outcome is None or outcome.error is None:
         return ""
-    line = str(outcome.error).replace("\r", "\\r").replace("\n", "\\n")
-    line = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line[:200])
+    line = one_line(str(outcome.error)[:200])
     return f" in {_span(outcome.delay)}: {line}" if verdict == "r" else f": {line}"
 
 
@@ -101,7 +129,7 @@ _plain_factory = logging.getLogRecordFactory()
 def _with_job_id(*args: Any, **kwargs: Any) -> logging.LogRecord:
     record = _plain_factory(*args, **kwargs)
     reporter = current_job()._reporter
-    record.job_id = reporter.id if isinstance(reporter, Run) else "-"
+    record.job_id = one_line(reporter.id) if isinstance(reporter, Run) else "-"
     return record
 
 

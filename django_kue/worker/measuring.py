@@ -33,30 +33,35 @@ class Measuring:
         self._refused: set[str] = set()  # queues of which that was said
         self.flush_at = 0.0
 
-    def add(self, run: Run, kind: str) -> None:
-        """A run's end was accepted; ``kind`` is its outcome's letter."""
-        spent = run.finished - run.started
+    def add(self, runs: Iterable[Run]) -> None:
+        """The ends of these runs were accepted."""
+        sums = self._sums
+        for run in runs:
+            spent = run.finished - run.started
+            micros = int(spent * 1e6)
+            wait = self._wait(run)
+            key = (
+                run.queue,
+                run.definition.name if run.definition is not None else "",
+                run.outcome.kind if run.outcome is not None else "",
+                (wait * wait).bit_length() if wait > 0 else 0,
+                (micros * micros).bit_length(),
+            )
+            entry = sums.get(key)
+            if entry is None:
+                sums[key] = [1, spent]
+            else:
+                entry[0] += 1
+                entry[1] += spent
+
+    def _wait(self, run: Run) -> int:
+        """Microseconds from when a run's job could have started until it did."""
         if run.record is not None and run.record.head:
-            wait = int(run.waited * 1e6)
-        else:
-            stamp = run.key[:8]  # the first 48 bits of 128 are the time
-            if stamp != self._stamp:
-                self._stamp, self._stamp_ms = stamp, _time_in(stamp)
-            wait = int((run.claimed_ms - self._stamp_ms) * 1000 + (run.started - run.fetched) * 1e6)
-        micros = int(spent * 1e6)
-        key = (
-            run.queue,
-            run.definition.name if run.definition is not None else "",
-            kind,
-            (wait * wait).bit_length() if wait > 0 else 0,
-            (micros * micros).bit_length(),
-        )
-        entry = self._sums.get(key)
-        if entry is None:
-            self._sums[key] = [1, spent]
-        else:
-            entry[0] += 1
-            entry[1] += spent
+            return int(run.waited * 1e6)
+        stamp = run.key[:8]  # the first 48 bits of 128 are the time
+        if stamp != self._stamp:
+            self._stamp, self._stamp_ms = stamp, _time_in(stamp)
+        return (run.claimed_ms - self._stamp_ms) * 1000 + int((run.started - run.fetched) * 1e6)
 
     def flush(self, link: Link, watched: Iterable[str], now: float) -> None:
         """Tell what was gathered; of the queues ``watched``, at least how many jobs wait there.
@@ -79,8 +84,8 @@ class Measuring:
                 self._sums = sums
             raise
         for queue, reply in zip(queues, replies, strict=True):
-            if isinstance(reply, StoreUnavailable):  # Redis is full, for example: there are worse losses then
-                continue
+            if isinstance(reply, StoreUnavailable) and not reply.may_be_applied:
+                self._sums |= {key: entry for key, entry in sums.items() if key[0] == queue}
             if isinstance(reply, StoreError) and queue not in self._refused:
                 self._refused.add(queue)
                 logger.error("queue %s: measurements can't be stored: %s", queue, reply)

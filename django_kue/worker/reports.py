@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +13,9 @@ from django_kue import signals
 from django_kue.execution import Run
 from django_kue.store.moves import Report
 
-MOST = 10_000  # reports that may wait for Redis; beyond, log lines are dropped and counted
+logger = logging.getLogger("django_kue.worker")
+
+MOST = 10_000  # log lines that may wait for Redis; beyond, a queue's oldest are dropped and counted
 
 
 class Progressed(NamedTuple):
@@ -28,20 +32,24 @@ class Reports:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._lock = threading.Lock()
-        self._reports: dict[str, list[Report]] = {}
+        self._reports: dict[str, deque[Report]] = {}
         self._progress: dict[tuple[str, bytes, bytes], Report] = {}
         self._heard: dict[Run, Progressed] = {}
         self._count = 0
-        self.dropped = 0
+        self._dropped = 0
         self.since: float | None = None  # when the oldest came
 
     def put(self, queue: str, report: Report) -> None:
         with self._lock:
-            if self._count >= MOST:
-                self.dropped += 1
-                return
+            waiting = self._reports.setdefault(queue, deque())
+            waiting.append(report)
             self._count += 1
-            self._reports.setdefault(queue, []).append(report)
+            if self._count > MOST and report.kind == b"l":
+                while waiting[0].kind != b"l":  # a suspect's start isn't dropped
+                    waiting.rotate(-1)
+                waiting.popleft()
+                self._count -= 1
+                self._dropped += 1
         self._begin()
 
     def progressed(self, run: Run, text: bytes, percent: float, data: Any) -> None:
@@ -57,25 +65,35 @@ class Reports:
             self.since = time.monotonic()
             self._wake()
 
+    def has(self, queue: str) -> bool:
+        """Whether some of a queue's wait."""
+        with self._lock:
+            return bool(self._reports.get(queue)) or any(name == queue for name, _, _ in self._progress)
+
     def take(self) -> tuple[dict[str, list[Report]], list[Progressed]]:
         """All reports by queue, and what receivers shall hear."""
         if self.since is None:
             return {}, []
         with self._lock:
             self.since = None
-            reports, self._reports = self._reports, {}
+            reports = {queue: list(waiting) for queue, waiting in self._reports.items()}
+            self._reports.clear()
+            dropped, self._dropped = self._dropped, 0
             progress, self._progress = self._progress, {}
             heard, self._heard = list(self._heard.values()), {}
             self._count = 0
         for (queue, _, _), report in progress.items():
             reports.setdefault(queue, []).append(report)
+        if dropped:
+            logger.warning("%d log lines were dropped: they came quicker than Redis took them", dropped)
         return reports, heard
 
-    def give_back(self, reports: dict[str, list[Report]]) -> None:
+    def give_back(self, reports: dict[str, list[Report]], heard: list[Progressed]) -> None:
         """Redis was away: keep what didn't get there, in its order."""
         with self._lock:
+            self._heard = {progressed.run: progressed for progressed in heard} | self._heard
             for queue, items in reports.items():
-                self._reports[queue] = items + self._reports.get(queue, [])
+                self._reports[queue] = deque([*items, *self._reports.get(queue, ())])
                 self._count += len(items)
             if self.since is None:
                 self.since = time.monotonic()

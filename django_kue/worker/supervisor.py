@@ -1,10 +1,6 @@
 """The worker that people see: it forks children, beats for them, and puts away their dead.
 
 It never runs the project's code after loading it, has one thread, and so can fork at any time.
-
-Order of stopping (SIGTERM or SIGINT): children take no new jobs; they have the shutdown timeout to
-finish; what's still running then is killed and its jobs handed back, uncounted; the worker leaves
-the list of workers; exit 0. A second signal shortens the timeout to nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +13,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from django.core.cache import caches
@@ -28,13 +23,17 @@ from django.db import connections
 from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
+from django_kue.words import one_line
 from django_kue.worker import child as children
 from django_kue.worker import codes, joblog
 from django_kue.worker.announcing import Living, LoadMeter, portrait
-from django_kue.worker.board import Board, Busy
+from django_kue.worker.board import Board
 from django_kue.worker.graves import Graves, died_of, grave_of
+from django_kue.worker.liveness import LivenessFile
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.processes import die_with_parent, end_group, set_title
+from django_kue.worker.siblings import Sibling
+from django_kue.worker.stopping import Stopping
 
 logger = logging.getLogger("django_kue.worker")
 
@@ -45,40 +44,32 @@ RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait after so many childr
 FORGIVEN = 10  # deaths of children that had jobs in hand: a job may be to blame, and jobs are capped
 
 
-@dataclass
-class Sibling:
-    """A child, seen by its supervisor."""
-
-    number: int
-    pid: int
-    owner: moves.Owner
-    board: Board
-    control: socket.socket
-    born: float
-    culprit: Busy | None = None  # why we killed it: this run was out of time
-    is_told_to_stop: bool = False
-    is_killed: bool = False  # by us, at the end of the shutdown timeout
-
-
 class Supervisor:
     """Runs a worker; :meth:`run` returns its exit code."""
 
-    def __init__(self, options: WorkerOptions) -> None:
+    def __init__(
+        self, options: WorkerOptions, once_redis_answers: Callable[[], object] = lambda: None
+    ) -> None:
         self._options = options
+        self._once_redis_answers = once_redis_answers
         host = "".join(c if c.isalnum() or c in "-_." else "-" for c in socket.gethostname())[:20]
         self.id = f"{host}:{os.getpid()}:{os.urandom(3).hex()}"
         self._children: dict[int, Sibling] = {}
         self._births = 0
         self._young_deaths = 0
         self._respawn_at: dict[int, float] = {}
-        self._stop_by: float | None = None
+        self._stopping = Stopping(options.shutdown_timeout)
         self._beat_at = 0.0
         self._announce_at = 0.0
         self._rescue_at = 0.0
         self._started_at = time.time()
         self._done_before = 0
         self._load = LoadMeter(options)
-        self._is_away = False
+        self._why_away: set[str] = set()  # as far as that has been said
+        self._away: set[str] = set()  # queues whose node of a cluster doesn't answer
+        self._unbeaten: set[tuple[int, str]] = set()  # pids and queues of which the last beat failed
+        self._liveness = LivenessFile(options.liveness_file)
+        self._mistake_told_at = float("-inf")
         self._link: Link = new_link(max(0.5, min(2.0, settings.LEASE / 4)))
         self._graves = Graves(self._link)
         self._wake_read, self._wake_write = os.pipe()
@@ -87,9 +78,10 @@ class Supervisor:
     # ── the loop ──
 
     def run(self) -> int:
-        self._install_signals()
+        self._catch_signals()
         self._wait_for_redis()
-        if self._stop_by is None:
+        if not self._stopping.is_asked:
+            self._once_redis_answers()
             logger.info(
                 "worker %s: %d processes × (%d threads + %d coroutines) on %s",
                 self.id, self._options.processes, self._options.threads, self._options.coroutines,
@@ -97,35 +89,65 @@ class Supervisor:
             )  # fmt: skip
         self._respawn_at = dict.fromkeys(range(self._options.processes), 0.0)
         while self._children or self._respawn_at or self._graves:
-            if self._stop_by is not None:
+            if self._stopping.is_asked:
                 self._respawn_at.clear()
-                if not self._children and not self._can_bury():
+                if not self._children and not (self._graves and self._stopping.has_time_to_bury()):
                     break
             self._spawn_due()
             self._watch(TICK)
-            if self._stop_by is not None:
-                self._pass_on_stop()
+            self._give_orders()
             self._reap()
+            self._stopping.kill_rest(self._children.values())
             self._end_overdue()
             self._load.sample(sibling.board for sibling in self._children.values())
+            self._link.timeout = self._stopping.hurried(self._link.timeout)
             self._talk()
         self._say_goodbye()
+        self._stopping.disarm()
         return 0
+
+    def _catch_signals(self) -> None:
+        """Each wakes the loop."""
+        self._stopping.heed_signals()
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def _give_orders(self) -> None:
+        self._stopping.tell_children(self._children.values())
+        for sibling in self._children.values():
+            sibling.push()
+        if self._stopping.tell_once():
+            self._announce_at = 0.0  # for who looks at the list of workers
 
     def _talk(self) -> None:
         """All that goes to Redis; when it's away, children go on and this is tried again."""
         try:
-            self._graves.bury()
             self._beat()
+            self._graves.bury()
             self._rescue()
             self._tell_of_buried()
             self._announce()
         except StoreUnavailable as error:
-            if not self._is_away:
+            if str(error) not in self._why_away:
                 logger.warning("supervisor: %s; trying again", error)
-                self._is_away = True
+                self._why_away.add(str(error))
+                if error.is_silent and not error.is_partial:  # a server that answers, or is gone, they notice
+                    for sibling in self._children.values():
+                        sibling.order(doubt=True)
         except StoreError as error:
             logger.error("supervisor: %s", error)  # noqa: TRY400 - the text says it all
+        except Exception as error:  # noqa: BLE001 - a mistake of our own is no reason to end running jobs
+            self._tell_mistake(error)
+        finally:
+            self._liveness.touch()  # this loop goes on; that Redis is away is no reason to restart us
+
+    def _tell_mistake(self, error: Exception) -> None:
+        """Once a minute: it may come with each turn."""
+        if time.monotonic() - self._mistake_told_at >= 60:
+            self._mistake_told_at = time.monotonic()
+            logger.error(
+                "supervisor: this should not happen; jobs go on, and it's tried again", exc_info=error
+            )
 
     def _watch(self, seconds: float) -> None:
         """Sleep until a child ends, a signal comes, or the time is over."""
@@ -142,14 +164,19 @@ class Supervisor:
     def _spawn_due(self) -> None:
         now = time.monotonic()
         for number in [number for number, at in self._respawn_at.items() if at <= now]:
-            del self._respawn_at[number]
-            self._spawn(number)
+            try:
+                self._spawn(number)
+            except OSError as error:  # no memory, processes or descriptors are left, for now
+                logger.error("a process can't be started: %s; trying again", error)  # noqa: TRY400
+                self._respawn_at[number] = now + 1.0
+            else:
+                del self._respawn_at[number]
 
     def _spawn(self, number: int) -> None:
         self._births += 1
         owner = moves.owner(f"{self.id}/{self._births}")
         options = self._options
-        board = Board(options.queues, options.threads + options.coroutines)
+        board = Board(options.queues, options.threads + 1 + options.coroutines)
         ours, theirs = socket.socketpair()
         connections.close_all()  # no database connection crosses a fork
         for cache in caches.all(initialized_only=True):
@@ -157,7 +184,13 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         supervisor = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            board.close()
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             self._become_child(supervisor, owner, board, ours, theirs, number)
         theirs.close()
@@ -188,7 +221,7 @@ class Supervisor:
                 sibling.control.close()
             self._link.close()
             set_title(f"kue worker {number + 1}: {', '.join(self._options.queues)}")
-            code = children.main(owner, self._options, board, theirs)
+            code = children.main(owner, self._options, board, theirs, is_first=number == 0)
         except BaseException:
             logger.critical("a worker process could not go on", exc_info=True)
         finally:
@@ -217,8 +250,9 @@ class Supervisor:
             )
         if not is_orderly and not sibling.is_killed and sibling.culprit is None:
             logger.error("process %d died: %s", sibling.pid, died_of(code))
+        self._graves.untold[:0] = sibling.unheard()
         sibling.board.close()
-        if (is_orderly and code == codes.BURST_OVER) or self._stop_by is not None:
+        if (is_orderly and code == codes.BURST_OVER) or self._stopping.is_asked:
             return
         is_young = not is_orderly and time.monotonic() - sibling.born < 2
         self._young_deaths = self._young_deaths + 1 if is_young else 0
@@ -227,57 +261,67 @@ class Supervisor:
         self._respawn_at[sibling.number] = time.monotonic() + delay
 
     def _end_overdue(self) -> None:
-        """Kill what doesn't stop by itself: a run out of time and grace, or all at the last moment."""
+        """Kill whose run doesn't stop by itself, out of time and grace."""
         now = time.monotonic()
         for sibling in self._children.values():
-            if self._stop_by is not None and now >= self._stop_by and not sibling.is_killed:
-                sibling.is_killed = True
+            if sibling.culprit is not None or sibling.is_killed:
+                continue
+            late = [busy for busy in sibling.board.busy() if busy.deadline and now > busy.deadline]
+            if late:
+                sibling.culprit = late[0]
                 os.kill(sibling.pid, signal.SIGKILL)
-            elif sibling.culprit is None and not sibling.is_killed:
-                late = [busy for busy in sibling.board.busy() if busy.deadline and now > busy.deadline]
-                if late:
-                    sibling.culprit = late[0]
-                    logger.error(
-                        "job %s.%s doesn't stop at its timeout: its process %d is ended",
-                        late[0].queue, late[0].key.decode(), sibling.pid,
-                    )  # fmt: skip
-                    os.kill(sibling.pid, signal.SIGKILL)
-
-    def _can_bury(self) -> bool:
-        """At the end: one more try per tick while Redis answers, then the leases lapse by themselves."""
-        return bool(self._graves) and (self._stop_by or 0.0) + 1.0 > time.monotonic()
+                logger.error(
+                    "job %s doesn't stop at its timeout: its process %d is ended",
+                    one_line(late[0].job_id), sibling.pid,
+                )  # fmt: skip
 
     def _tell_of_buried(self) -> None:
-        """Receivers are the project's code: a living child tells them."""
-        living = next(iter(self._children.values()), None)
-        if self._graves.untold and living is not None:
-            self._order(living, buried=self._graves.untold)
+        """Receivers are the project's code: a living child tells them, one that reads its orders."""
+        listening = next((one for one in self._children.values() if one.is_listening), None)
+        if self._graves.untold and listening is not None:
+            listening.tell_of(self._graves.untold)
             self._graves.untold = []
 
     # ── heartbeats ──
 
     def _beat(self) -> None:
+        """A beat that failed is due again at the next tick, for after an outage others give us half a lease
+        to show that we live."""
         now = time.monotonic()
-        if now < self._beat_at:
-            return
-        self._beat_at = now + min(1.0, settings.LEASE / 3)
-        asked = [(sibling, queue) for sibling in self._children.values() for queue in sibling.board.held()]
-        if not asked:
-            self._touch_liveness()
-            return
-        beats = self._link.try_send(*[moves.beat(queue, sibling.owner) for sibling, queue in asked])
-        for (sibling, queue), beat in zip(asked, beats, strict=True):
-            if isinstance(beat, StoreError):
+        if now >= self._beat_at:
+            self._renew(now)
+            self._beat_at = now + min(1.0, settings.LEASE / 3)
+        elif self._unbeaten:
+            self._renew(now, self._unbeaten)
+
+    def _renew(self, now: float, only: Collection[tuple[int, str]] | None = None) -> None:
+        held = [(sibling, queue) for sibling in self._children.values() for queue in sibling.board.held()]
+        if only is not None:
+            held = [(sibling, queue) for sibling, queue in held if (sibling.pid, queue) in only]
+        beats = held and self._link.try_send(*[moves.beat(queue, one.owner) for one, queue in held])
+        self._unbeaten = set()
+        for (sibling, queue), beat in zip(held, beats, strict=True):
+            self._note_node(queue, beat)
+            if isinstance(beat, StoreUnavailable):
+                self._unbeaten.add((sibling.pid, queue))
+            elif isinstance(beat, StoreError):
                 logger.error("%s: %s", queue, beat)
-            elif isinstance(beat, Exception):
-                raise beat
             elif beat.is_alive:
                 sibling.board.set_beaten(queue, now + settings.LEASE)
-                for key in beat.to_stop:
-                    self._order(sibling, cancel=key.decode(), queue=queue)
+                if beat.to_stop:
+                    sibling.remind(cancel=[key.decode("latin-1") for key in beat.to_stop], queue=queue)
             elif sibling.board.held().get(queue) and sibling.board.valid_until(queue) < now:
-                self._order(sibling, lost=queue, before=now)
-        self._touch_liveness()
+                sibling.remind(lost=queue, before=now)
+
+    def _note_node(self, queue: str, answer: object) -> None:
+        """Say that a queue can't be reached though others can, and that it can again: once each."""
+        if isinstance(answer, StoreUnavailable):
+            if queue not in self._away:
+                self._away.add(queue)
+                logger.warning("supervisor: queue %s: %s; trying again", queue, answer)
+        elif queue in self._away:
+            self._away.remove(queue)
+            logger.info("supervisor: queue %s: Redis is back", queue)
 
     def _rescue(self) -> None:
         """Take back the jobs of workers that died unseen. A child may be stuck; this place never is."""
@@ -287,12 +331,17 @@ class Supervisor:
         self._rescue_at = now + settings.LEASE * 0.4
         sweeps = self._link.try_send(*[moves.rescue(queue) for queue in self._options.queues])
         for queue, rescued in zip(self._options.queues, sweeps, strict=True):
-            if isinstance(rescued, Exception):
+            self._note_node(queue, rescued)
+            if isinstance(rescued, StoreError):
                 logger.error("%s: %s", queue, rescued)
-            elif rescued:
-                logger.warning("%s: %d jobs were taken back from a worker that died", queue, len(rescued))
-                self._graves.note(queue, rescued, {})
-                if len(rescued) >= moves.RESCUED:  # there may be more
+            elif isinstance(rescued, StoreUnavailable):
+                continue
+            elif rescued.taken:
+                logger.warning(
+                    "%s: %d jobs were taken back from a worker that died", queue, len(rescued.taken)
+                )
+                self._graves.note(queue, rescued.taken, {}, failed=rescued.failed)
+                if len(rescued.taken) >= moves.RESCUED:  # there may be more
                     self._rescue_at = now
 
     def _announce(self) -> None:
@@ -305,28 +354,23 @@ class Supervisor:
         call = moves.announce(self.id, text, busy=load.busy, slots=load.slots)
         order = self._link.send(call)[0]
         load.told()
-        self._touch_liveness()
-        if self._is_away:
-            self._is_away = False
+        if self._why_away:
+            self._why_away.clear()
             logger.info("supervisor: Redis is back")
-        if order == "stop" and self._stop_by is None:
+        if order == "stop" and not self._stopping.is_asked:
             logger.info("asked to stop by an operator")
-            self._stop()
+            self._stopping.ask()
 
     def _self_portrait(self) -> dict[str, Any]:
         living = [Living(sibling.pid, sibling.board) for sibling in self._children.values()]
         return portrait(
             self._options, living, started_at=self._started_at, done_before=self._done_before,
-            is_stopping=self._stop_by is not None,
+            is_stopping=self._stopping.is_asked,
         )  # fmt: skip
-
-    def _touch_liveness(self) -> None:
-        if self._options.liveness_file:
-            Path(self._options.liveness_file).touch()
 
     def _wait_for_redis(self) -> None:
         tries = 0
-        while self._stop_by is None:
+        while not self._stopping.is_asked:
             try:
                 for queue in self._options.queues:
                     self._link.send(reads.registry(queue))
@@ -335,52 +379,22 @@ class Supervisor:
                 logger.error("%s", error)  # noqa: TRY400 - foreign data: a queue that has some will say more
                 return
             except StoreUnavailable as error:
-                self._touch_liveness()  # it waits, and restarting it wouldn't help
+                self._liveness.touch()  # it waits, and restarting it wouldn't help
                 if tries % 30 == 0:
                     logger.warning("%s; waiting for it", error)
                 tries += 1
                 self._watch(min(2.0, 0.2 * tries))
 
     def _say_goodbye(self) -> None:
-        with suppress(StoreUnavailable, StoreError):
-            self._link.send(moves.announce(self.id, b"", is_leaving=True))
+        if not self._graves:  # else Redis didn't answer just now
+            with suppress(StoreUnavailable, StoreError):
+                self._link.send(moves.announce(self.id, b"", is_leaving=True))
         self._link.close()
         logger.info("worker %s: stopped after %d jobs", self.id, self._done_before)
 
-    # ── stopping ──
 
-    def _install_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-
-    def _on_signal(self, number: int, frame: Any) -> None:
-        if self._stop_by is None:
-            self._stop()
-        else:
-            self._stop_by = time.monotonic()
-
-    def _stop(self) -> None:
-        self._stop_by = time.monotonic() + self._options.shutdown_timeout
-        logger.info("stopping: running jobs have %g s to finish", self._options.shutdown_timeout)
-        self._announce_at = 0.0
-
-    def _pass_on_stop(self) -> None:
-        """Told in the loop: a signal may come in the middle of a birth, when the child isn't known yet."""
-        for sibling in self._children.values():
-            if not sibling.is_told_to_stop:
-                sibling.is_told_to_stop = True
-                self._order(sibling, stop=True)
-
-    @staticmethod
-    def _order(sibling: Sibling, **order: Any) -> None:
-        with suppress(OSError):  # it's dying
-            sibling.control.sendall(json.dumps(order).encode() + b"\n")
-
-
-def supervise(options: WorkerOptions) -> int:
+def supervise(options: WorkerOptions, once_redis_answers: Callable[[], object] = lambda: None) -> int:
     """Run a worker in this process until it's told to stop; returns its exit code."""
     set_title(f"kue supervisor: {', '.join(options.queues)}")
     joblog.install()
-    return Supervisor(options).run()
+    return Supervisor(options, once_redis_answers).run()

@@ -2,20 +2,98 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import ClassVar
 
 from django.dispatch import Signal
 
-from django_kue import registry, signals
+from django_kue import ids, registry, signals
 from django_kue.errors import KueError
 from django_kue.execution import Run
 from django_kue.jobs import Job
+from django_kue.states import State
+from django_kue.worker import databases
+from django_kue.worker.board import Board
+from django_kue.worker.buffer import Buffer
 from django_kue.worker.reports import Progressed
 
 SIGNALS = {
     "c": signals.job_completed, "r": signals.job_retrying,
     "f": signals.job_failed, "x": signals.job_cancelled,
 }  # fmt: skip
+
+
+class Ends:
+    """Ends of runs that receivers wait for: one thread tells them all, unless that takes long; then others
+    help."""
+
+    LONG = 0.001  # seconds
+    duration: ClassVar[float | None] = None  # seconds that telling one takes in this process, averaged
+
+    def __init__(self, runs: Iterable[Run], buffer: Buffer) -> None:
+        self._runs = deque(runs)
+        self._buffer = buffer
+
+    def __call__(self) -> None:
+        has_help = False
+        while True:
+            try:
+                run = self._runs.popleft()
+            except IndexError:
+                return
+            begun = time.monotonic()
+            spent = self.LONG
+            try:
+                emit_end(run)
+                spent = time.monotonic() - begun
+            finally:  # a receiver may raise SystemExit: the others are told all the same
+                databases.leave_clean()
+                if self._runs and spent >= self.LONG and not has_help:
+                    has_help = True
+                    self._buffer.put([self], 1)
+                self._average(spent)
+
+    @classmethod
+    def _average(cls, spent: float) -> None:
+        cls.duration = spent if cls.duration is None else cls.duration + (spent - cls.duration) * 0.1
+
+
+class OfBuried:
+    """What receivers shall hear of jobs that were taken from the dead: as many threads tell it as are free.
+
+    The board says how far it got: should this process die too, another tells the rest. What was begun isn't
+    told a second time, for a receiver may be what the process died of.
+    """
+
+    def __init__(self, buffer: Buffer, board: Board) -> None:
+        self._words: deque[tuple[str, str, float]] = deque()
+        self._begun = 0
+        self._lock = threading.Lock()
+        self._buffer = buffer
+        self._board = board
+
+    def tell(self, words: Iterable[tuple[str, str, float]]) -> None:
+        for word in words:
+            self._words.append(word)
+            self._buffer.put([self], 1)
+
+    def __call__(self) -> None:
+        with self._lock:
+            job_id, signal, delay = self._words.popleft()
+            self._begun += 1
+            self._board.set_heard(self._begun)
+        emit_buried(job_id, signal, delay)
+
+
+def awaited(runs: Sequence[Run]) -> list[Run]:
+    """Those of whose end somebody wants to hear."""
+    kinds = {kind for kind, signal in SIGNALS.items() if signal.receivers}
+    return [run for run in runs if run.outcome is not None and run.outcome.kind in kinds] if kinds else []
 
 
 def emit_end(run: Run) -> None:
@@ -25,7 +103,8 @@ def emit_end(run: Run) -> None:
     job = run.job_after(outcome)
     sender = run.definition.original if run.definition else None
     if outcome.kind == "c":
-        signals.emit(signals.job_completed, sender, job=job, result=run.result)
+        # without emit(): somebody waits for it, and it's by far the most frequent
+        signals.job_completed.send_robust(sender, job=job, result=run.result)
     elif outcome.kind == "x":
         signals.emit(signals.job_cancelled, sender, job=job)
     else:
@@ -48,5 +127,23 @@ def emit_progress(progressed: Progressed) -> None:
 def emit_read(signal: Signal, queue: str, keys: list[bytes]) -> None:
     for key in keys:
         with suppress(KueError):
-            job = Job.get(f"{queue}.{key.decode()}")
+            job = Job.get(ids.joined(queue, key))
             signals.emit(signal, registry.get(job.name), job=job)
+
+
+def emit_buried(job_id: str, signal: str, delay: float) -> None:
+    """The signal for a job that was taken from a dead sibling or worker."""
+    with suppress(KueError):
+        job = Job.get(job_id)
+        sender = registry.get(job.name)
+        if signal == "failed":
+            signals.emit(signals.job_failed, sender, job=job, exception=job.error)
+        elif signal == "cancelled":
+            signals.emit(signals.job_cancelled, sender, job=job)
+        elif signal == "completed":
+            signals.emit(signals.job_completed, sender, job=job, result=job.result)
+        elif signal == "retrying":
+            job = replace(job, state=State.DELAYED if delay else State.WAITING)
+            signals.emit(signals.job_retrying, sender, job=job, exception=job.error, delay=delay)
+        else:
+            signals.emit(signals.job_stalled, sender, job=replace(job, state=State.WAITING))

@@ -6,9 +6,12 @@ The rule for every job that changes something outside: choose the name of the ch
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import httpx
 from django.db import transaction
-from django_kue import Backoff, Discard, Job, job
+from django.utils import timezone
+from django_kue import Backoff, Discard, Job, current_job, job
 
 from payments.bank import CardDeclined, charge
 from payments.models import Payment
@@ -20,8 +23,9 @@ SMALLEST_CENTS = 100
 def place_order(customer: str, total_cents: int, card: str) -> tuple[Order, Job]:
     """A checkout: the order's row and its payment's job come into being together, or not at all.
 
-    Inside ``atomic()`` a job is sent after the commit. Were the transaction rolled back, there would be
-    neither the order nor a job that looks for it; and no worker can be quicker than the commit.
+    The job is written into the outbox, in the same transaction, and sent after the commit. Were that rolled
+    back, there would be neither the order nor a job that looks for it; and should this process die between
+    the commit and the sending, a worker sends it.
     """
     with transaction.atomic():
         order = Order.objects.create(customer=customer, total_cents=total_cents)
@@ -32,6 +36,7 @@ def place_order(customer: str, total_cents: int, card: str) -> tuple[Order, Job]
 # they fail at once, and someone looks.
 @job(
     queue="payments",
+    outbox=True,
     attempts=5,
     backoff=Backoff.exponential(0.5, max=60),
     timeout=15,
@@ -55,3 +60,14 @@ def record_payment(order_id: int, reference: str, card: str) -> str:
         defaults={"order": order, "charge": charged, "amount_cents": order.total_cents},
     )
     return payment.charge
+
+
+# every: by elapsed time, whatever the clocks do. After an outage it comes once: one look is enough.
+@job(queue="payments", every=timedelta(minutes=15), timeout=30)
+def look_for_stuck_payments() -> list[int]:
+    """Orders that have waited for their payment for more than an hour. Somebody should look at them."""
+    long_ago = timezone.now() - timedelta(hours=1)
+    stuck = Order.objects.filter(status=Order.Status.PLACED, placed_at__lt=long_ago)
+    numbers = list(stuck.order_by("pk").values_list("pk", flat=True)[:100])
+    current_job().log("%d orders wait for their payment", len(numbers))
+    return numbers

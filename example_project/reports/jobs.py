@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
-from django_kue import current_job, job
+from django.db.models import Count, Sum
+from django.utils import timezone
+from django_kue import current_job, job, schedule
 
 from reports.chart import draw_months
 from reports.models import Report, Sale
@@ -21,7 +24,8 @@ Totals = Counter[tuple[int, str]]  # (month, product): cents
 
 
 # unique: asking twice while one is under way gives the first one's Job, and the work is done once.
-@job(queue="reports", attempts=2, backoff=5, timeout=120, unique=True, title="Sales report {year}")
+# api: other programs may ask for it, too, by POST /kue/jobs.
+@job(queue="reports", attempts=2, backoff=5, timeout=120, unique=True, title="Sales report {year}", api=True)
 def sales_report(year: int) -> dict[str, Any]:
     """Sum a year's sales by month and product, as CSV and chart. Returns totals and ``{"files": …}``."""
     run = current_job()
@@ -44,6 +48,19 @@ def sales_report(year: int) -> dict[str, Any]:
     run.log("total %.2f, stored as %s", report.total_cents / 100, report.table.name)
     files = {"CSV": report.table.url, "Chart": report.chart.url}
     return {"report": report.pk, "rows": rows, "total_cents": report.total_cents, "files": files}
+
+
+# Comes by itself, each night by the clock of the shop's own town, whatever TIME_ZONE is. overlap: should a
+# night's run still be on when the next is due, that one is left out.
+@schedule(
+    cron="30 2 * * *", timezone="Europe/Berlin", args=(7,), name="sales of the last 7 days", overlap=False
+)
+@job(queue="reports", timeout=120, title="Sales of the last {days} days")
+def recent_sales(days: int) -> dict[str, int]:
+    """Count and sum the sales since so many days ago."""
+    since = timezone.localdate() - timedelta(days=days)
+    found = Sale.objects.filter(sold_on__gte=since).aggregate(rows=Count("pk"), cents=Sum("amount_cents"))
+    return {"rows": found["rows"], "total_cents": found["cents"] or 0}
 
 
 def store(year: int, rows: int, totals: Totals) -> Report:

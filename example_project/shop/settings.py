@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_kue",
+    "ninja",  # the scripts of the API's page, /kue/docs
     "shop",
     "storefront",
     "mail",

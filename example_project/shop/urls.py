@@ -11,6 +11,7 @@ urlpatterns = [
     path("", include("storefront.urls")),
     path("accounts/", include("django.contrib.auth.urls")),  # a password reset's link leads here
     path("admin/", admin.site.urls),
+    path("kue/", include("django_kue.api.urls")),
     # For development: in a real shop the web server hands out files, and something checks who asks.
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]

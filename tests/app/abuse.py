@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -302,8 +303,9 @@ def who_am_i(context: Any) -> dict[str, Any]:
 
 
 @job
-def die(how: str, name: str = "die") -> None:
+def die(how: str, name: str = "die", after: float = 0.0) -> None:
     mark(name, how)
+    time.sleep(after)
     if how == "segfault":
         ctypes.string_at(0)
     if how == "abort":
@@ -319,10 +321,7 @@ def die(how: str, name: str = "die") -> None:
 @job
 def die_first(name: str) -> str:
     """Kills its process the first time only."""
-    mark(name, "run")
-    from tests.worker_process import marks
-
-    if len(marks(name)) == 1:
+    if mark(name, "run") == 1:
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(5)
     return "alive"
@@ -332,9 +331,10 @@ def die_first(name: str) -> str:
 
 
 @job
-def close_descriptors(name: str) -> None:
+def close_descriptors(name: str, seconds: float = 0.0) -> None:
     mark(name, "run")
     os.closerange(3, 1024)
+    time.sleep(seconds)
 
 
 @job
@@ -353,6 +353,31 @@ def leave_child(name: str) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
     mark(name, child.pid)
     child.returncode = 0  # no warning that it still runs: that's what this is about
+
+
+@job(timeout=5)
+def fork_and_terminate() -> int | None:
+    """How a copy ended that SIGTERM should end."""
+    copy = multiprocessing.get_context("fork").Process(target=time.sleep, args=[300])
+    copy.start()
+    copy.terminate()
+    copy.join()
+    return copy.exitcode
+
+
+@job(timeout=5)
+def fork_and_come_back(how: str) -> int:
+    """How a copy ended that came back out of this function."""
+    if copy := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+    if how == "raise":
+        raise FileNotFoundError("exec failed")
+    return 0
+
+
+@job(timeout=5)
+async def afork_and_come_back(how: str) -> int:
+    return fork_and_come_back(how)
 
 
 @job
@@ -427,6 +452,15 @@ async def astop_loop() -> None:
     await asyncio.sleep(0.01)
 
 
+@job
+async def leave_task_that_exits() -> None:
+    async def quits() -> None:
+        raise SystemExit(3)
+
+    asyncio.get_running_loop().create_task(quits()).add_done_callback(lambda task: task.exception())
+    await asyncio.sleep(0.05)
+
+
 @job(backoff=Backoff.exponential(0.05), attempts=4)
 def exponentially(name: str) -> None:
     mark(name, time.time())
@@ -442,10 +476,28 @@ def note(path: str, value: Any, seconds: float = 0.0) -> Any:
 
 
 @job
+def note_both_ends(path: str, seconds: float) -> str:
+    """``start`` and ``end`` at the end of a file."""
+    _append(path, "start")
+    time.sleep(seconds)
+    _append(path, "end")
+    return "noted"
+
+
+@job
 async def anote(path: str, value: Any, seconds: float = 0.0) -> Any:
     _append(path, value)
     await asyncio.sleep(seconds)
     return value
+
+
+@job(attempts=2)
+def note_twice(path: str, value: Any) -> None:
+    """Its first run fails."""
+    _append(path, value)
+    current_job().log("run %d", current_job().attempt)
+    if current_job().attempt == 1:
+        raise ValueError("once more")
 
 
 def _append(path: str, value: Any) -> None:
@@ -461,3 +513,45 @@ def write_slowly() -> None:
         cursor.execute("INSERT INTO left_behind (text) VALUES ('cut short')")
         while True:
             time.sleep(0.01)
+
+
+@job
+def doze(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+@job(attempts=2)
+def fail_first(seconds: float, name: str) -> str:
+    """The first run ends badly, any other well."""
+    is_first = mark(name, "run") == 1
+    time.sleep(seconds)
+    mark(name, "bad" if is_first else "good")
+    if is_first:
+        raise ValueError("the first run")
+    return "good"
+
+
+@job
+def overdo(kind: str, mib: int) -> str | None:
+    """So many MiB of result, of error, or of a line in the log."""
+    text = "x" * (mib * 2**20)
+    if kind == "error":
+        raise ValueError(text)
+    if kind == "log":
+        current_job().log(text)
+        return None
+    return text
+
+
+@job
+def ignore_signals(name: str) -> None:
+    """Behind Python's back, which lets only the main thread change them."""
+    libc = ctypes.CDLL(None)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1):
+        libc.signal(int(number), ctypes.c_void_p(1))  # SIG_IGN
+    mark(name, os.getpid())
+
+
+@job
+def handle_signals() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

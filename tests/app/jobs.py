@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -14,19 +15,32 @@ from typing import Any
 
 import redis
 
-from django_kue import Backoff, Discard, Retry, current_job, job
+from django_kue import Backoff, Discard, Retry, current_job, get_queue, job
 
 
-def mark(name: str, value: Any) -> None:
-    """Leave a mark that outlives this process."""
+def mark(name: str, value: Any) -> int:
+    """Leave a mark that outlives this process; how many of this name there are now."""
     client = redis.Redis.from_url(os.environ["KUE_TEST_REDIS"])
-    client.rpush(f"mark:{name}", str(value))
+    count = int(client.rpush(f"mark:{name}", str(value)))
     client.close()
+    return count
 
 
 @job
 def noop(*args: Any) -> None:
     """Nothing."""
+
+
+@job
+def count_active(seconds: float) -> int:
+    """How many jobs of its queue workers hold."""
+    time.sleep(seconds)
+    return get_queue("other").counts()["active"]
+
+
+@job
+def tell_thread() -> str:
+    return threading.current_thread().name
 
 
 @job
@@ -45,6 +59,23 @@ def nap(seconds: float, name: str = "nap") -> str:
     time.sleep(seconds)
     mark(name, "end")
     return "rested"
+
+
+@job
+def hold(name: str) -> None:
+    """Until :func:`let_go`."""
+    mark(name, "start")
+    client = redis.Redis.from_url(os.environ["KUE_TEST_REDIS"], socket_timeout=None)
+    client.blpop(f"let-go:{name}", 60)
+    client.close()
+    mark(name, "end")
+
+
+def let_go(name: str) -> None:
+    """End the run of :func:`hold`, or its next one."""
+    client = redis.Redis.from_url(os.environ["KUE_TEST_REDIS"])
+    client.rpush(f"let-go:{name}", "")
+    client.close()
 
 
 @job
@@ -173,7 +204,7 @@ def stamp() -> float:
     return time.time()
 
 
-from tests.app import abuse, receivers  # noqa: E402, F401 - they take mark() from here
+from tests.app import abuse, classified, failpoints, receivers  # noqa: E402, F401 - they take mark() from here
 
 
 @job(attempts=1, title="Climb to {door}")
@@ -188,3 +219,10 @@ def climb(door: str) -> str:
         raise RuntimeError("the door is shut")
     current_job().progress(100)
     return "up"
+
+
+if short := os.environ.get("KUE_TEST_SHORT"):
+    from django_kue.worker import served
+
+    # Seconds: what's short is short too where the machine has much else to do, and interrupts it.
+    served.SHORT = float(short)

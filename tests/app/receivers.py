@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 from typing import Any
 
 from django_kue import signals
@@ -55,15 +56,22 @@ def hear_in_transaction(sender: Any, **kwargs: Any) -> None:
         cursor.execute("INSERT INTO left_behind (text) VALUES ('by a receiver')")
 
 
+def hear_slowly(sender: Any, **kwargs: Any) -> None:
+    time.sleep(60)
+
+
 NAMES = (
     "job_enqueued", "job_promoted", "job_started", "job_progressed", "job_retrying", "job_failed",
     "job_completed", "job_cancelled", "job_removed", "job_stalled", "worker_started", "worker_stopping",
+    "schedule_fired", "schedule_missed",
 )  # fmt: skip
 _kept = [_listener(name) for name in NAMES]  # signals hold weak references
 
 if wanted := os.environ.get("KUE_TEST_RECEIVERS"):
     if wanted == "fatal":
         signals.job_completed.connect(hear_fatally)
+    if wanted == "slow":
+        signals.job_completed.connect(hear_slowly)
     if wanted == "transaction":
         signals.job_completed.connect(hear_in_transaction)
     if wanted == "bad":

@@ -11,13 +11,25 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from tests.conftest import redis_client
+from tests.test_schedules.conftest import make_job
+
+__all__ = ["make_job"]  # a fixture
 
 ALL = {
     "view_dashboard", "view_job", "change_job", "delete_job", "enqueue_job",
     "view_queue", "change_queue", "delete_queue", "view_worker", "change_worker",
+    "view_schedule", "add_schedule", "change_schedule", "delete_schedule", "run_schedule",
+    "view_outbox", "change_outbox", "delete_outbox",
 }  # fmt: skip
 VIEWING = {name for name in ALL if name.startswith("view_")}
-OPERATING = ALL - {"delete_job", "delete_queue", "enqueue_job"}
+OPERATING = ALL - {
+    "delete_job",
+    "delete_queue",
+    "delete_outbox",
+    "enqueue_job",
+    "add_schedule",
+    "delete_schedule",
+}
 
 
 def staff(name: str, *permissions: str) -> User:

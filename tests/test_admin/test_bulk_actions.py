@@ -25,6 +25,8 @@ from tests.test_admin.hands import (
     tick,
     waiting_job,
 )
+from tests.test_cli.hands import ended
+from tests.test_engine.hands import completed
 
 
 def offered(client: Client, query: str = "") -> set[str]:
@@ -213,10 +215,13 @@ def test_what_changed_meanwhile_is_left_alone_and_said(boss: Client) -> None:
 
 def test_ids_of_other_states_cannot_be_slipped_in(boss: Client) -> None:
     """The filters of the page hold for what's posted, too."""
-    inside, outside = failed_job(queue="email"), failed_job(queue="default")
+    inside, outside, done = failed_job(queue="email"), failed_job(queue="default"), ended(completed())
     acted(boss, "retry_selected", [inside, outside, "nonsense", ""], "?queue__exact=email")
     assert Job.get(outside).state is State.FAILED
     assert Job.get(inside).state is State.WAITING
+    acted(boss, "retry_selected", [outside, done], "?state__exact=failed")
+    assert Job.get(outside).state is State.WAITING
+    assert Job.get(done).state is State.COMPLETED
 
 
 def test_above_a_hundred_one_entry_in_the_history_sums_up(boss: Client) -> None:

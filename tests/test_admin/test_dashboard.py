@@ -22,7 +22,7 @@ from django_kue.errors import StoreError
 from django_kue.metrics import FunctionStats
 from django_kue.overview import overview
 from django_kue.store import ask, moves
-from tests.conftest import free_port, redis_client
+from tests.conftest import NOBODY, redis_client
 from tests.test_engine import hands
 from tests.test_engine.hands import Hands
 
@@ -315,7 +315,7 @@ def test_nobody_adds_changes_or_deletes_a_dashboard(boss: Client) -> None:
 
 
 def test_while_redis_is_away_page_and_data_say_so(viewer: Client) -> None:
-    with override_settings(KUE={"REDIS": f"redis://127.0.0.1:{free_port()}/0"}):
+    with override_settings(KUE={"REDIS": NOBODY}):
         assert viewer.get(URL).status_code == 503
         assert viewer.get(DATA).status_code == 503
 

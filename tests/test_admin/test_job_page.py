@@ -28,7 +28,7 @@ from tests.app import jobs as app_jobs
 from tests.conftest import redis_client
 from tests.test_admin.conftest import redis_unchanged
 from tests.test_engine import hands
-from tests.test_engine.hands import Hands
+from tests.test_engine.hands import Hands, next_millisecond
 
 TRACEBACK = """Traceback (most recent call last):
   File "/srv/shop/payments/jobs.py", line 12, in pay
@@ -188,7 +188,9 @@ def test_a_delayed_jobs_timeline_looks_ahead(boss: Client) -> None:
 def test_waiting_counts_from_when_it_was_due_again() -> None:
     job_id = waiting(attempts=3)
     hand = Hands()
+    next_millisecond()
     hand.settle(hand.take_one(), hands.retried(0))
+    next_millisecond()
     hand.take_one()
     steps = {step.kind: step for step in Story.of(job_id).timeline}
     assert steps["due"].label == "Due again"
@@ -308,7 +310,10 @@ def test_two_looks_at_a_resting_job_are_the_same_but_for_what_changed(boss: Clie
 
 
 def test_its_other_jobs_are_the_last_of_the_same_function_and_queue(boss: Client) -> None:
-    others = [completed() for _ in range(12)]
+    others = []
+    for _ in range(12):
+        next_millisecond()
+        others.append(completed())
     enqueued(app_jobs.noop, 1)
     job_id = waiting()
     siblings = Story.of(job_id).siblings()

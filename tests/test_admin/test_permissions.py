@@ -19,13 +19,14 @@ from django_kue.admin.actions import ACTIONS
 from tests.test_admin.conftest import client_of, redis_unchanged, staff
 from tests.test_admin.hands import LIST, acted, failed_job, one_of_each
 
-MODELS = (models.Dashboard, models.Job, models.Queue, models.Worker)
+MODELS = (models.Dashboard, models.Job, models.Queue, models.Worker, models.Schedule, models.Outbox)
 VERBS = ("_retry", "_promote", "_cancel", "_set_priority", "_remove", "_pause", "_resume", "_stop", "_empty")
 
 
 def urls(job_id: str) -> Iterator[str]:
     """Every address of our pages that has a name."""
-    objects = {"job": quote(job_id), "queue": "default", "worker": quote("host:1:a"), "dashboard": "1"}
+    objects = {"job": quote(job_id), "worker": quote("host:1:a"), "queue": "default"}
+    objects |= {"dashboard": "1", "schedule": "north", "outbox": "1"}
     for model in MODELS:
         name = model._meta.model_name
         for pattern in admin.site._registry[model].get_urls():
@@ -73,7 +74,7 @@ def test_staff_without_a_permission_see_nothing(outsider: Client) -> None:
                 response = method(url, follow=True)
                 assert response.status_code in (403, 404, 405) or "secret" not in response.content.decode()
                 assert response.status_code == 403 or "/change/" not in response.request["PATH_INFO"], url
-    for model in ("dashboard", "job", "queue", "worker"):
+    for model in ("dashboard", "job", "queue", "worker", "schedule", "outbox"):
         assert outsider.get(f"/admin/django_kue/{model}/").status_code == 403
     assert not LogEntry.objects.exists()
 
@@ -152,13 +153,13 @@ def test_nothing_is_done_without_the_csrf_token(db: None, django_user_model: Any
     assert response.status_code == 302
 
 
-def test_nothing_can_be_added(boss: Client) -> None:
-    for model in MODELS:
+def test_nothing_but_a_schedule_can_be_added(boss: Client) -> None:
+    for model in set(MODELS) - {models.Schedule}:
         assert boss.get(reverse(f"admin:django_kue_{model._meta.model_name}_add")).status_code == 403
 
 
 @pytest.mark.django_db
-def test_permissions_exist_without_tables() -> None:
+def test_permissions_exist_and_the_only_table_is_the_outboxs() -> None:
     from django.contrib.auth.models import Permission
     from django.db import connection
 
@@ -168,8 +169,11 @@ def test_permissions_exist_without_tables() -> None:
     assert known == {
         "view_dashboard", "view_job", "change_job", "delete_job", "enqueue_job",
         "view_queue", "change_queue", "delete_queue", "view_worker", "change_worker",
+        "view_schedule", "add_schedule", "change_schedule", "delete_schedule", "run_schedule",
+        "view_outbox", "change_outbox", "delete_outbox",
     }  # fmt: skip
-    assert not [name for name in connection.introspection.table_names() if "kue" in name]
+    tables = connection.introspection.table_names()
+    assert [name for name in tables if "kue" in name] == ["django_kue_outbox"]
 
 
 @pytest.mark.django_db

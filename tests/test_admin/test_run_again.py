@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_kue import Backoff, Job, bulk, get_queue, job
-from django_kue.admin.run_again import HiddenValueMoved, call_of, unmasked
+from django_kue.admin.arguments import HiddenValueMoved, call_of, unmasked
 from django_kue.errors import EnqueueError
 from django_kue.redaction import MASK, redacted
 from django_kue.registry import register, unregister

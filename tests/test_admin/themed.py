@@ -34,17 +34,20 @@ def ask_for_all() -> None:
     from django.test import Client
     from unfold.admin import ModelAdmin
 
-    from django_kue import models
+    from django_kue import models, schedules
     from django_kue.jobs import Job
     from tests.app.jobs import noop
 
     client = Client()
     client.force_login(User.objects.create_superuser("boss"))
     job: Job = noop.enqueue()
+    schedules.create("north", noop, every=60)
     page_of_job = f"job/{quote(job.id)}"
     pages = [
         "dashboard/", "job/", "job/?q=noop", "job/?state__exact=failed", f"{page_of_job}/change/",
         f"{page_of_job}/run-again/", "queue/", "queue/default/change/", "worker/",
+        "schedule/", "schedule/add/", "schedule/north/change/", "schedule/north/edit/",
+        "schedule/north/delete/",
     ]  # fmt: skip
     for page in pages:
         response = client.get(f"/admin/django_kue/{page}")

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.admin.utils import quote
 from django.http import HttpRequest, HttpResponse
 
-from django_kue import get_queue
+from django_kue import get_queue, schedules
 from tests.app.jobs import add, noop
 from tests.test_engine.hands import Hands, failed, put
 from tests.worker_process import WorkerProcess, wait_for
@@ -55,9 +55,13 @@ def pages() -> Iterator[dict[str, str]]:
     noop.using(queue="email").enqueue()
     get_queue("other").pause()
     noop.using(queue="other").enqueue()
+    schedules.create(HOSTILE, add, cron="30 2 * * mon", timezone="Europe/Berlin", args=[1])
+    schedules.pause(HOSTILE)
     with WorkerProcess("--processes", "1", "--queues", "default,email") as worker:
         worker.wait_started()
         wait_for(lambda: get_queue("default").counts()["completed"] >= 30, 20, "the jobs to run")
+        schedules.run_now(HOSTILE).wait(timeout=20)
+        schedules.run_now(HOSTILE)
         broken = get_queue("default").jobs("failed")[0]
         done = next(job for job in get_queue("default").jobs("completed") if job.name == add.name)
         yield {
@@ -75,6 +79,9 @@ def pages() -> Iterator[dict[str, str]]:
             "queues": f"{ADMIN}/queue/",
             "a queue": f"{ADMIN}/queue/default/change/",
             "workers": f"{ADMIN}/worker/",
+            "schedules": f"{ADMIN}/schedule/",
+            "a schedule": f"{ADMIN}/schedule/{quote(HOSTILE)}/change/",
+            "an edited schedule": f"{ADMIN}/schedule/{quote(HOSTILE)}/edit/",
         }
 
 
@@ -85,6 +92,7 @@ def go(page: Page, url: str) -> None:
     page.wait_for_timeout(300)
 
 
+@pytest.mark.timeout(300)  # it looks at all of them twice
 def test_no_page_has_a_barrier_that_axe_finds(page: Page, pages: dict[str, str]) -> None:
     from axe_playwright_python.sync_playwright import Axe
 

@@ -11,14 +11,16 @@ import pytest
 from django.test import override_settings
 
 from django_kue.management.commands.kue import SUBCOMMANDS
-from tests.conftest import free_port
+from tests.conftest import NOBODY
 from tests.test_cli.hands import command, enqueued, environment, kue, kue_process
+from tests.test_engine.hands import put
 
 ID = "default.AaIO0T7uUtXcBpd13f3FTQ"
 CALLS = {
     "stats": [], "jobs": [], "show": [ID], "enqueue": ["tests.app.jobs.noop"], "retry": [ID], "cancel": [ID],
     "promote": [ID], "remove": [ID], "pause": ["email"], "resume": ["email"], "empty": ["email", "--yes"],
-    "clean": ["email", "failed"], "listen": [], "workers": [], "doctor": [],
+    "clean": ["email", "failed"], "listen": [], "workers": [], "schedules": [],
+    "doctor": [], "top": [],
 }  # fmt: skip
 
 
@@ -29,13 +31,18 @@ def black_hole() -> Iterator[str]:
         yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
 
 
+EACH = [  # the doctor looks into the outboxes, too
+    pytest.param(name, marks=pytest.mark.django_db) if name == "doctor" else name for name in CALLS
+]
+
+
 def test_every_subcommand_is_tested_here() -> None:
-    assert set(CALLS) == set(SUBCOMMANDS)
+    assert {*CALLS, "outbox"} == set(SUBCOMMANDS)  # the outbox is in a database: see test_outbox.py
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", EACH)
 def test_redis_away_is_one_clear_line_and_exit_code_1(name: str) -> None:
-    with override_settings(KUE={"REDIS": f"redis://127.0.0.1:{free_port()}/0", "QUEUES": {"email": {}}}):
+    with override_settings(KUE={"REDIS": NOBODY, "QUEUES": {"email": {}}}):
         said = kue(name, *CALLS[name])
     assert said.code == 1
     if name == "doctor":
@@ -46,7 +53,7 @@ def test_redis_away_is_one_clear_line_and_exit_code_1(name: str) -> None:
         assert len(said.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_redis_that_never_answers_is_given_up_in_time(name: str, black_hole: str) -> None:
     kue_settings = {"REDIS": black_hole, "QUEUES": {"email": {}}, "ENQUEUE_TIMEOUT": 0.3}
     started = time.monotonic()
@@ -64,7 +71,8 @@ def test_wrong_settings_are_told_without_a_traceback() -> None:
 
 
 def test_a_process_ends_with_exit_code_1_when_redis_is_away() -> None:
-    said = kue_process("stats", KUE_TEST_REDIS=f"redis://127.0.0.1:{free_port()}/0")
+    nobody = NOBODY
+    said = kue_process("stats", KUE_TEST_REDIS=nobody, KUE_TEST_REDIS_AS=nobody)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("CommandError: Redis is unavailable: ")
     assert said.err.endswith("manage.py kue doctor tells more.\n")
@@ -76,10 +84,13 @@ def test_djangos_own_options_go_before_and_after_the_subcommand() -> None:
 
 
 def test_a_reader_that_closes_its_pipe_gets_no_traceback() -> None:
-    for _ in range(30):
-        enqueued(options={"title": "x" * 4000})
+    put("default", 600, options={"title": "x" * 200})  # more than a pipe holds
     process = subprocess.Popen(
-        command("jobs"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("jobs", "--limit", "600"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stderr is not None

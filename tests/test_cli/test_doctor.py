@@ -12,10 +12,12 @@ from django.test import override_settings
 from django_kue import get_queue
 from django_kue.doctor import Finding, Level, examine
 from django_kue.doctor import server as server_doctor
-from tests.conftest import free_port, redis_client, start_redis
+from tests.conftest import NOBODY, free_port, redis_client, start_redis
 from tests.test_cli.hands import ended, enqueued, kue
 from tests.test_cli.test_workers import announce
 from tests.test_engine.hands import Hands, failed, parked
+
+pytestmark = pytest.mark.django_db  # it looks into the outboxes, too
 
 EVERYTHING = ["default", "email", "other", "narrow", "slow"]
 
@@ -63,7 +65,7 @@ def test_a_wrong_setting_is_the_only_finding() -> None:
 
 
 def test_redis_away_is_an_error_and_ends_the_visit() -> None:
-    with override_settings(KUE={"REDIS": f"redis://127.0.0.1:{free_port()}/0"}):
+    with override_settings(KUE={"REDIS": NOBODY}):
         findings = examine()
         said = kue("doctor")
     assert findings[-1].code == "redis.unreachable"
@@ -283,3 +285,18 @@ def test_everything_but_what_is_well_has_a_remedy() -> None:
     assert [
         finding.code for finding in findings if finding.level is not Level.OK and not finding.remedy
     ] == []
+
+
+@pytest.mark.parametrize("suffix", ["a", "z", "h", "p"])
+def test_a_queue_that_cant_be_read_is_named_and_the_others_are_looked_at(suffix: str) -> None:
+    jobs = enqueued()
+    redis_client().set(f"kue:{{email}}:{suffix}", "foreign")
+    finding = found("queue.broken")
+    assert "Queue email can't be read: " in finding.what
+    assert "kue doctor --deep --queue email" in finding.remedy
+    assert "queue.no_worker" in {finding.code for finding in examine()}
+    said = kue("stats")
+    assert said.code == 1
+    assert "Queue email can't be read: " in said.err
+    assert any(line.startswith("default") for line in said.lines)
+    assert jobs

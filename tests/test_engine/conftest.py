@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from django_kue.audit import audit
 from django_kue.conf import settings
-from tests.audit import audit
 from tests.conftest import redis_client
 
 

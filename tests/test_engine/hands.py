@@ -11,7 +11,7 @@ from django_kue import ids
 from django_kue.handover import submit
 from django_kue.jobs import Job
 from django_kue.records import NewJob
-from django_kue.store import moves, send
+from django_kue.store import ask, moves
 from tests.conftest import redis_client
 
 NAME = "tests.noop"
@@ -29,6 +29,15 @@ def put_one(queue: str = "default", **options: Any) -> str:
 
 def job_of(key: str, queue: str = "default") -> Job:
     return Job.get(f"{queue}.{key}")
+
+
+def next_millisecond() -> None:
+    """Wait until Redis's clock, which tells milliseconds, has moved on: what comes now is later."""
+    client = redis_client()
+    seconds, micros = client.time()
+    end = seconds * 1000 + micros // 1000 + 1
+    while seconds * 1000 + micros // 1000 < end:
+        seconds, micros = client.time()
 
 
 def error_text(message: str = "it broke", kind: str = "builtins.ValueError") -> bytes:
@@ -100,7 +109,7 @@ class Hands:
             switches=switches,
             work_ms=work_ms,
         )
-        turn = send(call)[0]
+        turn = ask(call)
         self.leases |= {key.decode(): turn.lease for key in turn.keys}
         return turn
 
@@ -128,21 +137,21 @@ class Hands:
                 return order
 
     def beat(self) -> moves.Beat:
-        return send(moves.beat(self.queue, self.owner))[0]
+        return ask(moves.beat(self.queue, self.owner))
 
     def sync(self, leases: Iterable[bytes] = ()) -> list[str]:
-        return texts(send(moves.sync(self.queue, self.owner, leases))[0])
+        return texts(ask(moves.sync(self.queue, self.owner, leases)))
 
     def bury(self, culprits: Mapping[str, bytes] | None = None) -> tuple[list[str], list[str]]:
         """As a supervisor that saw this owner die; the keys given back and those settled."""
         pairs = {key.encode(): outcome for key, outcome in (culprits or {}).items()}
-        given_back, settled = send(moves.bury(self.queue, self.owner, pairs))[0]
+        burial = ask(moves.bury(self.queue, self.owner, pairs))
         self.leases.clear()
-        return texts(given_back), texts(settled)
+        return texts(burial.given_back), texts(burial.settled)
 
     def report(self, key: str, kind: str, text: bytes = b"", lease: bytes | None = None) -> list[str]:
         one = moves.Report(lease or self.leases[key], key.encode(), kind.encode(), text)
-        return texts(send(moves.report(self.queue, [one]))[0])
+        return texts(ask(moves.report(self.queue, [one])))
 
     def let_lease_run_out(self, client: Any = None) -> None:
         """As if nothing had been heard of this owner for longer than its lease."""
@@ -155,7 +164,7 @@ def texts(keys: Iterable[bytes]) -> list[str]:
 
 def rescue(queue: str = "default") -> list[bytes]:
     """A supervisor's sweep; the keys that were taken back."""
-    return send(moves.rescue(queue))[0]
+    return ask(moves.rescue(queue)).taken
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
@@ -166,6 +175,22 @@ def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
             return found
         time.sleep(0.005)
     raise AssertionError("it didn't become true in time")
+
+
+def snapshot(queue: str = "default") -> dict[str, Any]:
+    """All keys of a queue with their values, to see whether something changed."""
+    redis, prefix = redis_client(), f"kue:{{{queue}}}:"
+    names = sorted(redis.keys(prefix + "*"))
+    return {name.decode()[len(prefix) :]: _READERS[redis.type(name)](redis, name) for name in names}
+
+
+_READERS: dict[bytes, Callable[[Any, bytes], Any]] = {
+    b"hash": lambda redis, name: redis.hgetall(name),
+    b"zset": lambda redis, name: redis.zrange(name, 0, -1, withscores=True),
+    b"list": lambda redis, name: redis.lrange(name, 0, -1),
+    b"set": lambda redis, name: redis.smembers(name),
+    b"string": lambda redis, name: redis.get(name),
+}
 
 
 def is_rung(queue: str = "default") -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from django_kue import JobDoesNotExist
+from django_kue import JobDoesNotExist, job
 from django_kue.codecs import search_hash
 from django_kue.queue import Queue
 from django_kue.states import State
@@ -27,6 +27,12 @@ from tests.test_engine.hands import (
 )
 
 QUEUE = Queue("default")
+
+
+@job(name="tests.bounded", search_keys=("kind", "order_id"))
+def bounded(kind: str, order_id: int) -> None: ...
+
+
 PREFIX = "kue:{default}:"
 
 

@@ -7,21 +7,30 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from django.conf import settings as django_settings
+from django.test import override_settings
 
-from django_kue import EnqueueError, Job, Queue, bulk, get_queue, job, queues
+from django_kue import EnqueueError, Job, Queue, bulk, declared, get_queue, job, queues, schedules
 from django_kue.errors import StoreUnavailable
 from django_kue.events import listen
 from django_kue.listing import Listing, tally
 from django_kue.states import State
-from django_kue.store import Doorbell, close_links, forget_links
+from django_kue.store import close_links, forget_links, new_doorbell, new_link, nodes, reads
+from django_kue.worker.scheduling import Scheduler
+from tests.app import abuse
 from tests.conftest import free_port, start_redis
 from tests.test_engine.hands import Hands, completed, failed, put, retried, wait_until
+from tests.test_faults.load import Load
+from tests.test_schedules.hands import at_once
+from tests.worker_process import WorkerProcess, wait_for
 
 pytestmark = pytest.mark.slow
 SLOTS = 16384
@@ -41,7 +50,11 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.ports = [free_port() for _ in range(3)]
-        self.processes = [self._start(port, folder / str(port)) for port in self.ports]
+        self._bus_ports = [free_port() for _ in range(3)]
+        self._folders = [folder / str(port) for port in self.ports]
+        for one in self._folders:
+            one.mkdir()
+        self.processes = [self._start(index) for index in range(3)]
         self.nodes = [redis.Redis(port=port) for port in self.ports]
         try:
             self._join()
@@ -49,23 +62,33 @@ class Cluster:
             self.stop()
             raise
 
-    @staticmethod
-    def _start(port: int, folder: Path) -> subprocess.Popen[bytes]:
-        folder.mkdir()
+    def _start(self, index: int) -> subprocess.Popen[bytes]:
         return start_redis(
-            port, str(folder), "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
-            "--cluster-port", str(free_port()), "--cluster-require-full-coverage", "no",
+            self.ports[index], str(self._folders[index]),
+            "--cluster-enabled", "yes", "--cluster-node-timeout", "2000",
+            "--cluster-port", str(self._bus_ports[index]), "--cluster-require-full-coverage", "no",
         )  # fmt: skip
+
+    def kill(self, index: int) -> None:
+        self.processes[index].kill()
+        self.processes[index].wait()
+
+    def restart(self, index: int) -> None:
+        """A node that was killed: it's empty, and of the cluster again."""
+        self.processes[index] = self._start(index)
+        self.wait_whole()
+
+    def wait_whole(self) -> None:
+        wait_until(lambda: all(self._is_whole(node) for node in self.nodes), timeout=30)
 
     def _join(self) -> None:
         for index, node in enumerate(self.nodes):
             first, last = index * SLOTS // 3, (index + 1) * SLOTS // 3
             node.execute_command("CLUSTER", "ADDSLOTS", *range(first, last))
             node.execute_command("CONFIG", "SET", "cluster-announce-ip", "127.0.0.1")
-        for port in self.ports[1:]:
-            bus = int(redis.Redis(port=port).config_get("cluster-port")["cluster-port"])
+        for port, bus in zip(self.ports[1:], self._bus_ports[1:], strict=True):
             self.nodes[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
-        wait_until(lambda: all(self._is_whole(node) for node in self.nodes), timeout=30)
+        self.wait_whole()
 
     @staticmethod
     def _is_whole(node: redis.Redis) -> bool:
@@ -82,6 +105,18 @@ class Cluster:
         """The number of the node that has a queue."""
         slot = self.nodes[0].execute_command("CLUSTER", "KEYSLOT", f"kue:{{{queue}}}:d")
         return next(index for index in range(3) if slot < (index + 1) * SLOTS // 3)
+
+    def move_slot(self, queue: str, source: int, target: int) -> None:
+        """All keys of a queue, ten at a time."""
+        slot = self.nodes[0].execute_command("CLUSTER", "KEYSLOT", f"kue:{{{queue}}}:d")
+        here, there = self.nodes[source], self.nodes[target]
+        there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", _id_of(here))
+        here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", _id_of(there))
+        while found := here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
+            here.execute_command("MIGRATE", "127.0.0.1", self.ports[target], "", 0, 5000, "KEYS", *found)
+            time.sleep(0.05)
+        for node in (there, here, *self.nodes):
+            node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", _id_of(there))
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -104,7 +139,7 @@ def cluster(running_cluster: Cluster, settings: Any) -> Iterator[Cluster]:
     settings.KUE = {
         **settings.KUE,
         "REDIS": f"redis+cluster://127.0.0.1:{running_cluster.ports[0]}",
-        "QUEUES": {name: {} for name in NAMES} | {"narrow": {"CONCURRENCY": 2}},
+        "QUEUES": {name: {} for name in (*NAMES, "default")} | {"narrow": {"CONCURRENCY": 2}},
         "ENQUEUE_TIMEOUT": 3,
     }
     yield running_cluster
@@ -161,6 +196,23 @@ def test_unique_jobs_and_bulks_and_limits_hold(cluster: Cluster) -> None:
     assert len(Hands("narrow").take(5)) == 2
 
 
+def test_schedules_fire_and_move_between_nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(declared, "_wishes", {})
+    for name in NAMES:
+        schedules.create(name, clustered, every=3600, args=[1], queue=name)
+        assert schedules.run_now(name).queue == name
+    with override_settings(KUE=with_schedule("q1")):
+        Scheduler(NAMES, at_once).tick()
+    with override_settings(KUE=with_schedule("q2")):
+        Scheduler(NAMES, at_once).tick()
+    assert [one.queue for one in schedules.all()] == ["q2", *NAMES]
+
+
+def with_schedule(queue: str) -> dict[str, Any]:
+    said = {"JOB": clustered.name, "EVERY": 60, "ARGS": [1], "QUEUE": queue}
+    return {**django_settings.KUE, "SCHEDULES": {"moving": said}}
+
+
 def test_one_connections_numbered_sends_go_to_queues_on_every_node(cluster: Cluster) -> None:
     for name in NAMES:
         for _ in range(3):
@@ -207,7 +259,7 @@ def test_listen_hears_all_queues(cluster: Cluster) -> None:
 
 
 def test_the_doorbell_rings_for_queues_on_every_node(cluster: Cluster) -> None:
-    bell = Doorbell(NAMES)
+    bell = new_doorbell(NAMES)
     try:
         assert not bell.wait(0)
         for name in NAMES[:4]:
@@ -249,6 +301,7 @@ def test_a_queue_that_has_moved_to_another_node_is_followed(cluster: Cluster) ->
     try:
         for one in (other, node, *cluster.nodes):
             one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[there])
+        assert get_queue("q5").counts()["waiting"] == 0
         handle = clustered.using(queue="q5").enqueue(7)
         assert handle.refresh().args == (7,)
         assert other.hlen("kue:{q5}:d") == 1
@@ -258,6 +311,42 @@ def test_a_queue_that_has_moved_to_another_node_is_followed(cluster: Cluster) ->
         cluster.flush()
         for one in (node, other, *cluster.nodes):
             one.execute_command("CLUSTER", "SETSLOT", slot, "NODE", ids[home])
+
+
+def test_a_queue_that_moves_to_another_node_under_load_loses_nothing(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key by key, as ``redis-cli --cluster reshard`` does it, while jobs come and a worker runs them."""
+    notes = tmp_path / "notes"
+    notes.touch()
+    stored: list[int] = []
+
+    def enqueue(number: int) -> None:
+        with suppress(EnqueueError):  # Redis says "try again" while keys are on both sides
+            abuse.note.using(queue="default").enqueue(str(notes), number)
+            stored.append(number)
+
+    source, target = cluster.home_of("default"), (cluster.home_of("default") + 1) % 3
+    monkeypatch.setenv("KUE_TEST_REDIS_SETTING", f"redis+cluster://127.0.0.1:{cluster.ports[0]}")
+    try:
+        with WorkerProcess("--processes", "1") as worker, Load(enqueue, each=0.005) as load:
+            for there, here in ((target, source), (source, target)):
+                before = load.count
+                wait_for(lambda before=before: load.count > before + 100)
+                cluster.move_slot("default", here, there)
+            wait_for(lambda: len(stored) >= load.count // 2)
+            load.stop()
+            wait_for(lambda: set(stored) <= {int(line) for line in notes.read_text().split()}, 20)
+            assert "CROSSSLOT" not in worker.log
+            assert "Traceback" not in worker.log
+            assert worker.stop() == 0
+        ran = Counter(map(int, notes.read_text().split()))
+        assert max(ran.values()) == 1
+        assert get_queue("default").counts()["active"] == 0
+    finally:
+        for node in cluster.nodes:
+            slot = node.execute_command("CLUSTER", "KEYSLOT", "kue:{default}:d")
+            node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", _id_of(cluster.nodes[source]))
 
 
 def _id_of(node: redis.Redis) -> str:
@@ -295,8 +384,105 @@ def test_a_node_that_is_away_takes_only_its_own_queues_with_it(cluster: Cluster,
                 assert get_queue(name).counts()["waiting"] == 2
     finally:
         process.send_signal(signal.SIGCONT)
-        wait_until(lambda: all(Cluster._is_whole(node) for node in cluster.nodes), timeout=30)
+        cluster.wait_whole()
     put(next(name for name in NAMES if cluster.home_of(name) == away))
+
+
+@contextmanager
+def frozen(cluster: Cluster, index: int) -> Iterator[None]:
+    """A node that hangs meanwhile."""
+    cluster.processes[index].send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        cluster.processes[index].send_signal(signal.SIGCONT)
+        cluster.wait_whole()
+
+
+def by_home(cluster: Cluster, queue: str) -> tuple[list[str], list[str]]:
+    """The queues on the node that has this one, and the others."""
+    home = cluster.home_of(queue)
+    return [name for name in NAMES if cluster.home_of(name) == home], [
+        name for name in NAMES if cluster.home_of(name) != home
+    ]
+
+
+def test_of_calls_to_several_nodes_only_those_to_the_one_that_hangs_fail(cluster: Cluster) -> None:
+    hanging, living = by_home(cluster, "q0")
+    link = new_link(0.3)
+    calls = [reads.counts(name) for name in NAMES]
+    link.send(*calls)
+    with frozen(cluster, cluster.home_of("q0")):
+        answers = dict(zip(NAMES, link.try_send(*calls), strict=True))
+        assert all(isinstance(answers[name], dict) for name in living)
+        errors = [answers[name] for name in hanging]
+        assert all(isinstance(error, StoreUnavailable) and error.is_partial for error in errors)
+        assert errors[0].may_be_applied, "it was sent"
+        [again] = link.try_send(calls[NAMES.index("q0")])
+        assert "is away" in str(again), "that's known, and it isn't asked"
+        assert not again.may_be_applied
+    wait_until(lambda: isinstance(link.try_send(reads.counts("q0"))[0], dict))
+    link.close()
+
+
+def test_a_node_that_is_away_is_left_alone_the_longer_the_more_asking_it_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(nodes.time, "monotonic", lambda: now[0])
+    known, node = nodes.Nodes(), nodes.Address("host", 6379)
+    assert known.patience(node, 3.0) == 3.0
+    known.failed(node, 0.001)  # refused at once: it's soon asked again
+    assert known.patience(node, 3.0) == 0.0
+    now[0] += 0.11
+    assert known.patience(node, 3.0) == 0.25
+    known.failed(node, 0.25)
+    now[0] += 1.9
+    assert known.patience(node, 3.0) == 0.0
+    now[0] += 0.2
+    assert known.patience(node, 3.0) == 0.5
+    for _ in range(20):
+        known.failed(node, 3.0)
+    now[0] += 3.01
+    assert known.patience(node, 3.0) == 0.5
+    known.answered(node)
+    assert known.patience(node, 3.0) == 3.0
+
+
+def test_bells_of_living_nodes_ring_while_one_hangs_and_the_others_ring_again_later(cluster: Cluster) -> None:
+    _, living = by_home(cluster, "q0")
+    bell = new_doorbell(["q0", living[0]])
+    assert bell.wait(0) == []
+    try:
+        cluster.nodes[cluster.home_of("q0")].execute_command(
+            "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"
+        )
+        with frozen(cluster, cluster.home_of("q0")):
+            put(living[0])
+            assert wait_until(lambda: bell.wait(0.1)) == [living[0]]
+        assert "q0" in wait_until(lambda: bell.wait(0.1)), "who knows what it would have told"
+        put("q0")
+        assert wait_until(lambda: bell.wait(0.1)) == ["q0"]
+    finally:
+        bell.close()
+
+
+def test_schedules_of_queues_on_living_nodes_fire_while_a_node_hangs(
+    cluster: Cluster, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.3}
+    monkeypatch.setattr(declared, "_wishes", {})
+    hanging, living = by_home(cluster, "q0")
+    for name in (hanging[0], living[0]):
+        schedules.create(name, clustered, every=1, args=[1], queue=name)
+    scheduler = Scheduler(NAMES, at_once)
+    with frozen(cluster, cluster.home_of("q0")):
+
+        def has_fired() -> bool:
+            scheduler.tick()
+            return get_queue(living[0]).counts()["waiting"] > 0
+
+        wait_until(has_fired, 20)
 
 
 def test_lists_and_work_on_many_jobs_go_over_all_nodes(cluster: Cluster) -> None:

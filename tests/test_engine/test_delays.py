@@ -80,10 +80,6 @@ def test_a_turn_says_how_long_it_is_to_the_next_delayed_job() -> None:
     assert 4_000 < Hands().turn(1).wait <= 5_000
 
 
-def test_a_turn_with_nothing_delayed_says_to_wait_long() -> None:
-    assert Hands().turn(1).wait == 60_000
-
-
 def test_an_idle_worker_is_woken_for_an_earlier_delayed_job_but_not_for_a_later_one() -> None:
     put_one(delay=60_000)
     assert is_rung()

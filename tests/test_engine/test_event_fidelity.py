@@ -22,7 +22,8 @@ from django_kue.events import Event, listen, send_as_signals
 from django_kue.queue import Queue
 from django_kue.signals import queue_paused
 from django_kue.states import State
-from django_kue.store import Doorbell, Subscription
+from django_kue.store import new_doorbell
+from django_kue.store.blocking import Subscription
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
     Hands,
@@ -323,7 +324,7 @@ def test_a_worker_with_more_than_a_thousand_open_files_still_waits() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (1200, hard))
     read, write = os.pipe()
     high = fcntl.fcntl(read, fcntl.F_DUPFD_CLOEXEC, 1100)
-    bell = Doorbell(["default"])
+    bell = new_doorbell(["default"])
     try:
         assert bell.wait(0.01, high) == []
         os.write(write, b"x")
@@ -338,7 +339,7 @@ def test_a_worker_with_more_than_a_thousand_open_files_still_waits() -> None:
 
 
 def test_a_mistake_in_a_call_is_not_called_an_outage() -> None:
-    bell = Doorbell(["default"])
+    bell = new_doorbell(["default"])
     try:
         with pytest.raises(ValueError, match="negative"):
             bell.wait(0.01, -1)

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from django_kue import Job, JobDoesNotExist, JobFailed, job
 from django_kue.events import Event, listen, send_as_signals
@@ -194,22 +196,71 @@ def test_logs_and_runs_are_in_their_order_and_survive_the_end() -> None:
     assert job.attempts_made == 3
 
 
-async def test_the_async_twins_read_the_same() -> None:
-    from asgiref.sync import sync_to_async
+def test_a_job_is_the_same_job_however_it_has_changed() -> None:
+    """As a model's instances are: by what they're the record of, not by what it says just now."""
+    job, other = Job.get(f"default.{put_one()}"), Job.get(f"default.{put_one()}")
+    changed = job.set_priority(50)
+    assert changed == job == job.refresh()
+    assert changed.priority != job.priority
+    assert len({job, changed, job.refresh()}) == 1
+    assert job != other
+    assert job != job.id
+    assert job in QUEUE.jobs("waiting")
 
+
+async def test_the_async_twins_read_the_same() -> None:
     key = await sync_to_async(put_one)()
     hands = Hands()
     await sync_to_async(hands.take_one)()
     await sync_to_async(hands.report)(key, "l", b"a line")
     await sync_to_async(hands.settle)(key, retried(60_000))
     job = await Job.aget(f"default.{key}")
-    assert job == await job.arefresh() == await sync_to_async(job.refresh)() == await QUEUE.aget(job.id)
+    again = (await job.arefresh(), await sync_to_async(job.refresh)(), await QUEUE.aget(job.id))
+    assert [asdict(one) for one in again] == [asdict(job)] * 3
     assert await job.alogs() == await sync_to_async(job.logs)()
     assert await job.aruns() == await sync_to_async(job.runs)()
     assert len(await job.aruns()) == 1
 
 
+@pytest.mark.parametrize(
+    ("most", "error"), [(0, ValueError), (-5, ValueError), (1.5, TypeError), (None, TypeError)]
+)
+def test_a_number_of_log_lines_is_one_or_more(most: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="most is a whole number, 1 or more, not"):
+        Job.get(f"default.{put_one()}").logs(most)
+
+
 # ── waiting ──
+
+
+WRONG_TIMES = [
+    ("soon", TypeError), (b"1", TypeError), (True, TypeError), (float("nan"), ValueError),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("timeout", "error"), WRONG_TIMES)
+def test_what_is_no_time_to_wait_is_told_at_once(timeout: Any, error: type[Exception]) -> None:
+    job = Job.get(f"default.{put_one()}")
+    for wait in (job.wait, lambda timeout: list(job.events(timeout))):
+        with pytest.raises(error, match="timeout is a number of seconds or a timedelta, not"):
+            wait(timeout)
+
+
+@pytest.mark.parametrize(("timeout", "error"), WRONG_TIMES)
+async def test_so_it_is_where_it_is_awaited(timeout: Any, error: type[Exception]) -> None:
+    job = await Job.aget(f"default.{await sync_to_async(put_one)()}")
+    with pytest.raises(error, match="timeout is a number of seconds or a timedelta, not"):
+        await job.await_result(timeout)
+
+
+def test_a_time_to_wait_may_be_a_timedelta_and_very_long() -> None:
+    job = Job.get(f"default.{put_one()}")
+    with pytest.raises(TimeoutError):
+        job.wait(timedelta(milliseconds=1))
+    hands = Hands()
+    hands.take_one()
+    hands.settle(job.key, completed())
+    job.wait(timeout=10**400)
 
 
 @pytest.mark.parametrize(
@@ -304,8 +355,6 @@ def test_wait_survives_retries_in_between() -> None:
 
 async def test_await_result_is_the_twin_of_wait() -> None:
     import asyncio
-
-    from asgiref.sync import sync_to_async
 
     key = await sync_to_async(put_one)()
     job = await Job.aget(f"default.{key}")

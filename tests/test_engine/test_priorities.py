@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
+from django_kue import job
+from django_kue.audit import audit
 from django_kue.jobs import Job
 from django_kue.queue import Queue
 from django_kue.states import State
 from django_kue.store import moves, send
-from tests.audit import audit
 from tests.conftest import redis_client
 from tests.test_engine.hands import Hands, job_of, put, put_one
 
@@ -189,3 +191,14 @@ def test_waiting_jobs_are_listed_in_the_order_of_their_claims_and_in_reverse() -
     assert [job.key for page in pages for job in page] == expected
     pages = [QUEUE.jobs("waiting", offset=at, limit=7) for at in range(0, 49, 7)]
     assert [job.key for page in pages for job in page] == expected[::-1]
+
+
+@job(name="tests.of_the_queues_priority")
+def of_the_queues_priority() -> None: ...
+
+
+def test_a_queues_priority_holds_for_what_is_enqueued_after_it_was_set(settings: Any) -> None:
+    assert of_the_queues_priority.enqueue().priority == 0
+    settings.KUE = {**settings.KUE, "QUEUES": {"default": {"PRIORITY": 7}}}
+    assert of_the_queues_priority.enqueue().refresh().priority == 7
+    assert of_the_queues_priority.using(priority=3).enqueue().refresh().priority == 3

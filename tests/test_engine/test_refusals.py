@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import redis
+from asgiref.sync import sync_to_async
 from redis import exceptions
 
 from django_kue import EnqueueError, job, signals
@@ -20,7 +21,7 @@ from django_kue.handover import asubmit
 from django_kue.queue import Queue
 from django_kue.store import asend, close_links, forget_links, moves, new_link, reads, send, transport
 from tests import conftest
-from tests.conftest import free_port, redis_binary, start_redis
+from tests.conftest import NOBODY, free_port, redis_binary, start_redis
 from tests.proxy import Proxy
 from tests.test_engine.hands import Hands, failed, put, put_one
 
@@ -185,6 +186,19 @@ def test_without_an_answer_the_job_may_have_been_stored(proxy: Proxy) -> None:
     assert QUEUE.counts()["waiting"] == 1  # as it was here
 
 
+async def test_what_a_closed_door_refused_is_surely_not_stored_by_an_async_call_either(
+    settings: Any,
+) -> None:
+    await sync_to_async(put_one)()  # the queue is known
+    nobody = NOBODY
+    settings.KUE = {**settings.KUE, "REDIS": nobody, "ENQUEUE_TIMEOUT": 0.5}
+    for enqueue in (refused.aenqueue, sync_to_async(refused.enqueue)):
+        with pytest.raises(EnqueueError, match="was not enqueued") as info:
+            await enqueue(1)
+        assert info.value.may_be_stored is False
+    await close_links()
+
+
 async def test_without_an_answer_an_async_job_may_have_been_stored(proxy: Proxy) -> None:
     await refused.aenqueue(0)
     proxy.is_mute = True
@@ -206,7 +220,7 @@ def test_once_unanswered_a_job_may_be_stored_whatever_later_tries_bring(
 
 
 def test_nothing_is_stored_when_redis_is_not_reached(settings: Any) -> None:
-    settings.KUE = {**settings.KUE, "REDIS": f"redis://127.0.0.1:{free_port()}/0", "ENQUEUE_TIMEOUT": 0.3}
+    settings.KUE = {**settings.KUE, "REDIS": NOBODY, "ENQUEUE_TIMEOUT": 0.3}
     with pytest.raises(EnqueueError, match="The job was not enqueued") as info:
         refused.enqueue(1)
     assert (info.value.may_be_stored, info.value.stored) == (False, 0)
@@ -226,7 +240,7 @@ def test_of_many_jobs_the_error_says_how_many_are_stored(proxy: Proxy) -> None:
 
 def test_of_many_jobs_that_are_refused_midway_the_first_are_stored(monkeypatch: Any, settings: Any) -> None:
     put_one()
-    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.5}
+    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 5}  # all three tries fit, however long the pauses
     _answer(monkeypatch, None, *[exceptions.OutOfMemoryError("it's full")] * 3)
     with pytest.raises(
         EnqueueError, match=r"500 of 1500 jobs were not enqueued. The first 1000 are stored"
@@ -237,17 +251,17 @@ def test_of_many_jobs_that_are_refused_midway_the_first_are_stored(monkeypatch: 
 
 def _answer(monkeypatch: Any, *answers: Exception | None) -> None:
     """The next sends are answered thus; ``None``: as Redis does."""
-    real, left = transport.ServerLink.try_send, iter(answers)
+    real, left = transport.ServerLink._replies, iter(answers)
 
-    def try_send(link: Any, *calls: Any, timeout: float | None = None) -> list[Any]:
+    def replies(link: Any, calls: Any, *how: Any) -> list[Any]:
         answer = next(left, None)
         if answer is None:
-            return real(link, *calls, timeout=timeout)
+            return real(link, calls, *how)
         if isinstance(answer, StoreUnavailable):
             raise answer
-        return [transport._tried(call, answer) for call in calls]
+        return [answer] * len(calls)
 
-    monkeypatch.setattr(transport.ServerLink, "try_send", try_send)
+    monkeypatch.setattr(transport.ServerLink, "_replies", replies)
 
 
 def _mute_after_first_enqueue(proxy: Proxy) -> threading.Event:

@@ -10,7 +10,6 @@ import pytest
 from django_kue.codecs import search_hash
 from django_kue.queue import Queue
 from django_kue.states import State
-from tests.audit import snapshot
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
     Hands,
@@ -21,6 +20,7 @@ from tests.test_engine.hands import (
     put,
     put_one,
     rescue,
+    snapshot,
     wait_until,
 )
 

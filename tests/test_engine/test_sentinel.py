@@ -18,7 +18,7 @@ from django.core.cache import caches
 from django_kue import EnqueueError, Job, job
 from django_kue.errors import StoreUnavailable
 from django_kue.queue import Queue
-from django_kue.store import Doorbell, close_links, forget_links
+from django_kue.store import close_links, forget_links, new_doorbell
 from tests.conftest import free_port, redis_binary, start_redis
 from tests.test_engine.hands import Hands, completed, put, put_one, wait_until
 
@@ -37,7 +37,7 @@ class Watched:
         self.master, self.replica, self.sentinel = free_port(), free_port(), free_port()
         self.name = f"shop-{self.sentinel}"  # django-redis keeps a pool a URL as long as the process lives
         for port, options in (
-            (self.master, ()),
+            (self.master, ("--repl-diskless-sync-delay", "0")),
             (self.replica, ("--replicaof", "127.0.0.1", str(self.master))),
         ):
             (folder / str(port)).mkdir()
@@ -126,7 +126,7 @@ def test_enqueue_goes_on_within_seconds_after_the_master_died(setup: Watched) ->
 
 
 def test_the_doorbell_rings_again_after_the_master_died(setup: Watched) -> None:
-    bell = Doorbell(["default"])
+    bell = new_doorbell(["default"])
     put_one()
     assert wait_until(lambda: bell.wait(1)) == ["default"]
     bell.wait(0)

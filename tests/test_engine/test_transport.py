@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from django_kue import EnqueueError, Job, job
+from django_kue.batch import Batch
 from django_kue.errors import StoreUnavailable
 from django_kue.handover import asubmit, submit
 from django_kue.queue import Queue
-from django_kue.store import close_links, forget_links, reads, send
+from django_kue.store import close_links, forget_links, new_link, reads, send, transport
 from tests.conftest import free_port, redis_client, start_redis
 from tests.proxy import Proxy
 from tests.test_engine.hands import Hands, completed, completed_kept, put, put_one, wait_until
+from tests.test_faults import full_size
 
 QUEUE = Queue("default")
 REAL_PORT = int(os.environ["KUE_TEST_REDIS"].rpartition(":")[2].partition("/")[0])
@@ -111,6 +114,29 @@ def test_a_bulk_whose_replies_are_cut_again_and_again_is_stored_once_and_in_orde
     keys = put(count=2_500)
     assert QUEUE.counts()["waiting"] == 2_500
     assert [job.key for job in QUEUE.jobs("waiting", limit=1000, newest_first=False)] == keys[:1000]
+
+
+def test_the_next_thousand_is_made_while_redis_has_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    make, read = Batch.__getitem__, transport.ServerLink._reply
+
+    def made(batch: Batch, part: slice) -> Any:
+        seen.append(f"make {part.start}")
+        return make(batch, part)
+
+    def answered(connection: Any) -> Any:
+        seen.append("read")
+        return read(connection)
+
+    monkeypatch.setattr(Batch, "__getitem__", made)
+    monkeypatch.setattr(transport.ServerLink, "_reply", staticmethod(answered))
+    sent.using(search_keys=()).enqueue(0)  # the queue is known then, and so is the script
+    seen.clear()
+    jobs = sent.using(search_keys=()).enqueue_many([(number,) for number in range(2500)])
+    assert seen == ["make 0", "make 1000", "read", "make 2000", "read", "read"]
+    waiting = QUEUE.jobs("waiting", limit=1000, newest_first=False)
+    assert [job.id for job in waiting[1:]] == [job.id for job in jobs[:999]]
+    assert QUEUE.counts()["waiting"] == 2501
 
 
 def test_random_cuts_lose_and_double_nothing(proxy: Proxy) -> None:
@@ -205,6 +231,19 @@ def test_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(proxy: Prox
     with pytest.raises(EnqueueError, match=r"may have been stored.*Redis is unavailable"):
         sent.enqueue(1)
     assert time.monotonic() - begun < 1.2
+
+
+def test_a_call_may_take_as_long_as_it_says_whatever_the_one_before_could(proxy: Proxy) -> None:
+    link = new_link(30)
+    try:
+        for timeout in (30, 0.3, 30, 0.1):
+            proxy.is_mute = timeout < 1
+            begun = time.monotonic()
+            with pytest.raises(StoreUnavailable) if proxy.is_mute else nullcontext():
+                link.send(reads.counts("default"), timeout=timeout)
+            assert time.monotonic() - begun < timeout + 0.5
+    finally:
+        link.close()
 
 
 async def test_async_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(
@@ -312,7 +351,7 @@ async def test_async_scripts_that_redis_has_forgotten_are_sent_again() -> None:
 def test_a_fork_crosses_no_replies() -> None:
     sent.enqueue(-1)  # a link is idle now, and would be shared
     children = []
-    for child in range(3):
+    for child in range(8):
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -325,41 +364,46 @@ def test_a_fork_crosses_no_replies() -> None:
         children.append(pid)
     mine = [sent.enqueue(1_000 + number) for number in range(40)]
     assert all(job.refresh().args == job.args for job in mine)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0, 0]
-    assert QUEUE.counts()["waiting"] == 161
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * 8
+    assert QUEUE.counts()["waiting"] == 361
     found = sorted(job.args[0] for job in QUEUE.jobs("waiting", limit=1000))
-    assert found == [-1, *range(40), *range(100, 140), *range(200, 240), *range(1_000, 1_040)]
+    theirs = [100 * child + number for child in range(8) for number in range(40)]
+    assert found == [-1, *theirs, *range(1_000, 1_040)]
 
 
 def test_fifty_threads_enqueue_exactly_what_they_were_told() -> None:
+    each = full_size(100, 1_000)
     handles: list[Job] = []
     errors: list[BaseException] = []
 
     def work(first: int) -> None:
         try:
-            handles.extend([sent.enqueue(first + number) for number in range(100)])
+            handles.extend([sent.enqueue(first + number) for number in range(each)])
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=work, args=(100 * number,)) for number in range(50)]
+    threads = [threading.Thread(target=work, args=(each * number,)) for number in range(50)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert errors == []
-    assert len({job.id for job in handles}) == 5_000
-    assert QUEUE.counts()["waiting"] == 5_000
-    for number in (0, 2_345, 4_999):
+    assert len({job.id for job in handles}) == 50 * each
+    assert QUEUE.counts()["waiting"] == 50 * each
+    for number in (0, 23 * each + 45, 50 * each - 1):
         assert [job.args for job in QUEUE.find(number=number)] == [(number,)]
 
 
 async def test_many_coroutines_enqueue_exactly_what_they_were_told() -> None:
-    handles = await asyncio.gather(*(sent.aenqueue(number) for number in range(300)))
-    assert [job.args for job in handles] == [(number,) for number in range(300)]
-    assert (await QUEUE.acounts())["waiting"] == 300
+    total = full_size(300, 1_200)
+    for first in range(0, total, 300):  # each has a connection of its own
+        numbers = range(first, first + 300)
+        handles = await asyncio.gather(*(sent.aenqueue(number) for number in numbers))
+        assert [job.args for job in handles] == [(number,) for number in numbers]
+    assert (await QUEUE.acounts())["waiting"] == total
     many = await sent.aenqueue_many([(number,) for number in range(1_200)])
     assert len(many) == 1_200
-    assert (await QUEUE.acounts())["waiting"] == 1_500
+    assert (await QUEUE.acounts())["waiting"] == total + 1_200
     await close_links()
 
 

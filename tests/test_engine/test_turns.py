@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from django_kue.audit import audit
 from django_kue.conf import settings as kue
 from django_kue.queue import Queue
 from django_kue.states import State
 from django_kue.store import moves
-from tests.audit import audit, snapshot
+from django_kue.worker.served import Served
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
     CANCELLED,
@@ -23,11 +24,13 @@ from tests.test_engine.hands import (
     failed,
     is_rung,
     job_of,
+    next_millisecond,
     parked,
     put,
     put_one,
     rescue,
     retried,
+    snapshot,
     texts,
     wait_until,
 )  # fmt: skip
@@ -148,6 +151,18 @@ def test_a_dead_workers_jobs_go_back_to_the_front_in_their_order() -> None:
     assert [hands.take(10) for _ in range(5)] == [[keys[0]], [keys[1]], [keys[2]], [keys[3]], keys[4:]]
 
 
+def test_a_dead_workers_jobs_keep_their_order_also_where_some_had_been_started_as_suspects() -> None:
+    keys = put(count=5)
+    dead = Hands(name="dead")
+    dead.take(5)
+    for key in (keys[0], keys[2], keys[3]):
+        dead.report(key, "y")
+    dead.let_lease_run_out()
+    assert texts(rescue())[::-1] == keys
+    hands = Hands()
+    assert [key for _ in range(5) for key in hands.take(10)] == keys
+
+
 def test_a_living_workers_jobs_are_left_alone() -> None:
     key = put_one()
     Hands(name="alive").take_one()
@@ -184,17 +199,65 @@ def test_an_owner_that_never_claimed_is_not_alive() -> None:
     assert not Hands(name="unknown").beat().is_alive
 
 
-def test_after_an_outage_longer_than_the_lease_the_living_get_time_to_report() -> None:
+@pytest.mark.parametrize("leases", [0.7, 1.5])
+def test_after_an_outage_in_which_heartbeats_were_due_the_living_get_time_to_report(leases: float) -> None:
     key = put_one()
     hands = Hands()
     hands.take_one()
     rescue()
     redis = redis_client()
-    redis.hset("kue:{default}:h", "pulse", int(time.time() * 1000) - int(kue.LEASE * 1000) - 5_000)
+    redis.hset("kue:{default}:h", "pulse", int(time.time() * 1000) - int(kue.LEASE * 1000 * leases))
     hands.let_lease_run_out()
     assert rescue() == []  # amnesty
     assert hands.beat().is_alive
     assert hands.settle(key, completed()).refused == []
+
+
+def test_an_outage_lengthens_a_dead_workers_lease_by_no_more_than_itself() -> None:
+    put_one()
+    hands = Hands(name="dead")
+    hands.take_one()
+    redis, lease = redis_client(), int(kue.LEASE * 1000)
+    seconds, micros = redis.time()
+    last = seconds * 1000 + micros // 1000 - 5 * lease
+    redis.hset("kue:{default}:h", "pulse", last)
+    redis.zadd("kue:{default}:hb", {hands.owner.text: last + lease * 6 // 10})
+    assert rescue() == []
+    left = redis.zscore("kue:{default}:hb", hands.owner.text) - (last + 5 * lease)
+    assert lease * 6 // 10 <= left < lease * 6 // 10 + 1000
+
+
+def test_a_clock_that_was_set_back_lengthens_no_lease() -> None:
+    key = put_one()
+    hands = Hands(name="dead")
+    hands.take_one()
+    redis, lease = redis_client(), int(kue.LEASE * 1000)
+    ahead = int(time.time() * 1000) + 300_000
+    redis.hset("kue:{default}:h", "pulse", ahead)
+    redis.zadd("kue:{default}:hb", {hands.owner.text: ahead + lease})
+    assert rescue() == []
+    assert redis.zscore("kue:{default}:hb", hands.owner.text) <= time.time() * 1000 + lease
+    hands.let_lease_run_out()
+    assert texts(rescue()) == [key]
+
+
+def test_a_turn_says_when_the_next_delayed_job_is_due_however_far_that_is() -> None:
+    assert Hands().turn(1).wait == moves.EMPTY
+    put_one(delay=90_000)
+    assert 89_000 < Hands().turn(1).wait <= 90_000
+    served = Served("default")
+    served.looked(Hands().turn(1), asked=1)
+    assert 85 < served.ready_at - time.monotonic() < 91, "nobody else has a timer for it"
+
+
+def test_a_pause_between_two_sweeps_as_they_usually_are_is_no_outage() -> None:
+    put_one()
+    hands = Hands()
+    hands.take_one()
+    pulse = int(time.time() * 1000) - int(kue.LEASE * 1000 * 0.5)
+    redis_client().hset("kue:{default}:h", "pulse", pulse)
+    hands.let_lease_run_out()
+    assert len(rescue()) == 1
 
 
 def test_amnesty_is_given_once_and_not_for_ever() -> None:
@@ -491,6 +554,45 @@ def test_a_rate_lets_exactly_so_many_start_in_every_period() -> None:
     assert len(starts) == 16
     assert all(later - first >= 1_000 for first, later in zip(starts, starts[5:], strict=False))
     assert starts[-1] - starts[0] < 3_300
+
+
+@pytest.mark.parametrize("outcome", [RELEASED, parked()])
+def test_a_job_that_never_ran_uses_up_no_rate(outcome: bytes, settings: Any) -> None:
+    """Else unknown ones at the front would hold back those behind them."""
+    settings.KUE = {**settings.KUE, "QUEUES": {"default": {"RATE": "5/h"}}}
+    hands, other = Hands(), Hands(name="w2")
+    put(count=12)
+    early, between = hands.take(2), other.take(1)
+    late = hands.take(2)
+    assert hands.turn(5).keys == []
+    hands.turn(0, {early[0]: outcome, early[1]: completed(), late[1]: outcome})
+    assert len(hands.take(5)) == 2
+    assert other.turn(5, {between[0]: completed()}).keys == []
+    assert redis_client().ttl("kue:{default}:rl") > 0
+
+
+def test_a_claim_whose_reply_was_lost_uses_up_no_rate(settings: Any) -> None:
+    settings.KUE = {**settings.KUE, "QUEUES": {"default": {"RATE": "5/h"}}}
+    keys = put(count=12)
+    hands = Hands()
+    kept = hands.take(2)
+    lost = hands.take(3)
+    known = {hands.leases[key] for key in kept}
+    assert hands.turn(5).keys == []
+    assert hands.sync(known) == lost
+    assert hands.take(5) == keys[2:5]
+
+
+def test_what_is_given_back_after_the_period_is_no_room_for_more(settings: Any) -> None:
+    settings.KUE = {**settings.KUE, "QUEUES": {"default": {"RATE": "2/h"}}}
+    hands = Hands()
+    put(count=9)
+    first = hands.take(2)
+    redis_client().delete("kue:{default}:rl")  # as if it were over
+    next_millisecond()
+    hands.take(2)
+    hands.turn(0, dict.fromkeys(first, RELEASED))
+    assert hands.turn(2).keys == []
 
 
 def test_a_paused_queue_gives_nothing_and_takes_everything() -> None:

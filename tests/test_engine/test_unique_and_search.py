@@ -13,7 +13,7 @@ from django_kue.handover import submit
 from django_kue.queue import Queue
 from django_kue.records import NewJob
 from django_kue.states import State
-from django_kue.store import moves, send
+from django_kue.store import moves, reads, send
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
     NAME,
@@ -48,6 +48,10 @@ def until_started(order_id: int) -> None: ...
 
 @job(name="tests.searched", search_keys=("order_id", "name"))
 def searched(order_id: int, name: str = "anna") -> None: ...
+
+
+@job(name="tests.unsearched")
+def plain(number: int) -> None: ...
 
 
 # ── unique ──
@@ -186,7 +190,7 @@ def test_jobs_are_found_by_their_arguments_exactly() -> None:
     assert {job.id for job in QUEUE.find(order_id=17)} == {found[0].id, found[1].id}
     assert [job.id for job in QUEUE.find(order_id=17, name="bert")] == [found[1].id]
     assert [job.id for job in QUEUE.find(name="anna", order_id=18)] == [found[2].id]
-    assert QUEUE.find(order_id="17") == QUEUE.find(order_id=19) == QUEUE.find(nothing=1) == []
+    assert QUEUE.find(order_id="17") == QUEUE.find(order_id=19) == []
 
 
 def test_jobs_are_found_in_every_state_until_they_are_gone() -> None:
@@ -216,6 +220,21 @@ def test_the_newest_are_found_last_and_at_most_a_thousand() -> None:
 def test_find_needs_something_to_look_for() -> None:
     with pytest.raises(ValueError, match=r"find\(order_id=17\)"):
         QUEUE.find()
+
+
+def test_a_name_that_no_job_can_be_found_by_is_told_with_those_that_are_declared() -> None:
+    with pytest.raises(ValueError, match=r"no job here has an argument 'oder_id'; declared .*order_id"):
+        QUEUE.find(oder_id=17)
+
+
+async def test_its_twin_tells_too() -> None:
+    with pytest.raises(ValueError, match="no job here has an argument 'oder_id'"):
+        await QUEUE.afind(oder_id=17)
+
+
+def test_an_argument_that_only_using_made_a_search_key_is_found() -> None:
+    job = plain.using(search_keys=("number",)).enqueue(number=5)
+    assert QUEUE.find(number=5) == [job]
 
 
 # ── expires ──
@@ -293,7 +312,7 @@ def test_keys_are_unique_tell_their_time_and_sort_by_age() -> None:
 
 
 def _send(number: int, jobs: list[NewJob]) -> list[bytes]:
-    return send(moves.enqueue("default", jobs, sender=b"one", number=number))[0]
+    return send(reads.registry("default"), moves.enqueue("default", jobs, sender=b"one", number=number))[1]
 
 
 @pytest.mark.parametrize("options", [{}, {"delay": 60_000}, {"search": (search_hash("order_id", 1),)}])

@@ -10,7 +10,7 @@ from django.core.management.base import SystemCheckError
 
 from django_kue import EnqueueError, Job
 from tests.app.jobs import add, leave
-from tests.conftest import free_port, redis_client, start_redis
+from tests.conftest import NOBODY, free_port, redis_client, start_redis
 from tests.test_kue_parity.conftest import UNSERVED
 from tests.worker_process import marks
 
@@ -71,12 +71,13 @@ def test_a_unix_socket_also_for_workers(settings, private_server, start_worker):
 
 
 def test_a_server_that_is_not_there_is_an_error_and_does_not_hang(settings):
-    settings.KUE = settings.KUE | {"REDIS": f"redis://127.0.0.1:{free_port()}/0", "ENQUEUE_TIMEOUT": 0.2}
+    settings.KUE = settings.KUE | {"REDIS": NOBODY, "ENQUEUE_TIMEOUT": 0.2}
 
     with pytest.raises(EnqueueError, match="not enqueued"):
         ours.enqueue(1)
 
 
+@pytest.mark.django_db  # from Django 6.1 on the command asks the database what it supports
 def test_a_wrong_setting_is_found_by_check(settings):
     settings.KUE = settings.KUE | {"REDIS": "jobbs"}
 

@@ -24,7 +24,8 @@ def traces(job: Job) -> list[str]:
     return [
         key.decode()
         for key in client.scan_iter(match="*kue*")
-        if job.key in f"{key} {readers[client.type(key)](key)}"
+        if not key.endswith(b":workers")  # what they ran at their last heartbeat
+        and job.key in f"{key} {readers[client.type(key)](key)}"
     ]
 
 

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from django_kue import get_queue
+from django_kue import get_queue, signals
+from django_kue.audit import audit
+from django_kue.errors import StoreUnavailable
+from django_kue.execution import DONE, Run
+from django_kue.store import moves, new_link, send
+from django_kue.worker import board as boards
+from django_kue.worker import codes
+from django_kue.worker.board import Board, Busy, Untold
+from django_kue.worker.fetch import Fetcher
+from django_kue.worker.graves import Buried, Graves, grave_of
+from django_kue.worker.options import WorkerOptions
+from django_kue.worker.supervisor import ORDERLY
 from tests.app import abuse, jobs
-from tests.audit import audit
 from tests.conftest import redis_client
 from tests.worker_process import (
     WorkerProcess,
@@ -61,6 +74,179 @@ def test_a_process_killed_in_a_job_is_replaced_and_the_job_runs_again(worker: Wo
     assert (run.outcome, run.error.type) == ("crashed", "django_kue.errors.JobCrashed")
     assert "killed by SIGKILL" in run.error.message
     assert worker.child() != child
+
+
+def test_a_run_that_completed_is_not_repeated_when_its_process_dies_before_it_was_told(
+    tmp_path: Path,
+) -> None:
+    """Its end stands on the board, from which the supervisor tells it."""
+    path = tmp_path / "notes"
+    path.touch()
+    with WorkerProcess("--processes", "1", "--queues", "other", KUE_TEST_RECEIVERS="1") as worker:
+        worker.wait_started()
+        job = abuse.note_both_ends.using(queue="other").enqueue(str(path), 0.3)
+        wait_for(lambda: path.read_text() == "start\n")
+        redis_client().client_pause(1500)  # it can't tell anybody
+        wait_for(lambda: path.read_text() == "start\nend\n")
+        worker.kill_child()
+        job = finished(job)
+        assert (job.state, job.result, job.crashes, job.attempts_made) == ("completed", "noted", 0, 1)
+        assert path.read_text() == "start\nend\n"
+        worker.wait_log("1 runs that the dead process had completed are told")
+        told = [json.loads(text)["signal"] for text in wait_marks("signals", 2)]
+        wait_for(lambda: "job_completed" in "".join(marks("signals")))
+        assert "job_stalled" not in told
+    assert is_well("other")
+
+
+def test_what_a_dead_process_had_completed_is_told_under_its_own_lease_only(worker: WorkerProcess) -> None:
+    queue, owner = "email", moves.owner("dead/1")
+    board = Board((queue,), 2)
+    put = [jobs.add.using(queue=queue).enqueue(number) for number in range(2)]
+    turn = send(moves.turn(queue, owner, want=2, sequence=7, batches={}))[0]
+    earlier = turn.lease.replace(b"7|", b"6|", 1)
+    board.note_end(queue, turn.keys[0], turn.lease, b"c1|3")
+    board.note_end(queue, turn.keys[1], earlier, b"c1|4")
+    board.set_held(queue, 2)
+    link = new_link(2.0)
+    graves = Graves(link)
+    graves.dig(grave_of(owner, board, -9, late=None, is_killed=False))
+    graves.bury()
+    assert [(job.state, job.result) for job in (put[0].refresh(), put[1].refresh())] == [
+        ("completed", 3), ("waiting", None),
+    ]  # fmt: skip
+    assert is_well(queue)
+    link.close()
+    board.close()
+
+
+def test_the_dead_are_buried_where_that_can_be_and_elsewhere_later() -> None:
+    """A node of a cluster is away: the jobs that are on others are handed back all the same."""
+    board, owner = Board(("narrow", "email"), 2), moves.owner("dead/1")
+    for queue in ("narrow", "email"):
+        jobs.add.using(queue=queue).enqueue(1)
+        send(moves.turn(queue, owner, want=1, sequence=1, batches={}))
+        board.set_held(queue, 1)
+    link = Partial(hanging="narrow")
+    graves = Graves(link)
+    graves.dig(grave_of(owner, board, -9, late=None, is_killed=False))
+    graves.bury()
+    assert [counts(queue) for queue in ("narrow", "email")] == [{"active": 1}, {"waiting": 1}]
+    assert len(graves) == 1
+    link.hanging = ""
+    graves.bury()
+    assert counts("narrow") == {"waiting": 1}
+    assert len(graves) == 0
+    board.close()
+
+
+class Partial:
+    """A link to a cluster; the node that has one of its queues is away."""
+
+    def __init__(self, hanging: str) -> None:
+        self.hanging = hanging
+
+    def send(self, *calls: Any) -> list[Any]:
+        if any(call.queue == self.hanging for call in calls):
+            raise StoreUnavailable("a node is away", is_partial=True)
+        return send(*calls)
+
+
+def test_a_process_whose_own_loop_broke_blames_none_of_its_jobs() -> None:
+    board = Board(("email",), 2)
+    board.set_held("email", 1)
+    board.begin(0, "email", b"A" * 22, time.monotonic(), 0.0, 0)
+    grave = grave_of(moves.owner("dead/1"), board, codes.BROKEN, late=None, is_killed=False)
+    assert grave.queues == {"email": {}}
+    assert codes.BROKEN not in ORDERLY, "so that one after the other has to wait"
+    board.close()
+
+
+def test_what_becomes_of_a_job_after_it_was_taken_from_the_dead_is_for_others_to_tell() -> None:
+    """Two processes died of it, and the second's supervisor was quicker: only that one tells of the end."""
+    queue, job = "email", jobs.noop.using(queue="email").enqueue()
+
+    def crash_once_more() -> None:
+        owner = moves.owner("other/1")
+        [key] = send(moves.turn(queue, owner, want=1, sequence=2, batches={}))[0].keys
+        assert send(moves.bury(queue, owner, {key: b"d1|{}"}))[0].failed == [key]
+
+    def graves_of(crash: bool) -> list[Buried]:
+        owner, board = moves.owner("dead/1"), Board((queue,), 2)
+        [key] = send(moves.turn(queue, owner, want=1, sequence=1, batches={}))[0].keys
+        board.set_held(queue, 1)
+        board.begin(0, queue, key, time.monotonic(), 0.0, 0)
+        graves = Graves(Meddled(crash_once_more if crash else lambda: None))
+        graves.dig(grave_of(owner, board, -9, late=None, is_killed=False))
+        graves.bury()
+        board.close()
+        return graves.untold
+
+    signals.job_failed.connect(ignore)
+    try:
+        assert graves_of(False) == graves_of(True) == [Buried(job.id, "stalled")]
+    finally:
+        signals.job_failed.disconnect(ignore)
+    assert job.refresh().state == "failed"
+
+
+class Meddled:
+    """A link; right after a burial something else happens."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then = then
+
+    def send(self, call: Any) -> list[Any]:
+        reply = send(call)
+        if call.script.name == "bury":
+            self._then()
+        return reply
+
+
+def ignore(**kwargs: Any) -> None: ...
+
+
+def test_the_board_keeps_what_is_short_and_forgets_what_was_told() -> None:
+    board, lease = Board(("default",), 1), b"5|1700000000000|me"
+    key = b"k" * 22
+    first = board.note_end("default", key, lease, b"c1|")
+    assert board.note_end("default", key, lease, b"x" * 201) is None
+    assert list(board.untold()) == [Untold("default", key, 5, 1700000000000, b"c1|")]
+    board.forget_end(first)
+    assert list(board.untold()) == []
+    numbers = [board.note_end("default", key, lease, b"c1|") for _ in range(129)]
+    assert numbers.count(None) == 1
+    board.close()
+
+
+def test_a_slot_of_the_board_shows_no_run_while_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its supervisor looks at any moment: with the last run's deadline the next one would seem late."""
+    board, slots = Board(("default",), 1), boards._SLOT
+    seen: list[Busy] = []
+
+    class Halves:
+        """Packs all but the times, and lets the supervisor look."""
+
+        size = slots.size
+        unpack_from = staticmethod(slots.unpack_from)
+
+        @staticmethod
+        def pack_into(memory: Any, at: int, *values: Any) -> None:
+            old = slots.unpack_from(memory, at)
+            slots.pack_into(memory, at, *values[:3], *old[3:])
+            seen.extend(board.busy())
+            slots.pack_into(memory, at, *values)
+
+    monkeypatch.setattr(boards, "_SLOT", Halves)
+    board.begin(0, "default", b"1" * 22, 1.0, 2.0, 0)
+    assert [busy.deadline for busy in board.busy()] == [2.0]
+    board.end(0)
+    board.begin(0, "default", b"2" * 22, 100.0, 200.0, 3)
+    assert seen == []
+    assert list(board.busy()) == [Busy("default", b"2" * 22, 3, 100.0, 200.0, None)]
+    board.end(0)
+    assert slots.unpack_from(board._memory, board._slots_at)[4] == 0.0, "nothing to take for the next one's"
+    board.close()
 
 
 @pytest.mark.parametrize(
@@ -121,22 +307,40 @@ def test_a_group_that_dies_with_its_process_leaves_no_grandchildren(worker: Work
     wait_for(lambda: not is_running(grandchild), 3, "the grandchild's end")
 
 
-def test_a_job_that_closes_all_descriptors_costs_its_process_and_counts_as_crashed(
-    worker: WorkerProcess,
+def test_what_a_job_forks_ends_at_sigterm(worker: WorkerProcess) -> None:
+    assert finished(abuse.fork_and_terminate.enqueue()).result == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    "function", [abuse.fork_and_come_back, abuse.afork_and_come_back], ids=["sync", "async"]
+)
+def test_a_copy_that_comes_back_out_of_its_job_is_ended_and_told_and_settles_nothing(
+    worker: WorkerProcess, function: Any
 ) -> None:
-    child = worker.child()
-    job = finished(abuse.close_descriptors.enqueue("closed"), 15)
+    raised, returned = all_finished([function.enqueue("raise"), function.enqueue("return")])
+    assert (raised.result, returned.result) == (1, 1), "what the copies ended with"
+    assert f"job {raised.id} forked a process that came back" in worker.log
+    assert "exec failed" in worker.log
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.005])
+def test_a_job_that_closes_all_descriptors_costs_its_process_and_counts_as_crashed(
+    fresh_worker: WorkerProcess, seconds: float
+) -> None:
+    """However long it goes on then: its end isn't told as a good one."""
+    child = fresh_worker.child()
+    job = finished(abuse.close_descriptors.using(queue="other").enqueue("closed", seconds), 15)
     assert (job.state, job.crashes) == ("failed", 3)
     assert not is_running(child)
     assert "descriptors" in job.error.message
-    assert finished(jobs.add.enqueue(1), 8).result == 3
+    assert finished(jobs.add.using(queue="other").enqueue(1), 8).result == 3
 
 
 @pytest.mark.slow
-def test_a_job_that_replaces_all_descriptors_is_noticed_too(worker: WorkerProcess) -> None:
-    neighbour = jobs.nap.enqueue(1.5, "near")
+def test_a_job_that_replaces_all_descriptors_is_noticed_too(fresh_worker: WorkerProcess) -> None:
+    neighbour = jobs.nap.using(queue="other").enqueue(1.5, "near")
     wait_marks("near")
-    job = finished(abuse.replace_descriptors.enqueue("replaced"), 15)
+    job = finished(abuse.replace_descriptors.using(queue="other").enqueue("replaced"), 15)
     assert (job.state, job.crashes) == ("failed", 3)
     neighbour = finished(neighbour)
     assert (neighbour.state, neighbour.crashes) == ("completed", 0)
@@ -164,7 +368,7 @@ def test_the_supervisors_death_ends_its_processes_at_once_and_another_worker_run
         "--processes", "2", "--threads", "2", "--queues", "other", KUE_TEST_LEASE="1"
     ) as first:
         first.wait_started()
-        running = [jobs.nap.using(queue="other").enqueue(3.0, f"orphan-{n}") for n in range(3)]
+        running = [jobs.nap.using(queue="other").enqueue(5.0, f"orphan-{n}") for n in range(3)]
         for number in range(3):
             wait_marks(f"orphan-{number}")
         children = first.children()
@@ -208,24 +412,6 @@ def test_a_waiting_job_is_found_though_the_worker_that_was_woken_for_it_died(wor
         assert finished(job, 1.5).state == "completed"
 
 
-@pytest.mark.slow
-def test_a_poison_pill_leaves_the_others_most_of_the_throughput() -> None:
-    with WorkerProcess("--processes", "2", "--threads", "4", "--queues", "other") as other:
-        other.wait_started()
-
-        def drain(pills: int) -> float:
-            put = jobs.nap.using(queue="other").enqueue_many([(0.02, "load") for _ in range(1000)])
-            bad = [abuse.die.using(queue="other", priority=5).enqueue("kill") for _ in range(pills)]
-            begun = time.monotonic()
-            assert {job.state for job in all_finished(put, 60)} == {"completed"}
-            spent = time.monotonic() - begun
-            assert {job.state for job in all_finished(bad, 20)} <= {"failed"}
-            return spent
-
-        alone = drain(0)
-        assert drain(1) < alone * 1.6 + 0.5
-
-
 def test_a_job_killed_while_delayed_work_waits_keeps_that(worker: WorkerProcess) -> None:
     later = jobs.add.using(delay=0.6).enqueue(1)
     job = jobs.nap.enqueue(0.2, "meanwhile")
@@ -233,3 +419,19 @@ def test_a_job_killed_while_delayed_work_waits_keeps_that(worker: WorkerProcess)
     worker.kill_child()
     in_state(job, "completed")
     assert finished(later).result == 3
+
+
+def test_the_end_of_a_run_that_took_long_does_not_wait_for_company() -> None:
+    """While runs are at hand, ends of the shortest are told together; a crash would repeat a longer one."""
+    options = WorkerOptions(queues=("default",), threads=2)
+    board = Board(options.queues, 3 + options.coroutines)
+    fetcher = Fetcher(moves.owner("prompt"), options, board)
+    queue, alarm = fetcher._queues["default"], fetcher._alarm
+    fetcher.buffer.put([object()], 0)
+    for duration, is_asleep in ((None, True), (0.0005, True), (0.005, False)):
+        queue.duration, alarm.is_asleep = duration, True
+        fetcher._turns.done(Run("default", b"k" * 22, b"1|2|me", b"", 2, 0.0), DONE)
+        assert alarm.is_asleep == is_asleep
+        assert (fetcher._nap(time.monotonic()) == 0.0) == (not is_asleep)
+    fetcher._end()
+    board.close()

@@ -42,13 +42,18 @@ def rows(database: Path) -> list[str]:
 
 @pytest.mark.parametrize("how", ["atomic", "autocommit"])
 def test_a_transaction_that_a_job_left_open_is_rolled_back(database: Path, how: str) -> None:
-    assert finished(abuse.leave_transaction.enqueue("left", how)).state == "completed"
-    assert rows(database) == []
-    job = finished(abuse.write_row.enqueue("after", "committed"))
-    assert job.state == "completed", job.error
-    assert rows(database) == ["committed"]
-    assert marks("after")[0].split()[1:] == ["False", "True"]
-    assert marks("after")[0].split()[0] == marks("left")[0]  # the same thread
+    """Any of the process's threads may take the next job: it shows something where that's the same one."""
+    for turn in range(1, 51):
+        left, after = f"left {turn}", f"after {turn}"
+        assert finished(abuse.leave_transaction.enqueue(left, how)).state == "completed"
+        job = finished(abuse.write_row.enqueue(after, "committed"))
+        assert job.state == "completed", job.error
+        assert rows(database) == ["committed"] * turn
+        thread, *state = marks(after)[0].split()
+        assert state == ["False", "True"]
+        if [thread] == marks(left):
+            return
+    pytest.fail("no thread took both jobs")
 
 
 def test_a_transaction_that_a_timeout_cut_short_is_rolled_back(database: Path) -> None:
@@ -60,12 +65,17 @@ def test_a_transaction_that_a_timeout_cut_short_is_rolled_back(database: Path) -
 
 
 def test_a_connection_that_broke_is_replaced(database: Path) -> None:
-    assert finished(abuse.break_connection.enqueue("broken")).state == "completed"
-    failed = finished(abuse.write_row.enqueue("unlucky", "lost"))
-    if failed.state == "failed":  # the first to notice may fail, as in a web request; nobody behind it
-        assert "closed" in failed.error.message
-    assert finished(abuse.write_row.enqueue("lucky", "written")).state == "completed"
-    assert rows(database)[-1] == "written"
+    """The first run to notice may fail, as a web request may; nobody behind it. Any of the process's threads
+    may take the next job, each with a connection of its own: so it's summed up."""
+    ended = []
+    for turn in range(10):
+        ended.append(finished(abuse.break_connection.enqueue("broken")))
+        ended += [finished(abuse.write_row.enqueue("written", str(turn))) for _ in range(3)]
+    failed = [job for job in ended if job.state == "failed"]
+    broken = [job for job in ended if job.name.endswith("break_connection") and job not in failed]
+    assert len(failed) <= len(broken)
+    assert all("closed" in job.error.message for job in failed if job.error)
+    assert len(rows(database)) == len(ended) - len(failed) - len(broken)
 
 
 def test_coroutines_write_through_threads_of_their_own(database: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from django_kue import execution, ids
-from django_kue.errors import JobCancelled, JobTimeout
+from django_kue.errors import JobCancelled, JobTimeout, Retry
 from django_kue.execution import CANCELLED, RELEASED, Outcome, Run
 from django_kue.records import NewJob
+from django_kue.store.moves import Report
 from django_kue.worker import executors
 from django_kue.worker.board import Board
 from django_kue.worker.executors import Buffer, Loop, Slot, Threads
+from django_kue.worker.reports import MOST, Progressed, Reports
 
 
 def run_of(name: str = "tests.app.jobs.add", arguments: bytes = b"[1]") -> Run:
@@ -49,9 +52,11 @@ def threads(outcomes: dict[bytes, Outcome]) -> Iterator[Threads]:
         outcomes[run.key] = outcome
 
     pool = Threads(1, buffer, Board(["default"], 3), done, lambda: None)
-    pool.start()
+    is_over = threading.Event()
+    pool.start(lambda slot: is_over.wait() and None)
     yield pool
     buffer.close()
+    is_over.set()
 
 
 def settled(outcomes: dict[bytes, Outcome], run: Run) -> Outcome:
@@ -84,7 +89,51 @@ async def test_a_coroutine_whose_lease_may_be_over_isnt_started(outcomes: dict[b
     assert loop.room == 2
 
 
-def test_a_timeout_on_its_way_is_taken_back_when_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_that_exits_ends_no_event_loop(
+    outcomes: dict[bytes, Outcome], caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio raises its SystemExit out of ``run_forever()``."""
+    loop = Loop(2, 1, Board(["default"], 3), lambda run, outcome: outcomes.update({run.key: outcome}))
+    culprit, after = (
+        run_of("tests.app.abuse.leave_task_that_exits", b""),
+        run_of("tests.app.jobs.anap", b"[0]"),
+    )
+    loop.put([culprit])
+    assert settled(outcomes, culprit).kind == "c"
+    loop.put([after])
+    assert settled(outcomes, after).kind == "c"
+    assert "would end the event loop" in caplog.text
+    loop.close()
+
+
+def test_a_retry_beyond_what_redis_can_sort_is_in_ten_years() -> None:
+    run = run_of("tests.app.abuse.retry_always", b"[1e306]")
+    assert run.rules is not None
+    outcome = execution.of_exception(run, Retry(delay=1e306))
+    assert outcome.encode(run).startswith(b"r%d|" % (10 * 365 * 86_400_000))
+
+
+def test_of_many_log_lines_the_newest_are_kept_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    reports = Reports(lambda: None)
+    start = Report(b"lease", b"suspect", b"y", b"")
+    reports.put("default", start)
+    for number in range(MOST + 3):
+        reports.put("default", Report(b"lease", b"key", b"l", b"%d" % number))
+    taken, _ = reports.take()
+    lines = [report.text for report in taken["default"] if report != start]
+    assert lines == [b"%d" % number for number in range(4, MOST + 3)]
+    assert start in taken["default"]
+    assert "4 log lines were dropped" in caplog.text
+
+
+def test_a_progress_that_redis_did_not_get_is_told_after_all() -> None:
+    reports = Reports(lambda: None)
+    told = Progressed(run_of(), 50.0, None)
+    reports.give_back({}, [told])
+    assert reports.take()[1] == [told]
+
+
+def test_a_run_is_interrupted_once_and_only_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     raised: list[Any] = []
     monkeypatch.setattr(executors, "_raise_in", lambda thread, exception: raised.append((thread, exception)))
     slot, me = Slot(0), threading.get_ident()
@@ -94,7 +143,56 @@ def test_a_timeout_on_its_way_is_taken_back_when_the_run_ends(monkeypatch: pytes
     slot.interrupt(now=3.0)  # once is enough
     slot.close()
     slot.interrupt(now=4.0)  # nobody is there any more
-    assert raised == [(me, JobTimeout), (me, None)]
+    assert raised == [(me, JobTimeout)]
+
+
+def test_a_timeout_on_its_way_comes_before_the_run_is_closed() -> None:
+    """Whether its code was still at it or over, nothing comes afterwards."""
+    for _ in range(300):
+        slot, late = Slot(0), 0
+        slot.open(run_of(), deadline=1.0)
+        timer = threading.Thread(target=slot.interrupt, args=[2.0])
+        try:
+            timer.start()
+            slot.close()
+        except JobTimeout:
+            slot.close()
+        timer.join()
+        for number in range(100):
+            late += number
+        assert late == 4950
+
+
+def test_a_timeout_leaves_the_interpreter_as_it_was() -> None:
+    """One that's taken back with NULL leaves it looking for ever, and a traced loop then never ends."""
+    slot = Slot(0)
+    slot.open(run_of(), deadline=1.0)
+    try:
+        slot.interrupt(now=2.0)
+        slot.close()
+    except JobTimeout:
+        slot.close()
+
+    def traced() -> None:
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            frame.f_trace_opcodes = True
+            return trace
+
+        sys.settrace(trace)
+        try:
+            loop()
+        finally:
+            sys.settrace(None)
+
+    thread = threading.Thread(target=traced, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def loop() -> None:
+    for _ in range(10):
+        pass
 
 
 def test_a_run_without_a_timeout_is_never_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:

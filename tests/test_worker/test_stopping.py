@@ -10,13 +10,16 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 
 from django_kue import get_queue
 from django_kue.store import ask, reads
 from tests.app import abuse, jobs
+from tests.test_faults import full_size
 from tests.worker_process import (
     ROOT,
     WorkerProcess,
@@ -29,6 +32,8 @@ from tests.worker_process import (
     wait_for,
     wait_marks,
 )
+
+SLACK = 0.5  # seconds, for a loaded machine
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
@@ -72,7 +77,7 @@ def test_at_the_deadline_running_jobs_are_handed_back_at_the_front_with_no_attem
         children = worker.children()
         begun = time.monotonic()
         assert worker.stop() == 0
-        assert 1.0 <= time.monotonic() - begun < 2.0
+        assert 1.0 <= time.monotonic() - begun < 2.0 + SLACK
         assert not any(map(is_running, children))
         for job in long:
             job = job.refresh()
@@ -148,25 +153,25 @@ def test_the_list_of_workers_says_what_each_does() -> None:
 
 @pytest.mark.slow
 def test_stops_at_any_moment_lose_nothing() -> None:
-    """Thirty workers one after the other, each told to stop at a random moment."""
+    """Workers one after the other, each told to stop at a random moment of its first second."""
     chosen = random.Random(11)
-    put = []
-    for round_ in range(30):
-        put += jobs.leave.using(keep=600).enqueue_many([("stops", f"{round_}-{n}") for n in range(100)])
-        put += jobs.anap.using(queue="other", keep=600).enqueue_many([(0.005, "astops") for _ in range(20)])
+    rounds = full_size(20, 500)
+    for round_ in range(rounds):
+        jobs.leave.using(keep=7200).enqueue_many([("stops", f"{round_}-{n}") for n in range(100)])
+        jobs.anap.using(queue="other", keep=7200).enqueue_many([(0.005, "astops") for _ in range(20)])
         with WorkerProcess("--processes", "2", "--threads", "2") as worker:
             until = time.monotonic() + chosen.uniform(0.3, 1.1)
             wait_for(lambda until=until: time.monotonic() > until)
-            worker.send(chosen.choice([signal.SIGTERM, signal.SIGINT]))
-            assert worker.wait() in (0, -signal.SIGTERM, -signal.SIGINT, 1, 130)
+            worker.send(signal.SIGTERM)  # Python itself can lose a SIGINT that comes while it imports
+            assert worker.wait() in (0, -signal.SIGTERM)
             if "stopping" in worker.log:
                 assert worker.wait() == 0, worker.log
             assert counts().get("active", 0) == 0
     with WorkerProcess("--burst") as worker:
-        assert worker.wait(60) == 0
-    assert {job.state for job in all_finished(put)} == {"completed"}
+        assert worker.wait(60 + rounds) == 0
+    assert (counts(), counts("other")) == ({"completed": 100 * rounds}, {"completed": 20 * rounds})
     ran = Counter(marks("stops"))
-    assert len(ran) == 3000
+    assert len(ran) == 100 * rounds
     assert max(ran.values()) == 1  # an orderly stop runs nothing twice
     assert is_well("default")
     assert is_well("other")
@@ -261,6 +266,17 @@ def test_an_unknown_queue_is_an_error_that_names_the_declared_ones() -> None:
 def test_a_number_that_makes_no_sense_is_an_error(option: str, value: str) -> None:
     with pytest.raises(CommandError, match=f"{option} is at least"):
         call_command("runworker", option, value)
+
+
+def test_it_starts_with_the_system_checks(settings: Any) -> None:
+    settings.KUE = settings.KUE | {"LEASE": -1}
+    with pytest.raises(SystemCheckError, match="LEASE"):
+        call_command("runworker", skip_checks=False)
+
+
+def test_a_liveness_file_that_can_not_be_touched_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="can't be touched: .*a folder that exists"):
+        call_command("runworker", "--liveness-file", str(tmp_path / "absent" / "alive"))
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Each line with a comment is a type error of this kind, and no other line is."""
 
-from django_kue import JobContext, job
+from django_kue import JobContext, job, schedule
 
 
 @job
@@ -35,6 +35,10 @@ in_a_coroutine.enqueue("17")  # arg-type
 job(delay=60)  # call-overload
 job(atempts=5)  # call-overload
 job(attempts="5")  # call-overload
+job(cron=5)  # call-overload
+schedule(evry=60)  # call-arg
+schedule(every="5m")  # arg-type
+schedule(every=60)(print)  # type-var
 
 
 async def use() -> None:

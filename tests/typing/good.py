@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import assert_type
 
-from django_kue import Backoff, Job, JobContext, job
+from django_kue import Backoff, Job, JobContext, job, schedule, schedules
 
 
 @job
@@ -31,6 +31,23 @@ def with_context(context: JobContext, order_id: int) -> int:
 def without_arguments() -> None: ...
 
 
+@job(cron="*/5 * * * *")
+def every_five_minutes() -> None: ...
+
+
+@schedule(cron="30 2 * * mon", args=("north",), name="north", timezone="Europe/Berlin")
+@schedule(every=timedelta(hours=1), kwargs={"region": "south"}, name="south", overlap=False)
+@job(queue="email")
+def report(region: str) -> int:
+    return len(region)
+
+
+assert_type(report.enqueue("east"), Job)
+assert_type(report("east"), int)
+assert_type(schedules.create("west", report, every=60, args=["west"]), schedules.Schedule)
+assert_type(schedules.run_now("west"), Job)
+
+
 assert_type(plain.enqueue(17), Job)
 assert_type(plain.enqueue(order_id=17, copy_to="me"), Job)
 assert_type(plain(17), str)
@@ -42,6 +59,11 @@ assert_type(with_context(17), int)
 assert_type(without_arguments.enqueue(), Job)
 assert_type(plain.name, str)
 assert_type(plain.is_async, bool)
+
+
+async def use_schedules() -> None:
+    assert_type(await schedules.aget("west"), schedules.Schedule)
+    assert_type(await schedules.acreate("w", report, every=60, args=["west"]), schedules.Schedule)
 
 
 async def use() -> None:

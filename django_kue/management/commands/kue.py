@@ -11,14 +11,14 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.management.color import no_style
 
-from django_kue.cli import doctor, enqueue, jobs, listen, queues, show, verbs, workers
+from django_kue.cli import doctor, enqueue, jobs, listen, outbox, queues, schedules, show, top, verbs, workers
 from django_kue.cli.screen import Screen, forgive_encoding
 from django_kue.cli.text import one_line
 from django_kue.errors import KueError, StoreUnavailable
 
 SUBCOMMANDS = {
     subcommand.name: subcommand
-    for room in (queues, jobs, show, enqueue, verbs, listen, workers, doctor)
+    for room in (queues, top, jobs, show, enqueue, verbs, listen, workers, schedules, outbox, doctor)
     for subcommand in room.SUBCOMMANDS
 }
 

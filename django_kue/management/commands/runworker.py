@@ -13,14 +13,21 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.checks import ERROR
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import autoreload
 
+from django_kue.checks import check_server
 from django_kue.conf import settings
 from django_kue.errors import StoreUnavailable
+from django_kue.middleware import chain
 from django_kue.queue import get_queue
 from django_kue.worker import WorkerOptions, supervise
+from django_kue.worker.liveness import LivenessFile
 from django_kue.worker.processes import die_with_parent
+
+logger = logging.getLogger("django_kue.worker")
 
 
 class Command(BaseCommand):
@@ -29,7 +36,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--queues", help="names, separated by commas; default: all that are declared")
-        parser.add_argument("--processes", type=int, metavar="N", help="default: one a CPU")
+        parser.add_argument("--processes", type=int, metavar="N", help="worker processes; default: one a CPU")
         parser.add_argument("--threads", type=int, metavar="N", help="functions at once in a process (8)")
         parser.add_argument(
             "--coroutines", type=int, metavar="N", help="coroutine functions at once in a process (100)"
@@ -55,7 +62,9 @@ class Command(BaseCommand):
             autoreload.run_with_reloader(run_again_without_reload)
             return
         set_up_logging(options["verbosity"])
-        sys.exit(supervise(self._worker_options(options)))
+        worker_options = self._worker_options(options)
+        try_liveness_file(worker_options.liveness_file)
+        sys.exit(supervise(worker_options, once_redis_answers=tell_of_server))
 
     @staticmethod
     def _worker_options(options: dict[str, Any]) -> WorkerOptions:
@@ -71,10 +80,11 @@ class Command(BaseCommand):
             if name != "queues" and options.get(name) is not None
         }
         try:
+            chain()  # a mistake in the middleware is told here, and not by each job
             for name in queues:
                 get_queue(name)  # one that's not declared any more may still have jobs
             return WorkerOptions(queues=queues, **given)
-        except (LookupError, ValueError, StoreUnavailable) as error:
+        except (LookupError, ValueError, ImproperlyConfigured, StoreUnavailable) as error:
             raise CommandError(str(error)) from error
 
 
@@ -97,6 +107,23 @@ def run_again_without_reload() -> None:
 
     atexit.register(stop)
     worker.wait()
+
+
+def try_liveness_file(path: str | None) -> None:
+    try:
+        LivenessFile(path).attempt()
+    except OSError as error:
+        raise CommandError(
+            f"--liveness-file can't be touched: {error}. Name a file in a folder that exists, "
+            "and to which this user may write."
+        ) from error
+
+
+def tell_of_server() -> None:
+    """Say at each start what will cost jobs: few people run ``check --deploy`` against their real Redis."""
+    for found in check_server():
+        if found.level >= ERROR:
+            logger.error("%s %s", found.msg, found.hint)
 
 
 def set_up_logging(verbosity: int) -> None:

@@ -5,7 +5,7 @@ local function depth()
   for _, priority in ipairs(redis.call('ZRANGE', levels, 0, -1)) do
     waits = waits + redis.call('LLEN', waiting .. priority)
     local dead = redis.call('HGET', stale, priority)
-    if dead then waits = waits + redis.call('LLEN', waiting .. priority .. ':front') - dead end
+    if dead then waits = waits + redis.call('LLEN', waiting .. priority .. ':front') - (tonumber(dead) or 0) end
   end
   return waits
 end

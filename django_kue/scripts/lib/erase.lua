@@ -1,5 +1,5 @@
 -- Forget jobs: their records and all that hangs on them. Places and leases are the caller's.
--- KEYS: jobs outcomes progress logs runs side unique search
+-- KEYS: jobs outcomes progress logs runs side unique search bygone
 -- @include lib/record
 local function release_unique(key, head)
   local claim = token(head, 'u')
@@ -8,15 +8,14 @@ local function release_unique(key, head)
   if redis.call('HGET', unique, hash) == key then redis.call('HDEL', unique, hash) end
 end
 
+local REMEMBERED = 600 -- seconds that a job which came by an outbox leaves its id behind
+
 local function erase_side(key)
-  local record = redis.call('HGET', jobs, key)
-  if record then
-    for hash in string.gmatch(token(head_of(record), 'k') or '', '[^+]+') do
-      redis.call('ZREM', search .. hash, key)
-    end
-  end
+  local head = head_of(redis.call('HGET', jobs, key) or '')
+  for hash in string.gmatch(token(head, 'k') or '', '[^+]+') do redis.call('ZREM', search .. hash, key) end
   redis.call('DEL', logs .. key, runs .. key)
   redis.call('SREM', side, key)
+  if token(head, 'b') then redis.call('SET', bygone .. key, '', 'EX', REMEMBERED) end
 end
 
 local function erase(keys)
@@ -34,6 +33,6 @@ local function erase(keys)
     end
   end
   redis.call('HDEL', outcomes, unpack(keys))
-  redis.call('HDEL', progress, unpack(keys))
+  if redis.call('EXISTS', progress) == 1 then redis.call('HDEL', progress, unpack(keys)) end
   redis.call('HDEL', jobs, unpack(keys))
 end

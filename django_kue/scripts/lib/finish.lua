@@ -4,7 +4,9 @@
 -- KEYS: jobs outcomes farewells completed failed cancelled kept_completed kept_failed kept_cancelled
 -- KEYS: failed_by failing flags totals stats
 -- @include lib/clock
+-- @include lib/sums
 -- @include lib/erase
+-- @include lib/ticked
 local shelves = { completed = completed, failed = failed, cancelled = cancelled }
 local kept = { completed = kept_completed, failed = kept_failed, cancelled = kept_cancelled }
 local SLACK = 256 -- trims are done in batches of about so many
@@ -76,17 +78,35 @@ local function trim_oldest(state, most, before)
   end
 end
 
+-- The same where no job has its own keep: the oldest of all go.
+local function trim_first(state, most)
+  local gone = redis.call('ZRANGE', shelves[state], 0, most - 1)
+  redis.call('ZREMRANGEBYRANK', shelves[state], 0, most - 1)
+  if state == 'failed' then unlist_failed(gone) end
+  erase(gone)
+end
+
 local function limits(retention, state)
   local count, age = string.match(retention, state .. '=(%d+):(%d*)')
   return tonumber(count), tonumber(age)
 end
 
+local function keeps_none(state, retention) return limits(retention, state) == 0 end
+
+-- A small outcome of a job that's forgotten at once stays for a moment: somebody who enqueued it may be about to
+-- wait for it.
+local function bid_farewell(key, outcome)
+  if #outcome <= FAREWELL then redis.call('SET', farewells .. key, outcome, 'EX', 10) end
+end
+
 local function trim(state, retention)
   local count = limits(retention, state)
   if not count then return end
-  local over = redis.call('ZCARD', shelves[state]) - redis.call('ZCARD', kept[state]) - count
+  local own = redis.call('ZCARD', kept[state])
+  local over = redis.call('ZCARD', shelves[state]) - own - count
   -- a small shelf is kept exactly, a large one within its slack
-  if over > math.min(SLACK, math.floor(count / 4)) then trim_oldest(state, math.min(over, 1000)) end
+  if over <= math.min(SLACK, math.floor(count / 4)) then return end
+  if own == 0 then trim_first(state, math.min(over, 1000)) else trim_oldest(state, math.min(over, 1000)) end
 end
 
 local function trim_kept(state, most)
@@ -106,26 +126,26 @@ local function trim_old(retention)
 end
 
 local function count_up(state, count)
-  redis.call('HINCRBY', totals, state, count)
+  add_up(totals, state, count)
   local minute = math.floor(now / 60000)
   local hour = stats .. string.format('%d', math.floor(minute / 60))
   local field = string.sub(state, 1, 2) .. string.format('%d', minute)
-  if redis.call('HINCRBY', hour, field, count) == count then redis.call('EXPIRE', hour, 90000) end
+  if add_up(hour, field, count) == count then redis.call('EXPIRE', hour, 90000) end
 end
 
--- `keep` is '' (what the record says, else the queue's), or ms; '0' forgets the job at once, but for a small
--- outcome, which stays for a moment: somebody who enqueued it may be about to wait for it.
+-- `keep` is '' (what the record says, else the queue's), or ms; '0' forgets the job at once.
 local function finish(state, key, record, outcome, keep, retention)
   local head = head_of(record)
-  local claim = token(head, 'u')
+  local schedule, claim = token(head, 't'), token(head, 'u')
+  if schedule then note_end_of_tick(schedule, key, state == 'cancelled' and 'x' or string.sub(state, 1, 1)) end
   if claim then
     local mode = string.match(claim, ':(.*)$') or ''
     local letter = state == 'cancelled' and 'x' or string.sub(state, 1, 1)
     if mode ~= 't' and not string.find(mode, letter, 1, true) then release_unique(key, head) end
   end
   if keep == '' then keep = string.match(token(head, 'q') or '', '^%d+$') or '' end
-  if keep == '0' then
-    if #outcome <= FAREWELL then redis.call('SET', farewells .. key, outcome, 'EX', 10) end
+  if keep == '0' or (keep == '' and keeps_none(state, retention)) then
+    bid_farewell(key, outcome)
     erase({ key })
     return
   end

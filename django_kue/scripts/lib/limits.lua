@@ -56,3 +56,21 @@ local function count_starts(started, rate_limit)
   redis.call('RPUSH', rate, started .. ':' .. now_text .. ':' .. sum)
   redis.call('PEXPIRE', rate, period)
 end
+
+-- So many jobs of a claim never ran: others may start for them. Only among the last 256 entries, since all sums
+-- behind the claim's are written anew: an older one holds back too many jobs for a period, never too few.
+local function uncount_starts(unstarted, lease)
+  if unstarted == 0 then return end
+  local claimed = string.match(lease, '|(%d+)|')
+  local entries, given_back = redis.call('LRANGE', rate, -256, -1), 0
+  for i = 1, #entries do
+    local started, at, sum = string.match(entries[i], '^(%d+):(%d+):(%d+)$')
+    if not started then return end -- it isn't ours
+    local fewer = at == claimed and math.min(tonumber(started), unstarted - given_back) or 0
+    given_back = given_back + fewer
+    if given_back > 0 then
+      sum = string.format('%d', sum - given_back)
+      redis.call('LSET', rate, i - #entries - 1, (started - fewer) .. ':' .. at .. ':' .. sum)
+    end
+  end
+end

@@ -46,7 +46,9 @@ end
 
 local function add_row(key, name, row, expires)
   local old = redis.call('HGET', key, name)
-  redis.call('HSET', key, name, old and merged(old, row) or row)
+  local is_row, sum = false, nil
+  if old then is_row, sum = pcall(merged, old, row) end -- what is no row of ours begins again
+  redis.call('HSET', key, name, is_row and sum or row)
   redis.call('EXPIREAT', key, expires)
 end
 

@@ -1,6 +1,7 @@
 -- Jobs of dead owners go back to the front of their priority. Nobody is blamed: they're suspects,
 -- to be claimed alone; a suspect that had been started when its owner died counts a crash.
--- If no rescue ran for longer than a lease, Redis was away: the living first get time to report.
+-- Supervisors call it every 0.4 leases. If none did for two thirds of one (and a moment, since a busy one may
+-- be late), Redis was away, and heartbeats that were due didn't come either: the living first get time to report.
 -- A call takes back so many jobs; an owner who has more stays in `owners` as `dead|<owner>`, with the time
 -- of its death: a beat doesn't revive it, and what it claims after that isn't taken.
 -- KEYS: jobs leases ghosts marks owners flags
@@ -55,20 +56,33 @@ local function take_back(died, retention, max_runs, max_crashes)
   local records, marked = redis.call('HMGET', jobs, unpack(found)), redis.call('HMGET', marks, unpack(found))
   redis.call('HDEL', marks, unpack(found))
   local rescued, suspects, texts = {}, {}, {}
-  for i = #found, 1, -1 do
+  -- What joins the front last is the first there: the newest go first.
+  local function put_back_suspects()
+    local oldest_first, theirs = {}, {}
+    for i = #suspects, 1, -1 do
+      oldest_first[#oldest_first + 1], theirs[#theirs + 1] = suspects[i], texts[i]
+    end
+    suspect_all(oldest_first, theirs)
+    suspects, texts = {}, {}
+  end
+  for i = 1, #found do
     local key, record = found[i], records[i]
     if record and marked[i] then
       end_cancelled(key, record, worker_of(lease_of[key]), '|', retention)
     elseif record then
-      table.insert(rescued, 1, key)
+      rescued[#rescued + 1] = key
       if token(head_of(record), 'y') then
-        crash(key, record, worker_of(lease_of[key]), max_crashes, '|' .. CRASHED, retention, max_runs)
+        put_back_suspects()
+        local worker = worker_of(lease_of[key])
+        if crash(key, record, worker, max_crashes, '|' .. CRASHED, retention, max_runs) then
+          failed_[#failed_ + 1] = key
+        end
       else
         suspects[#suspects + 1], texts[#texts + 1] = key, record
       end
     end
   end
-  suspect_all(suspects, texts)
+  put_back_suspects()
   return rescued, #found == MOST or #removed == MOST
 end
 
@@ -86,13 +100,31 @@ local function take_dead()
   return died
 end
 
-local function rescue(lease_ms, retention, max_runs, max_crashes)
-  local last = redis.call('HGET', flags, 'pulse')
-  redis.call('HSET', flags, 'pulse', now_text)
-  if last and now - last > lease_ms then
-    for _, owner in ipairs(redis.call('ZRANGE', owners, 0, -1)) do
-      if not string.find(owner, '^dead|') then redis.call('ZADD', owners, now + lease_ms, owner) end
+-- Time stood still since the last sweep: what was left of a lease then is left of it now, and at least a half,
+-- for a heartbeat of who has to connect again.
+local function give_amnesty(last, lease_ms)
+  local held = redis.call('ZRANGE', owners, 0, -1, 'WITHSCORES')
+  for i = 1, #held, 2 do
+    if not string.find(held[i], '^dead|') then
+      local left = math.min(math.max(held[i + 1] - last, lease_ms / 2), lease_ms)
+      redis.call('ZADD', owners, string.format('%d', now + left), held[i])
     end
+  end
+end
+
+-- Redis's clock was set back: no lease is longer than one.
+local function shorten(lease_ms)
+  for _, owner in ipairs(redis.call('ZRANGEBYSCORE', owners, string.format('(%d', now + lease_ms), '+inf')) do
+    redis.call('ZADD', owners, string.format('%d', now + lease_ms), owner)
+  end
+end
+
+local function rescue(lease_ms, retention, max_runs, max_crashes)
+  local last = tonumber(redis.call('HGET', flags, 'pulse') or '')
+  redis.call('HSET', flags, 'pulse', now_text)
+  if last and last > now then shorten(lease_ms) end
+  if last and now - last > lease_ms * 2 / 3 + 250 then
+    give_amnesty(tonumber(last), lease_ms)
     return {}
   end
   local died = take_dead()

@@ -20,6 +20,8 @@ local function worker_of(lease)
   return string.match(lease, '^[^|]*|[^|]*|([^| ]*)') or ''
 end
 
+local failed_ = {} -- keys of the jobs that failed, for who has to tell of them
+
 -- The record of a lease's job is gone or foreign: only its lease is dropped.
 local function settle_one(key, outcome, record, worker, retention, max_runs, max_crashes)
   local kind, text = string.sub(outcome, 1, 1), string.sub(outcome, 2)
@@ -29,11 +31,15 @@ local function settle_one(key, outcome, record, worker, retention, max_runs, max
   elseif kind == 'k' then park(key, record, text)
   elseif kind == 'x' then end_cancelled(key, record, worker, text, retention, true)
   elseif kind == 'z' then suspect(key, record)
-  elseif kind == 'd' then crash(key, record, worker, max_crashes, text, retention, max_runs)
+  elseif kind == 'd' then
+    if crash(key, record, worker, max_crashes, text, retention, max_runs) then failed_[#failed_ + 1] = key end
   else
     local keep, rest = string.match(text, '^(%d*)|(.*)$')
     if kind == 'C' then complete(key, record, worker, keep, rest, retention)
-    else fail(key, record, worker, keep, rest, retention, max_runs) end
+    else
+      fail(key, record, worker, keep, rest, retention, max_runs)
+      failed_[#failed_ + 1] = key
+    end
   end
 end
 
@@ -51,7 +57,26 @@ end
 
 local has_refilled = false -- whether jobs went back to where others can take them
 
--- Returns the keys whose outcome was refused, and those that ended as cancelled by their mark.
+-- Whether all of these jobs are under the lease, and none has a mark.
+local function are_all_held(lease, keys)
+  local held = redis.call('HMGET', leases, unpack(keys))
+  for i = 1, #keys do
+    if held[i] ~= lease then return false end
+  end
+  return redis.call('EXISTS', marks) == 0
+end
+
+-- Jobs that completed with nothing else to do; most are. Returns true when that's done, else nothing was.
+local function settle_plain(lease, keys, texts, retention)
+  redis.call('HDEL', leases, lease) -- no such field: a first write that is never refused for want of memory
+  if not are_all_held(lease, keys) then return false end
+  redis.call('HDEL', leases, unpack(keys))
+  complete_plain(keys, texts, worker_of(lease), retention)
+  return true
+end
+
+-- Returns the keys whose outcome was refused, those that ended as cancelled by their mark, and how many
+-- of those it took had never been started.
 local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
   local held = redis.call('HMGET', leases, unpack(keys))
   redis.call('HDEL', leases, lease) -- no such field: a first write that is never refused for want of memory
@@ -59,6 +84,7 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
   local marked = has_marks and redis.call('HMGET', marks, unpack(keys)) or {}
   local accepted, refused, cancelled_, has_run = {}, {}, {}, {}
   local plain, texts, released, slow, to_front = {}, {}, {}, {}, {}
+  local unstarted = 0
   for i = 1, #keys do
     local key, outcome = keys[i], outcomes_[i]
     if held[i] ~= lease then
@@ -66,6 +92,7 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
     else
       accepted[#accepted + 1] = key
       local kind = string.byte(outcome)
+      if kind == 98 or kind == 107 then unstarted = unstarted + 1 end -- b k
       if marked[i] then
         cancelled_[#cancelled_ + 1] = key
         has_run[key] = kind ~= 98 -- b
@@ -107,5 +134,5 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
     local record = redis.call('HGET', jobs, key)
     if record then end_cancelled(key, record, worker, '|', retention, has_run[key]) end
   end
-  return refused, cancelled_
+  return refused, cancelled_, unstarted
 end

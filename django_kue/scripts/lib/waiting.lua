@@ -53,9 +53,17 @@ local function pop_front(priority, count, is_stale)
   return front
 end
 
-local function settle_stale(priority, gone)
+-- The number of stale entries changes; one that isn't a number begins again.
+local function count_stale(priority, change)
   -- formatted: Lua writes minus zero as -0, which isn't a whole number to Redis
-  if redis.call('HINCRBY', stale, priority, string.format('%d', -gone)) <= 0 then
+  local count = redis.pcall('HINCRBY', stale, priority, string.format('%d', change))
+  if type(count) == 'number' then return count end
+  redis.call('HSET', stale, priority, math.max(change, 0))
+  return math.max(change, 0)
+end
+
+local function settle_stale(priority, gone)
+  if count_stale(priority, -gone) <= 0 then
     if redis.call('EXISTS', waiting .. priority .. ':front') == 0 then
       redis.call('HDEL', stale, priority)
     else
@@ -112,7 +120,7 @@ end
 
 -- The job's entry goes stale; the caller gives its record a new seat, or deletes it, *before*.
 local function leave_waiting(priority)
-  compact(priority, redis.call('HINCRBY', stale, priority, 1))
+  compact(priority, count_stale(priority, 1))
 end
 
 local function next_seat(head)

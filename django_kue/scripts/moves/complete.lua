@@ -1,10 +1,10 @@
 -- active -> completed. An outcome's text is `started|result`; the lease is already dropped.
+-- It's stored as `state|finished|worker|started|result`.
 -- KEYS: jobs outcomes completed
 -- @include lib/events
 -- @include lib/finish
 local function outcome_text(state, worker, text)
-  local started, value = string.match(text, '^(%d*)|(.*)$')
-  return state .. '|' .. now_text .. '|' .. started .. '|' .. worker .. '|' .. value
+  return state .. '|' .. now_text .. '|' .. worker .. '|' .. text
 end
 
 local function complete(key, record, worker, keep, text, retention)
@@ -15,19 +15,22 @@ end
 
 -- Many plain jobs at once: nothing of theirs needs a look.
 local function complete_plain(keys, texts, worker, retention)
-  local stored, scored = {}, {}
+  local is_kept = not keeps_none('completed', retention)
+  local stored, scored, prefix = {}, {}, outcome_text('c', worker, '')
   for i = 1, #keys do
-    stored[2 * i - 1] = keys[i]
-    stored[2 * i] = outcome_text('c', worker, texts[i])
-    scored[2 * i - 1] = now
-    scored[2 * i] = keys[i]
+    local key, at = keys[i], 2 * i
+    stored[at - 1], stored[at] = key, prefix .. texts[i]
+    scored[at - 1], scored[at] = now_text, key
+    if not is_kept then bid_farewell(key, stored[at]) end
   end
-  redis.call('HSET', outcomes, unpack(stored))
-  redis.call('ZADD', completed, unpack(scored))
+  if is_kept then
+    redis.call('HSET', outcomes, unpack(stored))
+    redis.call('ZADD', completed, unpack(scored))
+  end
   count_up('completed', #keys)
   if is_heard then
     local records = redis.call('HMGET', jobs, unpack(keys))
     for i = 1, #keys do emit('completed', keys[i], records[i], string.match(texts[i], '|(.*)$')) end
   end
-  trim('completed', retention)
+  if is_kept then trim('completed', retention) else erase(keys) end
 end

@@ -33,8 +33,13 @@ local function retry(key, record, worker, delay, text, max_runs)
 end
 
 -- A worker that doesn't know the function puts the job aside for a while; no attempt is used.
+-- How often that was is counted: it says how long the next while is.
 local function park(key, record, delay)
   local due = now + tonumber(delay)
-  redis.call('HSET', jobs, key, with_tokens(record, { n = '1', d = string.format('%d', due), y = false }))
+  redis.call('HSET', jobs, key, with_tokens(record, {
+    n = string.format('%d', number_of(head_of(record), 'n') + 1),
+    d = string.format('%d', due),
+    y = false,
+  }))
   redis.call('ZADD', delayed, due, key)
 end

@@ -69,6 +69,10 @@ class MailServer:
         self._controller.stop()
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of http.server's five many calls at once overflow, and come a second late
+
+
 class PartnerServer:
     """The bank and the partners' webhooks, on one HTTP server."""
 
@@ -84,7 +88,7 @@ class PartnerServer:
         class Handler(_Handler):
             world = partners
 
-        self._server = ThreadingHTTPServer((HOST, 0), Handler)
+        self._server = _Server((HOST, 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="partners")
 
     @property

@@ -172,6 +172,7 @@ def stay(screen: Screen, url: str, site: ManagePy, worker: ManagePy) -> None:
     screen.heading("The shop is open")
     screen.say(f"  page   {url}/")
     screen.say(f"  admin  {url}/admin/   name {data.LOGIN}, password {data.LOGIN}")
+    screen.say(f"  API    {url}/kue/docs   for whoever is logged in")
     screen.say(screen.paint("  Ctrl-C stops everything.", FAINT))
     try:
         while True:

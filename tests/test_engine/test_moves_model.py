@@ -1,13 +1,15 @@
-"""Random sequences of everything that can happen to a queue, held against a plain Python model.
+"""Any sequence of moves by any number of stale and live workers, held against a plain Python model.
 
-After each step all keys of the queue are audited, and the order of the waiting jobs, each job's state
-and the reply of the step must be what the model says.
+After each step all keys of the queue are audited, and the order of the waiting jobs, each job's state, the
+counts and the reply of the step must be what the model says.
+
+It takes the same examples each time. ``KUE_TEST_MODEL=2000`` takes so many, and others each time.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
 from random import Random
 from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
@@ -15,17 +17,20 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from django_kue import ids
 from django_kue.codecs import search_hash
 from django_kue.errors import IllegalTransition, JobDoesNotExist
 from django_kue.handover import submit
-from django_kue.queue import Queue
 from django_kue.records import NewJob
 from django_kue.states import FINISHED, MOVES, State
-from django_kue.store import ask, moves
-from tests.audit import audit
+from django_kue.store import ask, moves, send
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
     CANCELLED,
@@ -41,16 +46,19 @@ from tests.test_engine.hands import (
     parked,
     rescue,
     retried,
+    snapshot,
     texts,
 )  # fmt: skip
+from tests.test_engine.model import CONCURRENCY, HOUR, KEEP, RATE, Known, Model
 
-HOUR = 3_600_000
 PRIORITIES = st.sampled_from([-10, 0, 0, 0, 10])
 NAMES = st.sampled_from([NAME, NAME, "shop:x", "shop", "", "\0:f{1}"])  # what may stand in a record
+SEEDS = st.integers(0, 10_000)
 OUTCOMES = {
     "completed": completed(),
     "completed with a look": completed_kept(None),
     "completed, not kept": completed_kept(0),
+    "completed, kept long": completed_kept(HOUR),
     "retried at once": retried(),
     "retried later": retried(HOUR),
     "failed": failed(),
@@ -61,7 +69,8 @@ OUTCOMES = {
     "crashed": crashed(),
     "ended itself": CANCELLED,
 }
-MAX_CRASHES = 3
+SENT_AGAIN = b"the connection whose sends are repeated"
+EXAMPLES = os.environ.get("KUE_TEST_MODEL")
 
 
 BASE64 = ascii_uppercase + ascii_lowercase + digits + "-_"
@@ -81,142 +90,32 @@ def later_keys(count: int) -> list[bytes]:
     return ids.new_keys(count)
 
 
-@dataclass
-class Known:
-    """A job as the model knows it."""
-
-    key: str
-    state: State
-    priority: int = 0
-    unique: str = ""
-    holds_in: str = "wda"
-    is_expired: bool = False
-    is_suspect: bool = False
-    has_started: bool = False  # as a suspect: the mark y
-    crashes: int = 0
-    lease: bytes = b""
-    is_marked: bool = False
-
-
-class Life(RuleBasedStateMachine):
+class Life(Model):
     """The life of one queue."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        redis_client().flushall()
-        self.queue = Queue("default")
-        self.hands = [Hands(name=f"w{i}") for i in range(3)]
-        self.jobs: dict[str, Known] = {}
-        self.gone: list[str] = []
-        self.waiting: dict[int, list[str]] = {}
-        self.holders: dict[str, str] = {}
-        self.ghosts: dict[str, bytes] = {}
-        self.owners: set[str] = set()
-        self.is_paused = False
-
-    # ── the model's moves ──
-
-    def to_back(self, job: Known) -> None:
-        job.state = State.WAITING
-        self.waiting.setdefault(job.priority, []).append(job.key)
-
-    def to_front(self, jobs: list[Known]) -> None:
-        for job in reversed(jobs):
-            job.state, job.lease, job.has_started = State.WAITING, b"", False
-            self.waiting.setdefault(job.priority, []).insert(0, job.key)
-
-    def leave_waiting(self, job: Known) -> None:
-        if job.state is State.WAITING:
-            self.waiting[job.priority].remove(job.key)
-
-    def forget(self, job: Known) -> None:
-        del self.jobs[job.key]
-        self.gone.append(job.key)
-        if self.holders.get(job.unique) == job.key:
-            del self.holders[job.unique]
-
-    def finish(self, job: Known, state: State, *, is_kept: bool = True) -> None:
-        job.state, job.lease, job.is_marked = state, b"", False
-        if self.holders.get(job.unique) == job.key and not self.holds(job):
-            del self.holders[job.unique]
-        if not is_kept:
-            self.forget(job)
-
-    def holds(self, job: Known) -> bool:
-        letter = "x" if job.state is State.CANCELLED else job.state[0]
-        return letter in job.holds_in
-
-    def holder(self, unique: str, key: str) -> str | None:
-        """The other job that holds a unique key."""
-        holder = self.holders.get(unique)
-        if not unique or not holder or holder == key or not self.holds(self.jobs[holder]):
-            return None
-        return holder
-
-    def crash(self, job: Known) -> None:
-        job.crashes += 1
-        if job.crashes >= MAX_CRASHES:
-            job.is_suspect = job.has_started = False
-            self.finish(job, State.FAILED)
-        else:
-            job.is_suspect = True
-            self.to_front([job])
-
-    def settle(self, job: Known, name: str) -> None:
-        """What an outcome does that doesn't put the job at the front."""
-        match name:
-            case "retried at once":
-                job.is_suspect = job.has_started = False
-                job.lease = b""
-                self.to_back(job)
-            case "retried later" | "parked":
-                if name == "retried later":
-                    job.is_suspect = False
-                job.state, job.lease, job.has_started = State.DELAYED, b"", False
-            case "failed" | "failed, not kept":
-                job.is_suspect = job.has_started = False
-                self.finish(job, State.FAILED, is_kept=name == "failed")
-            case "ended itself":
-                self.finish(job, State.CANCELLED)
-            case _:
-                self.finish(job, State.COMPLETED, is_kept=name != "completed, not kept")
-
-    def claimed(self, want: int) -> tuple[list[str], list[str]]:
-        """The keys that the next claim takes, and those that it finds expired."""
-        taken: list[str] = []
-        expired: list[str] = []
-        for priority in sorted(self.waiting, reverse=True):
-            line = self.waiting[priority]
-            while line and len(taken) < want:
-                job = self.jobs[line[0]]
-                if job.is_expired:
-                    expired.append(line.pop(0))
-                    self.finish(job, State.CANCELLED)
-                    continue
-                if job.is_suspect and taken:
-                    return taken, expired
-                taken.append(line.pop(0))
-                if job.is_suspect:
-                    return taken, expired
-        return taken, expired
-
-    def active_of(self, hands: Hands) -> list[Known]:
-        return [job for job in self.jobs.values() if job.lease and job.lease.endswith(hands.owner.text)]
-
-    def drop_ghosts(self, hands: Hands, *, but: set[bytes] = frozenset()) -> None:  # type: ignore[assignment]
-        for key, lease in list(self.ghosts.items()):
-            if lease.endswith(hands.owner.text) and lease not in but:
-                del self.ghosts[key]
-
     # ── making jobs ──
+
+    @initialize(count=st.sampled_from([0, 3, 30]), is_expired=st.booleans(), is_suspected=st.booleans())
+    def begin(self, count: int, is_expired: bool, is_suspected: bool) -> None:
+        """Most examples begin with some jobs, so that there's something to do to them. Starts are counted
+        from the beginning; a rule may change that."""
+        self.limit({"RATE"})
+        if is_expired:
+            self.enqueue(0, False, "A", "wda", True, True, HOUR, True, NAME)
+        self.enqueue_many(count, 0, NAME)
+        if is_suspected and count:
+            self.take_turn(self.hands[2], count // 3, [], [])
+            self.die_and_be_rescued({2})
 
     @rule(
         priority=PRIORITIES,
         is_delayed=st.booleans(),
         unique=st.sampled_from(["", "", "A", "B"]),
-        holds_in=st.sampled_from(["wda", "w", "wdacfx"]),
+        holds_in=st.sampled_from(["wda", "w", "wdacfx", "t"]),
         is_searched=st.booleans(),
         is_expired=st.sampled_from([False, False, True]),
+        keep=st.sampled_from([None, None, HOUR, 0]),
+        is_sent_again=st.booleans(),
         name=NAMES,
     )
     def enqueue(
@@ -227,6 +126,8 @@ class Life(RuleBasedStateMachine):
         holds_in: str,
         is_searched: bool,
         is_expired: bool,
+        keep: int | None,
+        is_sent_again: bool,
         name: str,
     ) -> None:
         [key] = later_keys(1)
@@ -237,22 +138,48 @@ class Life(RuleBasedStateMachine):
             delay=HOUR if is_delayed else None,
             unique=unique and unique * 22,
             unique_mode=holds_in,
+            unique_for=HOUR if unique and holds_in == "t" else 0,
+            keep=keep,
             search=(search_hash("order_id", 17),) if is_searched else (),
             expires=1 if is_expired and not is_delayed else None,
         )
-        [got] = submit("default", [new])
-        first = self.holder(unique, key.decode())
-        assert got.decode() == (first or key.decode())
+        first = self.holder(unique, key.decode(), holds_in) if unique else None
+        for _ in range(2 if is_sent_again else 1):
+            assert self.send(new) == (first or key.decode())
+        self.made("enqueue")
         if first:
             return
         job = Known(key.decode(), State.DELAYED, priority, unique, holds_in, new.expires is not None)
+        job.keep = keep
         self.jobs[job.key] = job
+        if is_searched:
+            self.searched.add(job.key)
         if unique:
-            self.holders[unique] = job.key
+            (self.locks if holds_in == "t" else self.holders)[unique] = job.key
         if not is_delayed:
             self.to_back(job)
         if job.is_expired:
             time.sleep(0.003)
+
+    def send(self, new: NewJob) -> str:
+        """As a connection whose reply may get lost: what's sent again has the number of the first time."""
+        if new.key != self.sent:
+            self.number += 1
+            self.sent = new.key
+        call = moves.enqueue("default", [new], sender=SENT_AGAIN, number=self.number)
+        return send(call)[0][0].decode()
+
+    @rule()
+    def an_old_enqueue_comes_again(self) -> None:
+        """The last one, whatever became of its job: it changes nothing."""
+        if self.sent:
+            before = snapshot()
+            call = moves.enqueue(
+                "default", [NewJob(key=self.sent, name=NAME)], sender=SENT_AGAIN, number=self.number
+            )
+            send(call)
+            after = snapshot()
+            assert {name: before[name] for name in before} == {name: after.get(name) for name in before}
 
     @rule(count=st.sampled_from([2, 20, 100, 300]), priority=PRIORITIES, name=NAMES)
     def enqueue_many(self, count: int, priority: int, name: str) -> None:
@@ -276,35 +203,56 @@ class Life(RuleBasedStateMachine):
         assert texts(turn.promoted) == order
         for key in order:
             self.to_back(self.jobs[key])
+        self.made("promote", count=len(order))
 
     # ── workers ──
 
-    @rule(data=st.data(), who=st.integers(0, 2), want=st.integers(0, 40))
-    def turn(self, data: Any, who: int, want: int) -> None:
-        hands = self.hands[who]
-        settled = data.draw(st.integers(0, len(hands.leases)))
-        held = list(hands.leases.items())[:settled]
-        names = [data.draw(st.sampled_from(sorted(OUTCOMES))) for _ in held]
-        self.take_turn(hands, want, held, names)
+    @rule(
+        who=st.integers(0, 2),
+        want=st.sampled_from([0, 1, 10, 40]),
+        share=st.sampled_from([0, 0.3, 1]),
+        seed=SEEDS,
+    )
+    def turn(self, who: int, want: int, share: float, seed: int) -> None:
+        random, hands = Random(seed), self.hands[who]
+        held = random.sample(list(hands.leases.items()), int(len(hands.leases) * share))
+        self.take_turn(hands, want, held, random.choices(sorted(OUTCOMES), k=len(held)))
+
+    @precondition(lambda self: any(hands.leases for hands in self.hands))
+    @rule(seed=SEEDS)
+    def tell_again(self, seed: int) -> None:
+        """The reply to a turn got lost: the worker tells the same outcomes under the same leases again."""
+        random = Random(seed)
+        hands = random.choice([hands for hands in self.hands if hands.leases])
+        held = list(hands.leases.items())
+        names = random.choices(sorted(OUTCOMES), k=len(held))
+        self.take_turn(hands, 0, held, names)
+        hands.leases |= dict(held)
+        self.take_turn(hands, 0, held, names)
 
     def take_turn(self, hands: Hands, want: int, held: list[tuple[str, bytes]], names: list[str]) -> None:
         refused, cancelled = [], []
         by_lease: dict[bytes, list[tuple[str, str]]] = {}
         for (key, lease), name in zip(held, names, strict=True):
             by_lease.setdefault(lease, []).append((key, name))
-        for lease, batch in by_lease.items():
+        newest_first = sorted(by_lease, key=lambda lease: int(lease.split(b"|")[0]), reverse=True)
+        for lease, batch in ((lease, by_lease[lease]) for lease in newest_first):
             front: list[Known] = []
             released: list[Known] = []
             crashed_: list[Known] = []
             later: list[Known] = []
             marked: list[Known] = []
+            unstarted: list[Known] = []
             for key, name in batch:
                 job = self.jobs.get(key)
                 if job is None or job.lease != lease:
                     refused.append(key)
                     if self.ghosts.get(key) == lease:
                         del self.ghosts[key]
-                elif job.is_marked:
+                    continue
+                if name in ("released", "parked"):
+                    unstarted.append(job)
+                if job.is_marked:
                     cancelled.append(key)
                     marked.append(job)
                 elif name == "released":
@@ -323,7 +271,12 @@ class Life(RuleBasedStateMachine):
                     self.crash(job)
             for job in marked:
                 self.finish(job, State.CANCELLED)
-        taken, expired = ([], []) if self.is_paused or want == 0 else self.claimed(want)
+            if "RATE" in self.limits:
+                self.uncount(unstarted)
+            self.made("cancel", count=len(marked))
+            self.made("release", count=len(released))
+        room = 0 if self.is_paused else self.room(want)
+        taken, expired = self.claimed(room) if room else ([], [])
         turn = hands.turn(want, {key: OUTCOMES[name] for (key, _), name in zip(held, names, strict=True)})
         assert sorted(texts(turn.refused)) == sorted(refused)
         assert sorted(texts(turn.cancelled)) == sorted(cancelled)
@@ -331,17 +284,30 @@ class Life(RuleBasedStateMachine):
         assert texts(turn.keys) == taken
         for key in taken:
             self.jobs[key].state, self.jobs[key].lease = State.ACTIVE, turn.lease
+            self.jobs[key].is_counted = "RATE" in self.limits
+        self.made("claim", count=len(taken))
+        if "RATE" in self.limits:
+            self.starts += len(taken)
         if taken:
             self.owners.add(hands.owner.name)
 
     @precondition(lambda self: any(self.waiting.values()) and not self.is_paused)
-    @rule(who=st.integers(0, 2), name=st.sampled_from(["completed", "failed", "failed", "failed, not kept"]))
+    @rule(who=st.integers(0, 2), name=st.sampled_from(["completed", "failed", *sorted(OUTCOMES)]))
     def run(self, who: int, name: str) -> None:
         """A worker takes some jobs, and all that it has then ends in one way."""
         hands = self.hands[who]
         self.take_turn(hands, 10, [], [])
         held = list(hands.leases.items())
         self.take_turn(hands, 0, held, [name] * len(held))
+
+    @precondition(lambda self: any(self.waiting.values()) and not self.is_paused)
+    @rule(who=st.integers(0, 2), want=st.sampled_from([1, 5]))
+    def work(self, who: int, want: int) -> None:
+        """What a worker does most: its next turn tells that all went well."""
+        hands = self.hands[who]
+        self.take_turn(hands, want, [], [])
+        held = list(hands.leases.items())
+        self.take_turn(hands, want, held, ["completed"] * len(held))
 
     @rule(who=st.integers(0, 2))
     def beat(self, who: int) -> None:
@@ -371,6 +337,7 @@ class Life(RuleBasedStateMachine):
             else:
                 job.is_suspect = True
                 self.to_front([job])
+                self.made("release")
 
     @rule(data=st.data(), who=st.integers(0, 2))
     def be_buried(self, data: Any, who: int) -> None:
@@ -408,6 +375,7 @@ class Life(RuleBasedStateMachine):
         for job in lost:
             if job.is_marked:
                 self.finish(job, State.CANCELLED)
+        self.uncount(lost)
         self.drop_ghosts(hands, but=known)
         assert set(hands.sync(known)) == {job.key for job in lost}
         hands.leases = {key: lease for key, lease in hands.leases.items() if lease in known}
@@ -437,6 +405,7 @@ class Life(RuleBasedStateMachine):
             st.lists(st.sampled_from([*self.jobs, *self.gone[-2:]]), min_size=1, max_size=8)
         ):
             self.ask_one(verb, key, priority)
+            self.retain()
 
     @rule(
         verb=st.sampled_from(["cancel", "remove"]),
@@ -452,6 +421,12 @@ class Life(RuleBasedStateMachine):
         for key in chosen:
             self.answer(verb, self.jobs[key], 0)
 
+    @precondition(lambda self: any(job.lease for job in self.jobs.values()))
+    @rule(verb=st.sampled_from(["cancel", "remove"]), seed=SEEDS)
+    def stop_a_running_one(self, verb: str, seed: int) -> None:
+        running = sorted(job.key for job in self.jobs.values() if job.lease)
+        self.ask_one(verb, Random(seed).choice(running), 0)
+
     def ask_one(self, verb: str, key: str, priority: int) -> None:
         job = self.jobs.get(key)
         try:
@@ -461,7 +436,7 @@ class Life(RuleBasedStateMachine):
             return
         assert job is not None
         is_legal = verb == "set_priority" or job.state in MOVES[verb].sources
-        if verb == "requeue" and self.holder(job.unique, key):
+        if verb == "requeue" and job.unique and self.holder(job.unique, key, job.holds_in):
             is_legal = False
         try:
             if verb == "set_priority":
@@ -475,11 +450,13 @@ class Life(RuleBasedStateMachine):
         self.answer(verb, job, priority)
 
     def answer(self, verb: str, job: Known, priority: int) -> None:
+        if verb in MOVES:
+            self.made(verb)
         match verb:
             case "requeue":
                 job.is_suspect = job.has_started = job.is_expired = False
                 job.crashes = 0
-                if job.unique:
+                if job.unique and job.holds_in != "t":
                     self.holders[job.unique] = job.key
                 self.to_back(job)
             case "promote":
@@ -505,6 +482,15 @@ class Life(RuleBasedStateMachine):
         assert (self.queue.resume() if self.is_paused else self.queue.pause()) is True
         self.is_paused = not self.is_paused
 
+    @rule(names=st.sets(st.sampled_from(["CONCURRENCY", "RATE", "KEEP"])))
+    def limit(self, names: set[str]) -> None:
+        values = {"CONCURRENCY": CONCURRENCY, "RATE": f"{RATE}/h"}
+        self.limits = {name: value for name, value in values.items() if name in names}
+        if "KEEP" in names:
+            self.limits |= {f"KEEP_{state.upper()}": most for state, most in KEEP.items()}
+            self.retained_since = self.step
+        self.change_limits()
+
     @rule()
     def empty(self) -> None:
         gone = [job for job in self.jobs.values() if job.state in (State.WAITING, State.DELAYED)]
@@ -519,7 +505,7 @@ class Life(RuleBasedStateMachine):
         retried_ = 0
         for key in texts(redis_client().zrange("kue:{default}:f", 0, -1)):
             job = self.jobs[key]
-            if not self.holder(job.unique, key):
+            if not self.holder(job.unique, key, job.holds_in):
                 self.answer("requeue", job, 0)
                 retried_ += 1
         assert self.queue.retry_failed() == retried_
@@ -531,41 +517,22 @@ class Life(RuleBasedStateMachine):
         for job in gone:
             self.forget(job)
 
-    # ── what must hold ──
 
-    @invariant()
-    def keys_are_sound(self) -> None:
-        assert audit("default") == []
-
-    @invariant()
-    def waiting_jobs_are_in_order(self) -> None:
-        expected = [key for priority in sorted(self.waiting, reverse=True) for key in self.waiting[priority]]
-        found = [job.key for job in self.queue.jobs("waiting", limit=1000, newest_first=False)]
-        assert found == expected[:1000]
-
-    @invariant()
-    def states_are_as_known(self) -> None:
-        for state in State:
-            if state is State.WAITING:
-                continue
-            known = {job.key for job in self.jobs.values() if job.state is state}
-            assert {job.key for job in self.queue.jobs(state, limit=1000)} == known
-
-    @invariant()
-    def ghosts_are_as_known(self) -> None:
-        found = redis_client().hgetall("kue:{default}:g")
-        assert {key.decode(): lease for key, lease in found.items()} == self.ghosts
-
-
-Life.TestCase.settings = settings(
-    max_examples=50,
+SETTINGS = settings(
+    max_examples=int(EXAMPLES or 75),
     stateful_step_count=30,
+    derandomize=EXAMPLES is None,
+    database=None,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    suppress_health_check=list(HealthCheck),
     print_blob=True,
+    report_multiple_bugs=False,
 )
 
 
 @pytest.mark.slow
-class TestLife(Life.TestCase):
-    """A queue keeps its word, whatever is done to it in whatever order."""
+@pytest.mark.timeout(24 * 3600 if EXAMPLES else 300)
+def test_a_queue_keeps_its_word_whatever_is_done_to_it_in_whatever_order() -> None:
+    Life.moves_made.clear()
+    run_state_machine_as_test(Life, settings=SETTINGS)
+    assert {move for move, count in Life.moves_made.items() if count} == set(MOVES)

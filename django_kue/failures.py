@@ -1,0 +1,45 @@
+"""An exception as it's stored with its job."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from django_kue.conf import settings
+from django_kue.jobs import JobError
+from django_kue.redaction import without_texts
+
+_PACKAGE = str(Path(__file__).parent)
+
+
+def describe(exception: BaseException, secrets: Sequence[str] = ()) -> JobError:
+    """An exception as it's stored, without ``secrets``; one whose ``str()`` raises has a placeholder."""
+    kind = f"{type(exception).__module__}.{type(exception).__qualname__}"
+    try:
+        message = str(exception)
+    except BaseException as error:  # noqa: BLE001 - even SystemExit, from inside a hostile __str__
+        message = f"(its text can't be shown: {type(error).__name__})"
+    try:
+        trace = "".join(traceback.format_exception(type(exception), exception, _own_frames(exception)))
+    except BaseException as error:  # noqa: BLE001
+        trace = f"(the traceback can't be shown: {type(error).__name__})"
+    message, trace = without_texts(message, secrets), without_texts(trace, secrets)
+    return JobError(kind, _cut(message, settings.MAX_ERROR // 4), _cut(trace, settings.MAX_ERROR))
+
+
+def _own_frames(exception: BaseException) -> TracebackType | None:
+    """The traceback from the job's own code on."""
+    trace = exception.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return trace or exception.__traceback__
+
+
+def _cut(text: str, most: int) -> str:
+    """Text without its middle, when it's too long; what can't be UTF-8 is replaced."""
+    if len(text) > most:
+        half = most // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters are cut here …\n{text[-half:]}"
+    return text.encode(errors="replace").decode()

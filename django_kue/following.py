@@ -1,0 +1,181 @@
+"""One job, followed: its events, and the wait for its end. :class:`Job`'s own verbs lead here."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from django_kue import codecs
+from django_kue.errors import JobDoesNotExist, JobFailed, StoreUnavailable
+from django_kue.events import LAST, RENEW, STATES, Event, Told, alistening, event_of, listening
+from django_kue.jobs import Job
+from django_kue.kinds import number_of_seconds
+from django_kue.rows import error_of, fields_of_outcome, result_of
+from django_kue.states import State
+from django_kue.store import aask, ask, reads
+
+# ── its events ──
+
+
+def of_job(job: Job, timeout: float | timedelta | None) -> Iterator[Event]:
+    """See :meth:`Job.events`."""
+    deadline = _deadline(timeout)
+    with listening([job.queue]) as told:
+        while time.monotonic() < deadline and not job.refresh().is_finished:
+            for item in told(_left(deadline)):
+                if item.is_of(job):
+                    if event := event_of(item):
+                        yield event
+                    deadline = _deadline(timeout)  # others' events don't count
+                    if item.name in LAST:
+                        return
+
+
+async def aof_job(job: Job, timeout: float | timedelta | None) -> AsyncIterator[Event]:
+    """See :meth:`Job.aevents`."""
+    deadline = _deadline(timeout)
+    async with alistening([job.queue]) as told:
+        while time.monotonic() < deadline and not (await job.arefresh()).is_finished:
+            again = time.monotonic() + _left(deadline)
+            while time.monotonic() < again:
+                for item in await told(again - time.monotonic()):
+                    if item.is_of(job):
+                        if event := event_of(item):
+                            yield event
+                        deadline = _deadline(timeout)
+                        if item.name in LAST:
+                            return
+
+
+# ── its end ──
+
+
+def wait_for(job: Job, timeout: float | timedelta | None) -> Any:
+    """See :meth:`Job.wait`."""
+    deadline = _deadline(timeout)
+    while True:
+        try:
+            return _succeeded(_wait_once(job, deadline)).result
+        except StoreUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.1)
+
+
+async def await_for(job: Job, timeout: float | timedelta | None) -> Any:
+    """See :meth:`Job.await_result`."""
+    deadline = _deadline(timeout)
+    while True:
+        try:
+            job = _succeeded(await _await_once(job, deadline))
+            break
+        except StoreUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            await asyncio.sleep(0.1)
+    if codecs.refers_to_models(job._result):
+        return await sync_to_async(lambda: job.result)()
+    return job.result
+
+
+def _wait_once(job: Job, deadline: float) -> Job:
+    """The job as it ended. It's read again every ``RENEW`` seconds: an event may have been missed."""
+    with listening([job.queue]) as told:
+        while not (job := _now(job)).is_finished:
+            _check_time(job, deadline)
+            for item in told(_left(deadline)):
+                if item.ends(job):
+                    return _ended_by(item, job)
+    return job
+
+
+async def _await_once(job: Job, deadline: float) -> Job:
+    async with alistening([job.queue]) as told:
+        while not (job := await _anow(job)).is_finished:
+            _check_time(job, deadline)
+            again = time.monotonic() + _left(deadline)
+            while time.monotonic() < again:
+                for item in await told(again - time.monotonic()):
+                    if item.ends(job):
+                        return _ended_by(item, job)
+    return job
+
+
+def _now(job: Job) -> Job:
+    """The job as it is; one that wasn't kept, as it ended, for some seconds after that."""
+    try:
+        return job.refresh()
+    except JobDoesNotExist:
+        outcome = ask(reads.farewell(job.queue, job.key))
+        if not outcome:
+            raise
+        return _ended(job, outcome)
+
+
+async def _anow(job: Job) -> Job:
+    try:
+        return await job.arefresh()
+    except JobDoesNotExist:
+        outcome = await aask(reads.farewell(job.queue, job.key))
+        if not outcome:
+            raise
+        return _ended(job, outcome)
+
+
+def _succeeded(job: Job) -> Job:
+    if job.state is not State.COMPLETED:
+        raise _failure_of(job)
+    return job
+
+
+def _check_time(job: Job, deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise TimeoutError(f"{job.id} is still {job.state}")
+
+
+def _ended_by(item: Told, job: Job) -> Job:
+    """A job that was waited for, as its last event tells."""
+    if item.name == "removed":
+        raise JobDoesNotExist(f"{job.id} was removed while it was waited for")
+    text, where = item.text.encode(), (item.queue, item.key)
+    if item.name == "completed":
+        return replace(job, state=State.COMPLETED, _result=result_of(text, *where))
+    return replace(job, state=STATES[item.name], error=error_of(text, *where))
+
+
+def _failure_of(job: Job) -> JobFailed:
+    """The exception for who waited for a job that didn't complete."""
+    what = f"{job.id} {'was cancelled' if job.state is State.CANCELLED else 'failed'}"
+    return JobFailed(f"{what}: {job.error}" if job.error else what, job)
+
+
+def _ended(job: Job, outcome: bytes) -> Job:
+    """A job as it ended, by its stored outcome."""
+    state = {b"c": State.COMPLETED, b"f": State.FAILED}.get(outcome[:1], State.CANCELLED)
+    return replace(job, state=state, **fields_of_outcome(outcome, job.queue, job.key))
+
+
+# ── time ──
+
+
+def _deadline(timeout: float | timedelta | None) -> float:
+    """By ``time.monotonic()``.
+
+    Raises:
+        TypeError, ValueError: it's no time to wait. A NaN would be waited for without a pause.
+    """
+    if timeout is None:
+        return math.inf
+    return time.monotonic() + number_of_seconds("timeout", timeout)
+
+
+def _left(deadline: float) -> float:
+    """For how many seconds to listen before the job is read again."""
+    return min(RENEW, max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,239 @@
+"""Middleware: a project's own code around each enqueue and each run, in the order of one list.
+
+``KUE["MIDDLEWARE"]`` names classes; the first is the outermost. A hook is a generator function that yields
+once: what stands before its ``yield`` happens before, what stands after it afterwards::
+
+    class Timed(Middleware):
+        def run(self, context):
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                histogram.observe(time.monotonic() - began)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import RLock
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+from django_kue.conf import settings
+from django_kue.errors import EnqueueError
+
+if TYPE_CHECKING:
+    from django_kue.context import JobContext
+    from django_kue.decorators import JobFunction
+    from django_kue.jobs import Job
+
+CONTEXT = "django_kue.travelling.Travelling"  # the middleware that KUE["CONTEXT"] asks for
+
+
+@dataclass(slots=True)
+class Order:
+    """What's about to be enqueued: one job, or those of an ``enqueue_many``. A hook may change it.
+
+    Attributes:
+        function: the ``@job`` function, with the options of its ``.using()``.
+        calls: for each job its positional and its keyword arguments.
+        headers: what travels with each of the jobs, and its runs see as ``context.headers``: JSON, as for
+            arguments, 4 KiB at most. Nothing is stored where there are none.
+        jobs: what was enqueued, once that's so. Inside ``atomic()`` they're sent after the commit.
+    """
+
+    function: JobFunction[Any, Any]
+    calls: list[Any]
+    headers: dict[str, Any] = field(default_factory=dict)
+    jobs: list[Job] = field(default_factory=list)
+
+
+class Middleware:
+    """The base of middleware: override the hooks that you need. One object serves all threads.
+
+    A hook sees what's raised at its ``yield``, and may raise something else. One that keeps an exception of
+    a run to itself makes the job complete, without a result. One that raises before its ``yield`` stops
+    what would come: nothing is enqueued, or the run ends as if the job had raised that.
+    """
+
+    def enqueue(self, order: Order) -> Iterator[None]:
+        """Around each enqueue; of ``.aenqueue()``, too, unless there's an :meth:`aenqueue`."""
+        yield
+
+    async def aenqueue(self, order: Order) -> AsyncIterator[None]:
+        """In place of :meth:`enqueue` around ``.aenqueue()``, for what awaits something."""
+        yield
+
+    def run(self, context: JobContext) -> Iterator[None]:
+        """Around each run of a job, those of coroutine functions, too, unless there's an :meth:`arun`."""
+        yield
+
+    async def arun(self, context: JobContext) -> AsyncIterator[None]:
+        """In place of :meth:`run` around a coroutine function, for what awaits something."""
+        yield
+
+
+Hook = Callable[[Any], AbstractContextManager[Any]]
+AsyncHook = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+class Chain(NamedTuple):
+    """The hooks of a project, in their order. Among the asynchronous ones are those that needn't be."""
+
+    enqueue: tuple[Hook, ...]
+    aenqueue: tuple[Hook | AsyncHook, ...]
+    run: tuple[Hook, ...]
+    arun: tuple[Hook | AsyncHook, ...]
+
+
+_making = RLock()  # not a plain one: a middleware that asks for the chain is told by a RecursionError
+_made: list[Chain] = []
+
+
+@lru_cache(maxsize=1)
+def chain() -> Chain:
+    """The hooks of ``KUE["MIDDLEWARE"]``. One object is made of each class, also where threads ask at once,
+    which a cache alone lets through together.
+
+    Raises:
+        ImproperlyConfigured: one can't be loaded.
+    """
+    with _making:
+        if not _made:
+            _made.append(_make())
+        return _made[0]
+
+
+def _make() -> Chain:
+    paths = (CONTEXT, *settings.MIDDLEWARE) if settings.CONTEXT else settings.MIDDLEWARE
+    found = [load(path) for path in paths]
+    return Chain(
+        tuple(hook for one in found if (hook := _hook(one, "enqueue"))),
+        tuple(hook for one in found if (hook := _hook(one, "aenqueue") or _hook(one, "enqueue"))),
+        tuple(hook for one in found if (hook := _hook(one, "run"))),
+        tuple(hook for one in found if (hook := _hook(one, "arun") or _hook(one, "run"))),
+    )
+
+
+def _forget(**kwargs: Any) -> None:
+    _made.clear()
+    chain.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_kue.middleware")
+
+
+def load(path: str) -> Middleware:
+    """The middleware that a setting names.
+
+    Raises:
+        ImproperlyConfigured: there's none, or its hooks aren't generators.
+    """
+    where = f'KUE["MIDDLEWARE"]: {path}'
+    try:
+        kind = import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{where} can't be imported: {error}") from error
+    if not isinstance(kind, type) or not issubclass(kind, Middleware):
+        raise ImproperlyConfigured(f"{where} is no subclass of django_kue.middleware.Middleware")
+    try:
+        one: Middleware = kind()
+        for name in Chain._fields:
+            _hook(one, name)
+    except TypeError as error:
+        raise ImproperlyConfigured(f"{where}: {error}") from error
+    return one
+
+
+def _hook(one: Middleware, name: str) -> Any:
+    """A hook as what gives context managers; ``None`` where it isn't overridden."""
+    if getattr(type(one), name) is getattr(Middleware, name):
+        return None
+    method = getattr(one, name)
+    is_async = name.startswith("a")
+    if inspect.isasyncgenfunction(method) if is_async else inspect.isgeneratorfunction(method):
+        return asynccontextmanager(method) if is_async else contextmanager(method)
+    kind = "an async generator function" if is_async else "a generator function"
+    raise TypeError(
+        f"its {name}() is {kind} that yields once; write a yield where the inner code has its turn"
+    )
+
+
+# ── around an enqueue ──
+
+
+def around_enqueue(order: Order, send: Callable[[Order], list[Job]]) -> list[Job]:
+    """``send(order)`` inside of all hooks."""
+    with ExitStack() as stack:
+        for hook in chain().enqueue:
+            stack.enter_context(hook(order))
+        order.jobs = send(order)
+        return order.jobs
+    raise _swallowed(order)
+
+
+async def around_aenqueue(order: Order, send: Callable[[Order], Awaitable[list[Job]]]) -> list[Job]:
+    """The twin of :func:`around_enqueue`."""
+    async with AsyncExitStack() as stack:
+        for hook in chain().aenqueue:
+            await _enter(stack, hook(order))
+        order.jobs = await send(order)
+        return order.jobs
+    raise _swallowed(order)
+
+
+def _swallowed(order: Order) -> EnqueueError:
+    return EnqueueError(
+        f"{order.function.name}: not enqueued, and a middleware's enqueue() kept the reason to itself; "
+        "it has to raise it, or another"
+    )
+
+
+# ── around a run ──
+
+
+def around_run(context: JobContext, call: Callable[[], Any]) -> Any:
+    """``call()`` inside of all hooks, in a context of its own: what they set is gone afterwards."""
+    return copy_context().run(_run, context, call)
+
+
+def _run(context: JobContext, call: Callable[[], Any]) -> Any:
+    with ExitStack() as stack:
+        for hook in chain().run:
+            stack.enter_context(hook(context))
+        return call()
+    return None
+
+
+async def around_arun(context: JobContext, call: Callable[[], Awaitable[Any]]) -> Any:
+    """The twin of :func:`around_run`; a coroutine's task has a context of its own already."""
+    async with AsyncExitStack() as stack:
+        for hook in chain().arun:
+            await _enter(stack, hook(context))
+        return await call()
+    return None
+
+
+async def _enter(stack: AsyncExitStack, manager: Any) -> None:
+    if hasattr(manager, "__aenter__"):
+        await stack.enter_async_context(manager)
+    else:
+        stack.enter_context(manager)
+
+
+__all__ = ["Order", "Middleware"]

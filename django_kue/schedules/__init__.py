@@ -1,0 +1,39 @@
+"""Schedules: jobs that come by themselves. They're declared by ``@job(cron=…)``, ``@schedule`` and
+``KUE["SCHEDULES"]``, or made at run time, here.
+
+>>> from django_kue import schedules
+>>> schedules.create("north", weekly_report, cron="30 2 * * mon", args=["north"])  # doctest: +SKIP
+>>> schedules.pause("north").is_paused  # doctest: +SKIP
+True
+"""
+
+from __future__ import annotations
+
+from django_kue.schedules.schedule import Schedule, Tick
+from django_kue.schedules.verbs import (
+    aall,
+    acreate,
+    adelete,
+    aget,
+    all,
+    apause,
+    areset,
+    aresume,
+    arun_now,
+    aupdate,
+    create,
+    delete,
+    get,
+    is_known,
+    pause,
+    reset,
+    resume,
+    run_now,
+    update,
+)
+
+__all__ = [
+    "Schedule", "Tick",
+    "all", "get", "create", "update", "reset", "pause", "resume", "run_now", "delete", "is_known",
+    "aall", "aget", "acreate", "aupdate", "areset", "apause", "aresume", "arun_now", "adelete",
+]  # fmt: skip

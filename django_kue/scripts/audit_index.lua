@@ -1,0 +1,16 @@
+-- A slice of an index: its entries that are wrong. `part` is the function or the search key of an index that has many.
+-- Returns: the next cursor ('0': that was all), whether as many are counted as there are, then the entries.
+-- ARGV: index part cursor most
+-- @include lib/entries
+local slice
+if index == 'unique' then slice = asked('HSCAN', unique, cursor, 'COUNT', most)
+elseif index == 'failing' then slice = asked('ZSCAN', failing, cursor, 'COUNT', most)
+elseif index == 'search' then slice = asked('ZSCAN', search .. part, cursor, 'COUNT', most)
+else slice = asked('ZSCAN', failed_by .. part, cursor, 'COUNT', most) end
+slice = slice or { '0', {} }
+local is_counted = index ~= 'failed_by' or is_right.failing('', part)
+local answer = { slice[1], is_counted and 1 or 0 }
+for i = 1, #slice[2], 2 do
+  if not is_right[index](part, slice[2][i]) then answer[#answer + 1] = slice[2][i] end
+end
+return answer

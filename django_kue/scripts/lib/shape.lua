@@ -1,0 +1,12 @@
+-- What tells whether somebody touched the lists of a priority: their lengths, their ends and the noted stale entries.
+-- KEYS: waiting stale
+-- @include lib/dossier
+local function shape_of(priority)
+  local parts = { asked('HGET', stale, priority) or '' }
+  for _, list in ipairs({ waiting .. priority, waiting .. priority .. ':front' }) do
+    parts[#parts + 1] = asked('LLEN', list) or 0
+    parts[#parts + 1] = asked('LINDEX', list, 0) or ''
+    parts[#parts + 1] = asked('LINDEX', list, -1) or ''
+  end
+  return redis.sha1hex(table.concat(parts, ' '))
+end

@@ -1,0 +1,18 @@
+-- Drop entries of an index that are wrong, if they still are; a function's failed jobs are counted again.
+-- Returns how many went.
+-- ARGV: index part entries...
+-- @include lib/entries
+-- @include lib/finish
+local gone = 0
+for i = entries_at, #ARGV do
+  local entry = ARGV[i]
+  if not is_right[index](part, entry) then
+    gone = gone + 1
+    if index == 'unique' then redis.call('HDEL', unique, entry)
+    elseif index == 'search' then redis.call('ZREM', search .. part, entry)
+    elseif index == 'failed_by' then redis.call('ZREM', failed_by .. part, entry)
+    else count_failed(entry) end
+  end
+end
+if index == 'failed_by' then count_failed(part) end
+return gone

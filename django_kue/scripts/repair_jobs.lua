@@ -1,0 +1,194 @@
+-- Put jobs right, each as a whole, after what is seen of it now: what an audit saw may be over. A job's record is
+-- never deleted, nor is what its runs left.
+-- Returns the keys of the jobs that weren't as the audit saw them.
+-- ARGV: lease_ms items...
+--   items: key created fault seen priorities, again and again
+--   fault: `nowhere` (seen: the seat), `places` (seen: the seat; priorities: whose lists have its entry, with commas),
+--          `unreadable` (seen: SHA-1 of the record; priorities as above), `progress` (seen: SHA-1 of it), '' (all else)
+-- @include lib/spots
+-- @include lib/finish
+-- @include lib/waiting
+-- @include lib/wake
+-- @include lib/quarantine
+local UNREADABLE = '{"type":"django_kue.records.UnreadableRecord","message":"what is stored is not a job that can be read"}'
+-- Where it is still to run wins over where it has ended: better once too often than never.
+local PREFERENCE = { 'delayed', 'failed', 'cancelled', 'completed' }
+local LETTERS = { failed = 'f', cancelled = 'x', completed = 'c' }
+local zsets = { delayed = delayed, failed = failed, cancelled = cancelled, completed = completed }
+
+local function is_held(key)
+  local lease = redis.call('HGET', leases, key)
+  if lease and is_watched(lease) == 0 then
+    redis.call('ZADD', owners, now + lease_ms, string.match(lease, '([^|]*)$'))
+  end
+  return lease
+end
+
+local function place_of(key)
+  for _, state in ipairs(PREFERENCE) do
+    if redis.call('ZSCORE', zsets[state], key) then return state end
+  end
+end
+
+-- Leave all places but one (nil: all).
+local function leave_all_but(state, key)
+  for other, zset in pairs(zsets) do
+    if other ~= state and redis.call('ZREM', zset, key) == 1 and other == 'failed' then unlist_failed({ key }) end
+    if other ~= state and kept[other] then redis.call('ZREM', kept[other], key) end
+  end
+  if not LETTERS[state] then keep_aside('o', outcomes, key) end
+end
+
+-- Nobody's places, marks, progress and lists. Its ghost stays, and that one's mark.
+local function forget(key)
+  redis.call('HDEL', leases, key)
+  leave_all_but(nil, key)
+  redis.call('HDEL', progress, key)
+  redis.call('SREM', side, key)
+  redis.call('DEL', logs .. key, runs .. key)
+end
+
+local function put_in_line(key, record)
+  record = with_tokens(record, { s = next_seat(head_of(record)) })
+  redis.call('HSET', jobs, key, record)
+  local head = head_of(record)
+  push_back(priority_of(head), { entry_of(key, head) })
+end
+
+-- A job in no state: back to where its outcome or its time says that it was, else it waits.
+local function restore(key, record)
+  local letter, at = string.match(redis.call('HGET', outcomes, key) or '', '^([cfx])|(%d+)|')
+  for state, one in pairs(LETTERS) do
+    if one == letter then
+      redis.call('ZADD', zsets[state], at, key)
+      return
+    end
+  end
+  local due = number_of(head_of(record), 'd')
+  if due > now then
+    redis.call('ZADD', delayed, string.format('%d', due), key)
+  else
+    put_in_line(key, record)
+  end
+end
+
+-- Its entries in these lists, which go stale with a new seat.
+local function entries_by_priority(key, head, priorities)
+  local counts, total = {}, 0
+  for priority in string.gmatch(priorities, '[^,]+') do
+    if not counts[priority] then
+      counts[priority] = entries_in(priority, own_entry(key, head), false)
+      total = total + counts[priority]
+    end
+  end
+  return counts, total
+end
+
+local function settle_places(key, record, priorities)
+  local head = head_of(record)
+  local counts, total = entries_by_priority(key, head, priority_of(head) .. ',' .. priorities)
+  if total == 0 then return end
+  local is_leased = is_held(key)
+  leave_all_but(nil, key)
+  if not is_leased and total == 1 and counts[priority_of(head)] == 1 then return end
+  if is_leased then
+    redis.call('HSET', jobs, key, with_tokens(record, { s = next_seat(head) }))
+  else
+    put_in_line(key, record)
+  end
+  for priority, count in pairs(counts) do
+    if count > 0 then redis.call('HINCRBY', stale, priority, count) end
+  end
+end
+
+local function fail_unreadable(key, record, priorities)
+  local head = head_of(record)
+  for priority in string.gmatch(priority_of(head) .. ',' .. priorities, '[^,]+') do
+    for _, list in ipairs({ waiting .. priority, waiting .. priority .. ':front' }) do
+      redis.call('LREM', list, 0, own_entry(key, head)) -- no new seat: its record stays as it is
+    end
+  end
+  leave_all_but(nil, key)
+  redis.call('HSET', outcomes, key, 'f|' .. now_text .. '|||' .. UNREADABLE)
+  redis.call('ZADD', failed, now, key)
+end
+
+local function mend_end(key, state, head)
+  local score = redis.call('ZSCORE', zsets[state], key)
+  local outcome = redis.call('HGET', outcomes, key) or ''
+  if string.match(outcome, '^([cfx])|%d+|[^|]*|%d*|') ~= LETTERS[state] then
+    keep_aside('o', outcomes, key)
+    redis.call('HSET', outcomes, key, LETTERS[state] .. '|' .. string.format('%d', score) .. '|||')
+  end
+  local keep = string.match(token(head, 'q') or '', '^%d+$')
+  if keep and not redis.call('ZSCORE', kept[state], key) then redis.call('ZADD', kept[state], score + keep, key) end
+  if state == 'failed' then
+    local name = name_of(redis.call('HGET', jobs, key))
+    redis.call('ZADD', failed_by .. name, score, key)
+    count_failed(name)
+  end
+end
+
+local function mend_indexes(key, head, state, created)
+  local hash, mode = string.match(token(head, 'u') or '', '^([^:]*):(.*)$')
+  local letter = state == 'cancelled' and 'x' or string.sub(state, 1, 1)
+  if hash and mode ~= 't' and string.find(mode, letter, 1, true) then redis.call('HSETNX', unique, hash, key) end
+  for hash_ in string.gmatch(token(head, 'k') or '', '[^+]+') do
+    redis.call('ZADD', search .. hash_, 'NX', created, key)
+  end
+  if token(head, 'k') or token(head, 'b') then redis.call('SADD', side, key) end
+end
+
+local function mend(key, created)
+  local record = redis.call('HGET', jobs, key)
+  local ghost, lease = redis.call('HGET', ghosts, key), redis.call('HGET', leases, key)
+  if ghost and ghost == lease then
+    redis.call('HDEL', ghosts, key)
+    ghost = false
+  elseif ghost and is_watched(ghost) == 0 then
+    redis.call('ZADD', owners, now + lease_ms, string.match(ghost, '([^|]*)$'))
+  end
+  if record then
+    local state = is_held(key) and 'active' or place_of(key) or 'waiting'
+    leave_all_but(state, key)
+    if LETTERS[state] then mend_end(key, state, head_of(record)) end
+    mend_indexes(key, head_of(record), state, created)
+    if redis.call('EXISTS', logs .. key, runs .. key) > 0 then redis.call('SADD', side, key) end
+  else
+    forget(key)
+    lease = false
+  end
+  local mark = redis.call('HGET', marks, key)
+  if mark and mark ~= ghost and mark ~= lease then redis.call('HDEL', marks, key) end
+end
+
+-- The particular fault is over, or is not: returns whether it was as the audit saw it.
+local function begin(key, fault, seen, priorities)
+  local record = redis.call('HGET', jobs, key)
+  if fault == '' or not record then return true end
+  local seat = token(head_of(record), 's') or ''
+  local is_placed = redis.call('HEXISTS', leases, key) == 1 or place_of(key)
+  if fault == 'nowhere' then
+    if is_placed or seat ~= seen then return false end
+    restore(key, record)
+  elseif fault == 'places' then
+    if seat ~= seen then return false end
+    settle_places(key, record, priorities)
+  elseif fault == 'unreadable' then
+    if redis.sha1hex(record) ~= seen or redis.call('HEXISTS', leases, key) == 1 then return false end
+    fail_unreadable(key, record, priorities)
+  elseif fault == 'progress' then
+    local told = redis.call('HGET', progress, key)
+    if not told or redis.sha1hex(told) ~= seen then return false end
+    keep_aside('pr', progress, key)
+  end
+  return true
+end
+
+local missed = {}
+for i = items_at, #ARGV, 5 do
+  if begin(ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) then mend(ARGV[i], ARGV[i + 1])
+  else missed[#missed + 1] = ARGV[i] end
+end
+if redis.call('EXISTS', levels) == 1 then wake_one() end
+return missed

@@ -1,0 +1,26 @@
+-- A schedule is made, changed or deleted, if it's still as it was read; what ticks have noted stays.
+-- Returns whether that was done.
+-- ARGV: name version record next
+--   version: of the record that was read, '' when there was none; record: the new one, '' to delete it
+--   next: its next tick; '' leaves it as it is, '-' takes it off
+-- KEYS: schedules ticks ticked
+-- @include lib/record
+local stored = redis.call('HGET', schedules, name)
+local head = stored and head_of(stored) or ''
+if (stored and token(head, 'v') or '') ~= version then return 0 end
+
+if record == '' then
+  redis.call('HDEL', schedules, name)
+  redis.call('ZREM', ticks, name)
+  redis.call('DEL', ticked .. name)
+  return 1
+end
+-- last tick and last success: noted by scripts, maybe after it was read
+local kept = { l = token(head, 'l'), s = token(head, 's') }
+redis.call('HSET', schedules, name, stored and with_tokens(record, kept) or record)
+if next == '-' then
+  redis.call('ZREM', ticks, name)
+elseif next ~= '' then
+  redis.call('ZADD', ticks, next, name)
+end
+return 1

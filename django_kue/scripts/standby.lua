@@ -1,0 +1,29 @@
+-- waiting -> active: the plain case of a turn, for an idle worker, behind its pop: only claim.
+-- Whatever isn't plain (a suspect, a stale entry, a job that expires, somebody who listens) is left as it is, for
+-- a turn. To set up the functions that a turn needs costs more than all that's done here, so this includes nothing.
+-- Returns: lease, claimed keys, their records; nothing when nothing was claimed.
+-- ARGV: want owner lease_ms sequence
+-- KEYS: jobs waiting leases wake levels stale owners flags
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local modes = redis.call('HMGET', flags, 'paused', 'ev')
+if modes[1] or (tonumber(modes[2] or '') or 0) > now or redis.call('EXISTS', stale) == 1 then return end
+
+local priority = redis.call('ZRANGE', levels, 0, 0)[1]
+if not priority then return end
+local keys = redis.call('LRANGE', waiting .. priority, 0, want - 1)
+if #keys == 0 then return end
+local records = redis.call('HMGET', jobs, unpack(keys))
+local lease = sequence .. '|' .. string.format('%d', now) .. '|' .. owner
+local leased = {}
+for i = 1, #keys do
+  if not records[i] or string.byte(records[i]) ~= 124 then return end
+  leased[2 * i - 1], leased[2 * i] = keys[i], lease
+end
+
+redis.call('LPOP', waiting .. priority, #keys)
+if #keys < tonumber(want) then redis.call('ZREM', levels, priority) end
+redis.call('HSET', leases, unpack(leased))
+redis.call('ZADD', owners, now + lease_ms, owner)
+if redis.call('EXISTS', levels) == 1 then redis.call('ZADD', wake, 0, '0') end
+return { lease, keys, records }

@@ -1,0 +1,294 @@
+"""When a schedule is due: cron expressions and intervals, computed without asking anybody. No I/O.
+
+A *rule* is a :class:`Cron` or an :class:`Every`. It knows the ticks after a moment and up to one; moments are
+Unix milliseconds. :func:`due` decides which ticks of an outage are fired, and which are left out.
+
+>>> Cron("30 2 * * mon", "Europe/Berlin").words
+'At 02:30 on Monday (Europe/Berlin)'
+>>> Every.of(300).words
+'Every 5 minutes'
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain, islice, takewhile
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from django_kue import cron_words
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MINUTE, DAY = 60_000, 86_400_000  # ms
+MOST = 1000  # ticks of an outage that are fired or told
+LATE = MINUTE  # ms: what's due for longer was missed, in the sense of catch_up="none"
+CORRECTION = 180 * MINUTE  # ms: a clock that's set back by more was wrong before (as for Debian's cron)
+SHORTEST, LONGEST = 1000, 3650 * DAY  # ms between two ticks of an interval
+
+CATCH_UP = ("last", "all", "none")
+
+# What cron programs take besides the five fields.
+NICKNAMES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+# What a field takes, by cronsim's name of it.
+_TAKES = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day-of-month": "1 to 31, as far as its month goes, L for the last one, LW for the last weekday",
+    "month": "1 to 12 or jan to dec",
+    "day-of-week": "0 to 7 or sun to sat, ranges upwards (mon-fri, 5-7); mon#2, 5L: a month's second, last",
+}
+_FIELDS = 'five fields (minute, hour, day of month, month, day of week), such as "30 2 * * mon"'
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A cron expression in a time zone, read by Debian cron's rules.
+
+    What has a fixed time in an hour that summer time skips comes right after the hour; in an hour that
+    comes twice it comes once. With a ``*`` as minute or hour it follows the clock instead.
+
+    Raises:
+        ValueError: the text is no cron expression, never comes, or there's no such zone; it says why.
+    """
+
+    text: str
+    zone: str
+
+    def __post_init__(self) -> None:
+        read_zone(self.zone)
+        fields = self._fields
+        if len(fields.split()) != 5:
+            raise ValueError(
+                f"{self.text!r:.120} is no cron expression: it has {_FIELDS}; or is one of "
+                f"{', '.join(NICKNAMES)}"
+            )
+        try:
+            CronSim(fields, EPOCH)
+        except (CronSimError, ValueError) as error:  # ValueError: of a number that's thousands of digits long
+            raise ValueError(f"{self.text!r:.120} is no cron expression: {_reason(error)}") from None
+        if self.after(0) is None:
+            raise ValueError(f"{self.text!r} never comes: no day of the next 50 years fits it")
+
+    @classmethod
+    def of(cls, text: str, zone: str) -> Cron:
+        return cls(" ".join(text.split()), zone)
+
+    @property
+    def _fields(self) -> str:
+        return NICKNAMES.get(self.text.lower(), self.text)
+
+    def after(self, ms: int) -> int | None:
+        """The next tick after a moment; ``None`` when none comes within 50 years."""
+        found = self._fixed(ms, is_back=False) if self._is_fixed else self._by_the_clock(ms, is_back=False)
+        return next(found, None)
+
+    def upto(self, ms: int) -> Iterator[int]:
+        """Ticks at a moment and before, back to 1970, the latest first."""
+        found = self._fixed(ms, is_back=True) if self._is_fixed else self._by_the_clock(ms + 1, is_back=True)
+        return takewhile(lambda tick: tick >= 0, found)
+
+    @property
+    def _is_fixed(self) -> bool:
+        minute, hour, *_ = self._fields.split()
+        return not (minute.startswith("*") or hour.startswith("*"))
+
+    def _fixed(self, ms: int, *, is_back: bool) -> Iterator[int]:
+        """Ticks after a moment, or up to it: of what has fixed times, which cronsim tells right."""
+        # Of an hour that comes twice cronsim tells the times of its first coming, from the second on as well;
+        # and backwards the clock on the wall may be ahead of what it showed before: begin well after.
+        begin = ms // 1000 * 1000 + DAY if is_back else ms
+        for wall in CronSim(self._fields, moment(begin).astimezone(_zone(self.zone)), reverse=is_back):
+            tick = _ms(wall)
+            if tick <= ms if is_back else tick > ms:
+                yield tick
+
+    def _by_the_clock(self, begin: int, *, is_back: bool) -> Iterator[int]:
+        """Ticks after a moment, or before it: of what follows the clock, from one change to the next. (Left
+        to itself cronsim goes on by whole hours, and misses some where clocks change by half an hour.)"""
+        while True:
+            offset, change = self._offset(begin + (-1 if is_back else 1)), None
+            for wall in CronSim(self._fields, moment(begin + offset), reverse=is_back):
+                tick = _ms(wall) - offset
+                change = self._change_between(begin, tick, offset)
+                if change is not None:
+                    break
+                yield tick
+                begin = tick
+            if change is None:
+                return
+            begin = change if is_back else change - 1
+
+    def _change_between(self, begin: int, tick: int, offset: int) -> int | None:
+        """The first change of the clock on the way from a moment, where this offset holds, to a tick."""
+        is_back = tick < begin
+        near = begin
+        for far in chain(range(begin, tick, -DAY if is_back else DAY), (tick,)):
+            if far != begin and self._offset(far) != offset:
+                low, high = sorted((near, far))
+                return bisect_left(
+                    range(high), True, lo=low + 1, key=lambda ms: (self._offset(ms) == offset) is is_back
+                )
+            near = far
+        return None
+
+    def _offset(self, ms: int) -> int:
+        """How far the clock is ahead of UTC at a moment, in milliseconds."""
+        ahead = moment(ms).astimezone(_zone(self.zone)).utcoffset()
+        assert ahead is not None  # it has a zone
+        return ahead // timedelta(milliseconds=1)
+
+    @property
+    def words(self) -> str:
+        """For people, in the language that's active: ``At 02:30 on Monday (Europe/Berlin)``."""
+        return f"{cron_words.cron(self._fields)} ({self.zone})"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def _reason(error: Exception) -> str:
+    """What's wrong with an expression, and what would be right."""
+    field = str(error).removeprefix("Bad ")
+    return f"bad {field}: {_TAKES[field]}" if field in _TAKES else f"{error}; it has {_FIELDS}"
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """An interval. Its ticks are multiples of it since 1970, in UTC: the same for all who compute them."""
+
+    ms: int
+
+    @classmethod
+    def of(cls, every: float | timedelta) -> Every:
+        """An interval of so many seconds.
+
+        Raises:
+            TypeError, ValueError: it's no time, or not from one second to ten years.
+        """
+        seconds = every.total_seconds() if isinstance(every, timedelta) else every
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise TypeError(f"every={every!r:.80} is no time; write seconds or a timedelta")
+        if not SHORTEST <= seconds * 1000 <= LONGEST:
+            raise ValueError(f"every={every!r:.80} must be from one second to ten years")
+        return cls(round(seconds * 1000))
+
+    def after(self, ms: int) -> int:
+        return (ms // self.ms + 1) * self.ms
+
+    def upto(self, ms: int) -> Iterator[int]:
+        return iter(range(ms // self.ms * self.ms, -1, -self.ms))
+
+    @property
+    def zone(self) -> str:
+        return "UTC"
+
+    @property
+    def words(self) -> str:
+        """For people, in the language that's active: ``Every 5 minutes``."""
+        return cron_words.interval(self.ms / 1000)
+
+    def __str__(self) -> str:
+        return self.words
+
+
+Rule = Cron | Every
+
+
+def encode(rule: Rule) -> str:
+    """A rule as it's stored."""
+    return f"every {rule.ms}" if isinstance(rule, Every) else f"cron {rule.zone} {rule.text}"
+
+
+def decode(text: str) -> Rule:
+    """The rule that :func:`encode` wrote.
+
+    Raises:
+        ValueError: it's none that this release, or this machine's list of time zones, knows.
+    """
+    kind, _, rest = text.partition(" ")
+    if kind == "every" and rest.isdigit() and int(rest):
+        return Every(int(rest))
+    zone, _, expression = rest.partition(" ")
+    if kind == "cron":
+        return Cron(expression, zone)
+    raise ValueError(f"{text!r:.80} is no rule")
+
+
+def after(rule: Rule, ms: int, count: int) -> list[int]:
+    """The next ``count`` ticks after a moment."""
+    found: list[int] = []
+    while len(found) < count and (tick := rule.after(found[-1] if found else ms)) is not None:
+        found.append(tick)
+    return found
+
+
+class Due(NamedTuple):
+    """What has to be done about a schedule whose next tick has come."""
+
+    fires: list[int]  # ticks, in order
+    missed: list[int]  # those that are left out, in order: of very many the newest
+    next: int | None  # the first tick that's still to come
+
+    def steps(self) -> list[tuple[int, int | None]]:
+        """Each tick that's fired, with the one that comes after it."""
+        return list(zip(self.fires, [*self.fires[1:], self.next], strict=True)) if self.fires else []
+
+
+def due(rule: Rule, expected: int, now: int, catch_up: str) -> Due:
+    """What's due at ``now``, of a schedule whose next tick was noted as ``expected``.
+
+    At most :data:`MOST` ticks are looked at, the newest, however long nobody was there.
+    """
+    ticks = list(takewhile(lambda tick: tick > expected, islice(rule.upto(now), MOST)))[::-1]
+    if len(ticks) < MOST:
+        ticks.insert(0, expected)
+    coming = rule.after(max(now, expected))
+    if catch_up == "all":
+        return Due(ticks, [expected] if ticks[0] != expected else [], coming)
+    *missed, last = ticks
+    if catch_up == "none" and now - last > LATE:
+        return Due([], ticks, coming)
+    return Due([last], missed, coming)
+
+
+def moment(ms: int) -> datetime:
+    """Unix milliseconds as an aware datetime in UTC."""
+    return EPOCH + timedelta(milliseconds=ms)
+
+
+def _ms(tick: datetime) -> int:
+    return (tick - EPOCH) // timedelta(milliseconds=1)
+
+
+def read_zone(name: str) -> ZoneInfo:
+    """The time zone with this name.
+
+    Raises:
+        ValueError: there's none.
+    """
+    try:
+        return _zone(name)
+    except (LookupError, ValueError, OSError):  # of a folder's name, too
+        raise ValueError(
+            f'there\'s no time zone {name!r}; write one such as "Europe/Berlin". On a machine that has no '
+            "list of them: pip install tzdata"
+        ) from None
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)

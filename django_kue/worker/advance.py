@@ -1,0 +1,102 @@
+"""A turn that's asked for in advance: Redis takes it as soon as an idle child's pop is over.
+
+The bell's reply then brings the jobs with it, which spares a round trip and a wake-up. Such a turn is out
+only while nothing goes on here and nothing is due, so that what it claims can start at once. Whatever else is
+to be sent has it withdrawn first: no other turn comes in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from django_kue.conf import settings
+from django_kue.errors import KueError, StoreUnavailable
+from django_kue.store import moves
+from django_kue.store.blocking import BLOCK, LATE, Behind, Doorbell
+from django_kue.worker.served import Served
+from django_kue.worker.turns import Planned, Turns
+
+# Who reads the reply doesn't know when Redis made the claim: at the earliest when it was asked for. So the
+# pop lasts for half of a lease at most, and what isn't started after three quarters of one goes back.
+LONGEST = 1 / 2
+FRESH = 3 / 4
+
+BRIEFLY = 0.25  # seconds that a Redis which didn't answer elsewhere has to let a pop go
+
+
+class Advance:
+    """The turn that one child has asked for in advance, if any. The leading thread's."""
+
+    def __init__(self, turns: Turns, bell: Doorbell) -> None:
+        self._turns = turns
+        self._bell = bell
+        self._likely = next(iter(turns.queues.values()))  # the queue that rang last
+        self._planned: Planned | None = None
+        self._asked_at = 0.0
+        self._is_known = False  # whether Redis knows the script by its digest
+
+    def ask(self, now: float) -> Behind | None:
+        """The turn to send behind the pop, a new one or the one that's pending; ``None`` when there had
+        better be none, or there's one."""
+        if self._planned is not None or not self._bell.takes_calls or self._turns.is_stopping:
+            return None
+        longest = min(BLOCK, settings.LEASE * LONGEST)
+        left = self._bell.left(now)
+        if left > longest:
+            return None
+        seconds = left or longest
+        if not all(queue.is_at_rest(now + seconds) for queue in self._turns.queues.values()):
+            return None
+        wants = self._turns.wants(self._likely, now)
+        if not wants or self._likely.is_limited:
+            return None
+        self._planned, self._asked_at = Planned(self._likely, [], wants), now
+        return Behind(self._turns.standby(self._planned), seconds, is_known=self._is_known)
+
+    def take(self, rung: Collection[Served]) -> Collection[Served]:
+        """Take in what the turn has brought; returns the queues that still need one, of those that rang."""
+        for queue in rung:
+            self._likely = queue
+        if self._planned is None or self._bell.is_pending:
+            return rung
+        planned, self._planned = self._planned, None
+        answer = self._bell.answer()
+        self._is_known = not isinstance(answer, KueError)
+        if not isinstance(answer, moves.Turn):
+            return rung  # a turn as ever claims what isn't plain, and tells what's wrong
+        planned.queue.looked(answer, planned.wants)
+        self._turns.start(planned, answer, self._asked_at, time.monotonic(), FRESH)
+        return [queue for queue in rung if queue is not planned.queue]
+
+    def withdraw_if_due(self, now: float) -> None:
+        """Take it back before anything else is sent. What it has claimed meanwhile is given back, unread."""
+        if self._planned is None or not self._turns.is_due(now):
+            return
+        if not self._bell.withdraw():
+            self._has_come(self._planned)
+        self._planned = None
+
+    def lose(self) -> None:
+        """Redis can't be reached, or nobody knows: the pop's connection may be as dead as another one, and is
+        left. Bells of a cluster's nodes mind themselves.
+
+        A server that hasn't heard of its end may still take the turn when the pop is over: then look once
+        more what has been claimed.
+        """
+        planned, self._planned = self._planned, None
+        try:
+            is_ended = self._bell.takes_calls and self._bell.is_pending
+            if is_ended and not self._bell.withdraw(BRIEFLY):
+                self._has_come(planned)
+        except StoreUnavailable:
+            is_ended = False
+        if planned is not None and not is_ended:
+            planned.queue.resync_at = time.monotonic() + BLOCK + LATE
+
+    def _has_come(self, planned: Planned | None) -> None:
+        """Something came unread: a claim, or a marker that's to be passed on, of any queue."""
+        if planned is not None:
+            planned.queue.is_dirty = True
+        for queue in self._turns.queues.values():
+            queue.is_woken = True

@@ -1,0 +1,54 @@
+"""Copies of a worker's process that its jobs fork: nothing of the worker may go on in them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+
+from django_kue.execution import Run
+from django_kue.failures import describe
+from django_kue.words import one_line
+
+logger = logging.getLogger("django_kue.worker")
+
+ENDING = (signal.SIGTERM, signal.SIGINT)
+_is_copy = False
+
+
+def disown_copies(control: socket.socket) -> None:
+    """From now on, what this process forks is none of the worker's: signals end it, and it gets no orders."""
+
+    def disown() -> None:
+        global _is_copy
+        _is_copy = True
+        for number in ENDING:
+            signal.signal(number, signal.SIG_DFL)
+        _let_come()
+        control.close()
+
+    os.register_at_fork(before=_hold_back, after_in_parent=_let_come, after_in_child=disown)
+
+
+def _hold_back() -> None:
+    """A signal that comes amid a fork would be for the worker's own handler, which doesn't end the copy."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+def _let_come() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+def end_copy(run: Run | None = None) -> None:
+    """End this process, if a job forked it and it came back out of the job's code.
+
+    It would settle the run a second time, on its parent's connections and board.
+    """
+    if _is_copy:
+        what = f"job {run.id}" if run else "a receiver"
+        why = ""
+        if run and run.exception:
+            why = f": {one_line(str(describe(run.exception, run.secrets))[:200])}"
+        logger.error("%s forked a process that came back out of its code, and is ended%s", what, why)
+        os._exit(1)

@@ -1,0 +1,105 @@
+"""What is fetched ahead never waits for a long job, and what has finished is soon told."""
+
+from __future__ import annotations
+
+import time
+
+from django_kue import get_queue
+from django_kue.worker.served import Places, Served
+from tests.app import jobs
+from tests.conftest import redis_client
+from tests.worker_process import WorkerProcess, all_finished, finished, marks, wait_for
+
+
+def warm_up() -> None:
+    """The workers learn that this queue's jobs are quick, and so fetch ahead."""
+    all_finished(jobs.noop.enqueue_many([()] * 300))
+
+
+def test_a_slow_job_holds_none_of_the_quick_ones_while_another_worker_is_idle() -> None:
+    one_thread = ("--processes", "1", "--threads", "1")
+    with WorkerProcess(*one_thread) as one, WorkerProcess(*one_thread) as other:
+        one.wait_started()
+        other.wait_started()
+        warm_up()
+        queue = get_queue()
+        queue.pause()
+        slow = jobs.nap.enqueue(2, "slow")
+        quick = jobs.noop.enqueue_many([()] * 200)
+        queue.resume()
+        begun = time.monotonic()
+        all_finished(quick)
+        assert time.monotonic() - begun < 1
+        assert marks("slow") == ["start"], "the quick ones are over before it is"
+        assert finished(slow).result == "rested"
+
+
+def test_what_has_finished_is_told_though_the_same_claim_has_a_long_job() -> None:
+    with WorkerProcess("--processes", "1", "--threads", "1") as worker:
+        worker.wait_started()
+        warm_up()
+        queue = get_queue()
+        before = queue.counts()["completed"]
+        queue.pause()
+        jobs.noop.enqueue_many([()] * 20)
+        long = jobs.nap.enqueue(1.5, "long")
+        queue.resume()
+        wait_for(lambda: marks("long") == ["start"], what="the long job's start")
+        wait_for(lambda: queue.counts()["completed"] == before + 20, 0.5, "the ends of those before it")
+        assert marks("long") == ["start"]
+        finished(long)
+
+
+def test_a_worker_without_a_free_thread_leaves_the_bell_to_others() -> None:
+    """It has room for coroutines, but what waits needs a thread: it mustn't hear of that again and again."""
+    with WorkerProcess("--processes", "1", "--threads", "2") as worker:
+        worker.wait_started()
+        for _ in range(3):
+            jobs.nap.enqueue(4, "busy")
+        wait_for(lambda: len(marks("busy")) == 2, what="two jobs to start")
+        calls = [redis_client().info("stats")["total_commands_processed"]]
+        time.sleep(1.5)
+        calls.append(redis_client().info("stats")["total_commands_processed"])
+        assert calls[1] - calls[0] < 1500, "a thousand a second, with those that scripts call"
+        finished(jobs.anap.using(queue="other").enqueue(0), 1)  # there's room for a coroutine
+
+
+def most_held(prefetch: str) -> int:
+    with WorkerProcess("--processes", "1", "--threads", "1", KUE_TEST_PREFETCH=prefetch) as worker:
+        worker.wait_started()
+        job = jobs.count_active.using(queue="other")
+        all_finished(job.enqueue_many([(0.0,)] * 50))
+        return max(done.result for done in all_finished(job.enqueue_many([(0.0,)] * 200)))
+
+
+def test_a_queue_without_prefetch_is_claimed_from_job_by_job() -> None:
+    assert most_held("yes") > 1, "else this test can't fail"
+    assert most_held("no") == 1
+
+
+def wanted(busy: float, turn: float, *, free: int = 0, waiting: int = 0) -> int:
+    """What's claimed by eight threads whose runs take ``busy`` seconds, while a turn takes ``turn``."""
+    queue = Served("default")
+    queue.duration, queue.async_share = busy, 0.0
+    queue.took(turn)
+    return queue.wanted(Places(8, free, waiting, is_flowing=True), Places(100, 100, 0, is_flowing=False))
+
+
+def test_work_at_hand_lasts_until_a_turn_has_brought_more_however_long_that_takes() -> None:
+    assert wanted(0.002, turn=0.0002) == 12, "3 ms for each thread"
+    assert wanted(0.002, turn=0.01) == 40, "10 ms"
+    assert wanted(0.002, turn=0.01, waiting=20) == 20
+    assert wanted(0.002, turn=0.01, waiting=21) == 0, "more than half is there yet"
+
+
+def test_however_long_a_turn_takes_long_jobs_arent_fetched_ahead() -> None:
+    assert wanted(0.5, turn=10) == 0
+    assert wanted(0.5, turn=10, free=3) == 3, "only what can start now"
+
+
+def test_one_slow_turn_is_soon_forgotten() -> None:
+    queue = Served("default")
+    queue.took(1)
+    for _ in range(60):
+        queue.took(0.0002)
+    assert queue.turn_time < 0.003
