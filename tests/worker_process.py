@@ -59,7 +59,6 @@ class WorkerProcess:
         self._log = os.fdopen(handle, "wb")
         self._path = Path(name)
         self._bookmark = 0
-        self._seen: set[int] = set()
         self.process: subprocess.Popen[bytes] | None = None
 
     # ── life ──
@@ -89,19 +88,20 @@ class WorkerProcess:
         """Kill whatever is left of it, and wait till it's gone: else it takes a job of the next test."""
         if self.process is None:
             return
-        pids = {self.pid, *self._seen, *self._children()}
-        for pid in pids:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGCONT)
-        self.process.kill()
+        self.process.kill()  # first, so that it forks none meanwhile
         self.process.wait(10)
-        left = [pid for pid in pids - {self.pid} if is_running(pid)]
-        left = [pid for pid in left if "runworker" in command_of(pid) or "kue worker" in command_of(pid)]
-        for pid in left:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not any(map(is_running, left)), what="the end of its processes")
+        wait_for(lambda: not self._kill_left(), what="the end of its processes")
         self._log.close()
+
+    def _kill_left(self) -> list[int]:
+        """The processes of its session that still live, also those that nobody asked for and orphans; not
+        what its jobs have left behind."""
+        left = [pid for pid, _, session, state in _processes() if session == self.pid and state[0] != "Z"]
+        left = [pid for pid in left if any(name in command_of(pid) for name in ("runworker", "kue worker"))]
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # stopped ones, too
+        return left
 
     def wait_started(self, timeout: float = 20.0) -> WorkerProcess:
         """Until its processes have been forked."""
@@ -153,17 +153,12 @@ class WorkerProcess:
 
     def children(self) -> list[int]:
         """The pids of its processes that live, oldest first."""
-        found = self._children()
-        self._seen.update(found)
-        return found
+        return sorted(pid for pid, parent, _, state in _processes() if parent == self.pid and state[0] != "Z")
 
     def child(self) -> int:
         """The pid of its only process."""
         [pid] = wait_for(lambda: self.children(), what="a child")
         return pid
-
-    def _children(self) -> list[int]:
-        return sorted(pid for pid, parent, state in _processes() if parent == self.pid and state[0] != "Z")
 
     def cpu_seconds(self) -> float:
         """What its living processes have spent so far."""
@@ -190,17 +185,18 @@ class WorkerProcess:
                 os.kill(pid, number)
 
 
-def _processes() -> list[tuple[int, int, str]]:
-    """``(pid, parent, state)`` of all processes."""
+def _processes() -> list[tuple[int, int, int, str]]:
+    """``(pid, parent, session, state)`` of all processes."""
     listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-o", "pid=,ppid=,sid=,stat="], capture_output=True, text=True, check=True
     ).stdout
-    return [(int(pid), int(parent), stat) for pid, parent, stat in map(str.split, listing.splitlines())]
+    rows = map(str.split, listing.splitlines())
+    return [(int(pid), int(parent), int(session), state) for pid, parent, session, state in rows]
 
 
 def is_running(pid: int) -> bool:
     """Whether a process lives; a zombie doesn't."""
-    return any(one == pid and stat[0] != "Z" for one, _, stat in _processes())
+    return any(one == pid and state[0] != "Z" for one, _, _, state in _processes())
 
 
 def command_of(pid: int) -> str:

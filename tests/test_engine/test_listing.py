@@ -48,6 +48,7 @@ def fail(count: int, queue: str = "default", message: str = "it broke") -> list[
     put(queue, count)
     hands = Hands(queue)
     keys = hands.take(count)
+    assert len(keys) == count, "something else takes jobs, too"
     hands.settle_all(failed(message=message))
     return [f"{queue}.{key}" for key in keys]
 
