@@ -65,7 +65,7 @@ class Board:
     """One child's board, made by its supervisor before the fork."""
 
     def __init__(self, queues: Sequence[str], slots: int) -> None:
-        self._queues = list(queues)
+        self.queues = tuple(queues)
         self._number = {queue: i for i, queue in enumerate(queues)}
         self._queues_at = _COUNTS.size
         self._slots_at = self._queues_at + _QUEUE.size * len(queues)
@@ -163,7 +163,7 @@ class Board:
 
     def held(self) -> dict[str, int]:
         """Queues of which the child holds leases, and how many."""
-        counts = {queue: _HELD.unpack_from(self._memory, self._at(queue))[0] for queue in self._queues}
+        counts = {queue: _HELD.unpack_from(self._memory, self._at(queue))[0] for queue in self.queues}
         return {queue: count for queue, count in counts.items() if count}
 
     def busy(self) -> Iterator[Busy]:
@@ -174,14 +174,14 @@ class Board:
             )
             if state != FREE:
                 noted = None if delay == NO_DELAY else delay
-                yield Busy(self._queues[number], key, state - BUSY, started, deadline, noted)
+                yield Busy(self.queues[number], key, state - BUSY, started, deadline, noted)
 
     def untold(self) -> Iterator[Untold]:
         """What has completed, and may not have been told."""
         for at in range(self._ends_at, self._ends_at + _END.size * _ENDS, _END.size):
             state, number, key, sequence, claimed_ms, length, text = _END.unpack_from(self._memory, at)
             if state != FREE:
-                yield Untold(self._queues[number], key, sequence, claimed_ms, text[:length])
+                yield Untold(self.queues[number], key, sequence, claimed_ms, text[:length])
 
     def busy_count(self, first: int, end: int) -> int:
         """How many of the slots from ``first`` to before ``end`` are in use."""

@@ -185,8 +185,9 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
 
     Out of time, or the only one that ran: that's the culprit; or the one suspect that was just
     being tried. Of several nobody is blamed: they're suspects now, and will be tried one by one.
+    Of any of its queues jobs may have been claimed of which it hadn't heard yet.
     """
-    grave = Grave(owner, queues={queue: {} for queue in board.held()})
+    grave = Grave(owner, queues={queue: {} for queue in board.queues})
     busy = list(board.busy())
     blamed = {one.key for one in busy}
     for end in board.untold():
@@ -196,14 +197,14 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
         return grave
     if late is not None:
         grave.late = late
-        grave.queues.setdefault(late.queue, {})[late.key] = b"b"
+        grave.queues[late.queue][late.key] = b"b"
         return grave
     culprits = culprits_among(busy, time.monotonic())
     error = failures.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
     for one in busy:
         started = int((time.time() - (time.monotonic() - one.started)) * 1000)
         outcome = b"d%d|%b" % (started, error) if one in culprits else b"b" if culprits else b"z"
-        grave.queues.setdefault(one.queue, {})[one.key] = outcome
+        grave.queues[one.queue][one.key] = outcome
     return grave
 
 

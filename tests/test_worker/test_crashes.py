@@ -401,6 +401,18 @@ def test_a_whole_worker_that_dies_at_once_loses_nothing() -> None:
     assert is_well("other")
 
 
+def test_a_job_that_was_claimed_for_a_process_that_died_before_it_heard_of_it_goes_back_at_once() -> None:
+    with WorkerProcess("--processes", "1", "--queues", "other", KUE_TEST_LEASE="60") as worker:
+        noop = jobs.noop.using(queue="other")
+        finished(noop.enqueue())
+        time.sleep(0.3)  # it's idle, and has asked for the next turn in advance
+        worker.send(signal.SIGSTOP, worker.child())
+        job = in_state(noop.enqueue(), "active")
+        worker.kill_child()
+        job = finished(job, 5)
+        assert (job.state, job.crashes, job.attempts_made) == ("completed", 0, 1)
+
+
 def test_a_waiting_job_is_found_though_the_worker_that_was_woken_for_it_died(worker: WorkerProcess) -> None:
     """A bell rings for one worker; should that one die before it looks, another does."""
     with WorkerProcess("--processes", "1", "--queues", "narrow", KUE_TEST_LEASE="1") as other:
