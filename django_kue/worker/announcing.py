@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import django_kue
 from django_kue.worker.board import Board
+from django_kue.worker.memory import resident_bytes
 from django_kue.worker.options import WorkerOptions
 
 
@@ -72,13 +71,3 @@ def _process(options: WorkerOptions, one: Living) -> dict[str, Any]:
         "pid": one.pid, "jobs": jobs, "done": one.board.done(), "busy": len(jobs), "slots": slots,
         "memory": resident_bytes(one.pid),
     }  # fmt: skip
-
-
-def resident_bytes(pid: int) -> int | None:
-    """The memory of a process that's in RAM; ``None`` where it can't be known, or when it's gone."""
-    if sys.platform != "linux":
-        return None
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None

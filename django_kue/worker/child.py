@@ -121,7 +121,7 @@ class Child:
             logger.info("process %d has run %d jobs and is replaced", os.getpid(), fetcher.done_count)
             self._exit_code = REPLACE_ME
             self._stop()
-        if self._exit_code == STOPPED and options.max_memory and resident_mib() > options.max_memory:
+        if self._exit_code == STOPPED and fetcher.has_outgrown():
             logger.info("process %d has grown over %d MiB and is replaced", os.getpid(), options.max_memory)
             self._exit_code = REPLACE_ME
             self._stop()
@@ -166,14 +166,3 @@ class Child:
             self._fetcher.doubt()
         elif "buried" in order:
             self._of_buried.tell(order["buried"])
-
-
-def resident_mib() -> float:
-    """This process's memory, without what it shares with its supervisor only on paper."""
-    try:
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except OSError:  # not Linux
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -52,6 +52,7 @@ class Fetcher:
         self._queues = turns.queues
         self._advance = Advance(turns, self._bell)
         self.leadership = Leadership(turns.buffer)
+        self._is_stopping = False
         self.is_over = False  # everything is told, and nothing more will be fetched
         self._failures = 0  # calls in a row that didn't reach Redis
         self._why_away: set[str] = set()  # why Redis can't be reached, as far as that has been said
@@ -86,8 +87,13 @@ class Fetcher:
 
     def stop(self) -> None:
         """Take no new jobs; :attr:`is_over` when the running ones are over and told."""
-        self._turns.is_stopping = True
+        self._turns.stop_taking()
+        self._is_stopping = True
         self._alarm.ring()
+
+    def has_outgrown(self) -> bool:
+        """Whether this process has grown over ``--max-memory``. It takes no jobs from then on."""
+        return self._turns.has_outgrown()
 
     def blame_if_gutted(self) -> None:
         """End this process if its descriptors aren't its own any more: a job closed or replaced them.
@@ -191,7 +197,7 @@ class Fetcher:
         self._failures += 1
         self._begin_anew()
         self._say_away(error)
-        if self._turns.is_stopping and self.is_idle and self._failures > 5:
+        if self._is_stopping and self.is_idle and self._failures > 5:
             self._end()  # the leases will lapse
             return
         nap = min(5.0, 0.05 * 2 ** min(self._failures, 7)) * random.uniform(0.5, 1)
@@ -257,9 +263,9 @@ class Fetcher:
     def _is_all_told(self) -> bool:
         if self._turns.is_asked:
             return False
-        if self._options.is_burst and not self._turns.is_stopping and self._nothing_waits():
+        if self._options.is_burst and not self._is_stopping and self._nothing_waits():
             self.stop()
-        if not self._turns.is_stopping or not self.is_idle:
+        if not self._is_stopping or not self.is_idle:
             return False
         heard = [queue for queue in self._queues.values() if not queue.is_given_up]
         return (
@@ -290,21 +296,16 @@ class Fetcher:
         late = [
             run for run in (*self.buffer.waiting(), *self.loop.waiting()) if now - run.fetched > GIVE_BACK
         ]
-        if late or (self._turns.is_stopping and (len(self.buffer) or self.loop.waiting())):
-            for run in (*self.buffer.drain(), *self.loop.drain()):
-                run.started = now
-                self._turns.done(run, RELEASED)
+        if late or not self._turns.is_taking:
+            self._turns.give_back((*self.buffer.drain(), *self.loop.drain()))
 
     def _forget_lost(self) -> None:
         """Leases of a queue are gone: what isn't started must not be, what runs should stop."""
         while self._lost:
             name, before = self._lost.popleft()
             unstarted = [*self.buffer.drain(), *self.loop.drain()]
+            self._turns.give_back([run for run in unstarted if run.queue == name])
             self._turns.hand_out([run for run in unstarted if run.queue != name])
-            for run in unstarted:
-                if run.queue == name:
-                    run.started = time.monotonic()
-                    self._turns.done(run, RELEASED)
             for run in self._known_runs():
                 if run.queue == name and run.fetched < before:
                     run.is_lost = run.is_cancelled = True
@@ -397,7 +398,7 @@ class Fetcher:
             nap = min(nap, self._deaf_until - now)
         is_armed = (
             now >= self._deaf_until
-            and not self._turns.is_stopping
+            and self._turns.is_taking
             and (self.threads.idle > len(self.buffer) or self.loop.room > 0)
         )
         full = self._full(now) if self._passes else ()
@@ -425,7 +426,7 @@ class Fetcher:
             ends.append(alone_until)
         if self._lost or self._is_doubted:
             return 0.0
-        if not self._turns.is_stopping:
+        if self._turns.is_taking:
             ends += [queue.offer_at for queue in self._queues.values() if queue.blocked_until <= now]
         blocked = [queue.blocked_until for queue in self._queues.values() if queue.blocked_until > now]
         ends += blocked
@@ -443,6 +444,6 @@ class Fetcher:
         if self.loop.waiting():
             ends.append(now + GIVE_BACK / 2)
         for queue in self._queues.values():
-            if not self._turns.is_stopping and queue.ready_at < ends[0] and self._turns.wants(queue, now):
+            if queue.ready_at < ends[0] and self._turns.wants(queue, now):
                 ends.append(max(queue.ready_at, queue.blocked_until))
         return min(ends) - now

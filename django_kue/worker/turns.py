@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from django_kue.worker.buffer import Buffer
 from django_kue.worker.executors import Loop, Threads
 from django_kue.worker.joblog import JobLog
 from django_kue.worker.measuring import Measuring
+from django_kue.worker.memory import is_larger
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import Reports
 from django_kue.worker.served import PROMPT, Places, Served, is_short
@@ -32,6 +33,7 @@ logger = logging.getLogger("django_kue.worker")
 FLOWING = 0.02  # seconds since a thread or the loop last took a job: within, fetching ahead makes sense
 LONGEST_NAP = 1.0
 FRESH = 1 / 2  # of a lease, counted from the question, within which a claimed job may be started
+BETWEEN_LOOKS = 0.005  # seconds: jobs of a millisecond may each leak a MiB
 PART = 0.003  # seconds of work that a thread should have before it's worth waking another
 THERE = 0.0001  # seconds within which an answer is read that was there already
 _SUSPECT = re.compile(rb"(?:[^|,]*,)*z")  # a record whose head has this token
@@ -62,7 +64,8 @@ class Answer(NamedTuple):
 
 
 class Turns:
-    """Settles and claims for one child. All but :meth:`done` is the fetch thread's."""
+    """Settles and claims for one child. All is the fetch thread's, but :meth:`done`, :meth:`give_back`,
+    :meth:`stop_taking` and :meth:`has_outgrown`, which any thread may call."""
 
     def __init__(
         self, owner: moves.Owner, options: WorkerOptions, board: Board, link: OwnLink, alarm: Alarm
@@ -78,7 +81,9 @@ class Turns:
         self._answers: list[Answer] = []
         self._suspects: list[Run] = []  # those in hand
         self.first_ack = 0.0  # when the oldest outcome that isn't told came
-        self.is_stopping = False
+        self.is_taking = True  # whether jobs are claimed and started
+        self._outgrown = False
+        self._look_at = float("inf") if options.max_memory is None else 0.0  # when memory is looked at
         self.done_count = 0
         self.log = JobLog()
         self.measuring = Measuring()
@@ -90,7 +95,7 @@ class Turns:
         self.loop.defer = lambda call: self.buffer.put([call], 1)
 
     def done(self, run: Run, outcome: Outcome) -> None:
-        """A run is over: its outcome will be told with the next turn. Called from any thread."""
+        """A run is over: its outcome will be told with the next turn."""
         run.finished = time.monotonic()
         run.outcome = outcome
         if run.finished - run.started >= PROMPT and outcome.kind == "c":
@@ -98,6 +103,9 @@ class Turns:
         if not self.first_ack:
             self.first_ack = run.finished
         self.queues[run.queue].acks.append(run)
+        if run.finished >= self._look_at:
+            self._look_at = run.finished + BETWEEN_LOOKS
+            self.has_outgrown()
         # While more short runs are at hand the fetch thread sleeps for moments only: it tells several ends
         # at once. The end of one that took longer is told at once, since a crash would repeat it.
         if self._alarm.is_asleep and (not len(self.buffer) or self.queues[run.queue].is_prompt):
@@ -113,6 +121,26 @@ class Turns:
         """
         if self.reports.since is None and not self._alarm.is_gutted():
             run.note = self._board.note_end(run.queue, run.key, run.lease, outcome.encode(run))
+
+    def give_back(self, runs: Iterable[Run]) -> None:
+        """To Redis, with the next turn: they weren't started."""
+        for run in runs:
+            run.started = time.monotonic()
+            self.done(run, RELEASED)
+
+    def stop_taking(self) -> None:
+        """Claim and start no more jobs. What isn't started goes back here and now: before the leading thread
+        gets to it among busy ones, these could run all that's at hand."""
+        self.is_taking = False
+        self.give_back((*self.buffer.drain(), *self.loop.drain()))
+
+    def has_outgrown(self) -> bool:
+        """Whether this process has grown over its limit. As soon as that's seen it takes no more jobs."""
+        limit = self._options.max_memory
+        if limit is not None and not self._outgrown and is_larger(limit):
+            self._outgrown = True
+            self.stop_taking()
+        return self._outgrown
 
     def _freed(self) -> None:
         """A thread has room again, without a run's end."""
@@ -176,12 +204,16 @@ class Turns:
 
     def may_ask(self) -> bool:
         """Whether what was collected changes nothing about what to ask for, but that so much has come."""
-        return self._options.max_jobs is None and all(
-            isinstance(answer.reply, moves.Turn)
-            and answer.planned.queue.is_free
-            and not (answer.reply.refused or answer.reply.cancelled)
-            and not any(map(_SUSPECT.match, answer.reply.records))
-            for answer in self._answers
+        return (
+            self.is_taking
+            and self._options.max_jobs is None
+            and all(
+                isinstance(answer.reply, moves.Turn)
+                and answer.planned.queue.is_free
+                and not (answer.reply.refused or answer.reply.cancelled)
+                and not any(map(_SUSPECT.match, answer.reply.records))
+                for answer in self._answers
+            )
         )
 
     def may_wait(self) -> bool:
@@ -234,17 +266,17 @@ class Turns:
     def _planned(self, now: float) -> list[Planned]:
         """The queues that need a turn: one is to claim from, others have outcomes to tell, or a bell to
         pass on that rang here for a job that there's no room for."""
-        chosen, wanted = (None, 0) if self.is_stopping else self._choose(now)
+        chosen, wanted = self._choose(now)
         turns = []
         for queue in self.queues.values():
-            is_offer = now >= queue.offer_at and not self.is_stopping
+            is_offer = now >= queue.offer_at and self.is_taking
             if is_offer:
                 wants = 0
             elif queue is chosen:
                 wants = wanted
             else:
-                wants = self.wants(queue, now) if queue.tellable and not self.is_stopping else 0
-            is_bell = queue.is_woken and not wants and (self.is_stopping or not self.wants(queue, now))
+                wants = self.wants(queue, now) if queue.tellable else 0
+            is_bell = queue.is_woken and not wants and not self.wants(queue, now)
             if now >= queue.blocked_until and (wants or queue.tellable or is_bell or is_offer):
                 turns.append(Planned(queue, queue.take_acks(), wants))
                 if is_offer:
@@ -261,7 +293,7 @@ class Turns:
         return None, 0
 
     def wants(self, queue: Served, now: float) -> int:
-        if now < queue.blocked_until or now < self.alone_until(now):
+        if not self.is_taking or now < queue.blocked_until or now < self.alone_until(now):
             return 0
         threads, loop, buffer = self.threads, self.loop, self.buffer
         coming = sum(len(turn.keys) for _, turn in self._coming())
@@ -290,7 +322,7 @@ class Turns:
 
     def is_due(self, now: float) -> bool:
         """Whether something is to be sent, or nothing will be claimed any more."""
-        return self.is_stopping or any(queue.is_due(now) for queue in self.queues.values())
+        return not self.is_taking or any(queue.is_due(now) for queue in self.queues.values())
 
     def standby(self, turn: Planned) -> Call[moves.Turn | None]:
         """A planned turn that only claims."""
@@ -403,7 +435,10 @@ class Turns:
 
     def hand_out(self, runs: list[Run], duration: float | None = None) -> None:
         """Give runs to the executors. Short ones (by their average) are done soonest by one thread, the
-        shortest by the one that leads."""
+        shortest by the one that leads. Who takes none gives them back."""
+        if not self.is_taking:
+            self.give_back(runs)
+            return
         for_loop = [run for run in runs if run.definition is not None and run.definition.is_async]
         for_threads = runs
         if for_loop:

@@ -27,7 +27,7 @@ from tests.chaos.stage import Server, Worker
 from tests.proxy import Proxy
 
 LEAKS, LIMIT = 10_000, 250  # jobs that leak a MiB each; what their worker's processes may grow to, in MiB
-BETWEEN_LOOKS = 200  # MiB: a process looks at its size ten times a second, and these jobs take a millisecond
+BETWEEN_LOOKS = 100  # MiB: a process looks at its size every 5 ms, and these jobs take less than one
 RATE = 80  # other jobs a second
 EVERY = 2.0  # seconds between measurements
 # What counts as growth: a share, and so much of its unit that's nothing.

@@ -298,10 +298,38 @@ def test_who_stops_ends_as_soon_as_its_last_end_is_told(
     jobs.noop.enqueue_many([()] * 3)
     leader._tick()
     leader.run_all()
-    leader._turns.is_stopping = True
+    leader.stop()
     leader._round(leader.threads.slots[0])
     assert leader.is_over
     assert count("completed") == 3
+
+
+@pytest.mark.parametrize("hear", [Leader._hear_answers, Leader._tick])
+def test_when_it_is_to_stop_no_busy_thread_gets_at_what_is_at_hand(leader: Leader, hear: Any) -> None:
+    """The leading thread may have to wait long for the interpreter: what isn't started is gone by then."""
+    keys = [job.key.encode() for job in jobs.noop.enqueue_many([()] * 2 * MOST)]
+    two_turns_ahead(leader)
+    leader.stop()
+    leader.run_all()
+    hear(leader)
+    leader.run_all()
+    assert leader.ran == []
+    leader._tick()
+    assert [job.key.encode() for job in get_queue().jobs("waiting", limit=1000, newest_first=False)] == keys
+    assert {job.attempts_made for job in get_queue().jobs("waiting", limit=1000)} == {0}
+    assert is_well("default")
+
+
+def test_who_has_grown_too_large_starts_nothing_more_after_the_run_that_did_it() -> None:
+    for leader in lead(max_memory=1):
+        jobs.noop.enqueue_many([()] * 3)
+        leader._tick()
+        leader.run_all()
+        assert len(leader.ran) == 1
+        assert leader.has_outgrown()
+        leader._tick()
+        assert count("completed") == 1
+        assert count("waiting") == 2
 
 
 def test_answers_that_bring_jobs_for_other_threads_are_heard_at_once(leader: Leader) -> None:
