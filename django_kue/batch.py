@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ class Batch:
             self._template = self._template._replace(options=options)
         if encryption.is_on(self.queue):
             self._template = self._template._replace(arguments=codecs.SEAL)
-        self._make = kind._make
+        self._kind = kind
         self.handles: list[Job] = []  # of the jobs that were made
 
     def _check(self, calls: Iterable[Call], is_many: bool) -> None:
@@ -94,14 +94,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __getitem__(self, part: slice) -> list[NewJob]:
+    def __getitem__(self, part: slice) -> Sequence[NewJob]:
         """Make the next jobs: each part is asked for once, in order."""
-        make, name, common = self._make, self._template.name, self._template[3:]  # what's after the arguments
         keys, arguments = self._keys[part], self._arguments[part]
         self._add_handles(keys, arguments)
         if settings.ENCRYPTION_KEYS:
             arguments = [self._sealed(*own) for own in zip(keys, arguments, strict=True)]
-        jobs = [make((key, name, text, *common)) for key, text in zip(keys, arguments, strict=True)]
+        jobs = records.Alike(self._kind._make(self._template)._replace(arguments=b""), keys, arguments)
         if not self._hashes:
             return jobs
         hashes = zip(jobs, self._hashes[part], strict=True)

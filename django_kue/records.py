@@ -29,9 +29,9 @@ Arguments are empty (none), a JSON list (positional), or an object with ``a`` an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, overload
 
 from django_kue import codecs, ids
 from django_kue.priorities import HIGHEST, LOWEST
@@ -117,6 +117,37 @@ class NewJob(NamedTuple):
             delay=self.delay and max(0, self.delay - ms),
             expires=self.expires and max(1, self.expires - overdue),
         )
+
+
+class Alike(Sequence[NewJob]):
+    """New jobs that differ in their keys and arguments only: those of most calls. They're made when somebody
+    asks for them, which storing them doesn't."""
+
+    def __init__(self, template: NewJob, keys: list[bytes], arguments: list[bytes]) -> None:
+        """``template``: one without key and arguments."""
+        self.template, self.keys, self.arguments = template, keys, arguments
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @overload
+    def __getitem__(self, index: int) -> NewJob: ...
+    @overload
+    def __getitem__(self, index: slice) -> Alike: ...
+    def __getitem__(self, index: int | slice) -> NewJob | Alike:
+        if isinstance(index, slice):
+            return Alike(self.template, self.keys[index], self.arguments[index])
+        return self.template._replace(key=self.keys[index], arguments=self.arguments[index])
+
+    def __iter__(self) -> Iterator[NewJob]:
+        make, name, common = type(self.template)._make, self.template.name, self.template[3:]
+        for key, arguments in zip(self.keys, self.arguments, strict=True):
+            yield make((key, name, arguments, *common))
+
+    def encode(self) -> list[bytes]:
+        """The records to store."""
+        beginning = self.template.encode()
+        return [beginning + text for text in self.arguments]
 
 
 class OutboxJob(NewJob):

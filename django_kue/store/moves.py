@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django_kue import measures
 from django_kue.conf import QueueSettings, settings
-from django_kue.records import NewJob
+from django_kue.records import Alike, NewJob
 from django_kue.scripts import load
 from django_kue.states import MOVES, State
 from django_kue.store.calls import Call, call
@@ -35,8 +36,12 @@ def enqueue(
     ``sender`` and ``number`` name this send: sent again, it changes nothing. ``is_forwarded``: the
     key is already in somebody's hands, so that a duplicate's must lead to the first job's.
     """
+    encoded = [sender, b"%d" % number]
+    if isinstance(jobs, Alike) and jobs.template.is_plain:
+        encoded += (b"%d" % jobs.template.priority, b"%d" % len(jobs))
+        encoded += chain.from_iterable(zip(jobs.keys, jobs.encode(), strict=True))
+        return Call(load("enqueue"), queue, encoded, lambda reply: jobs.keys)
     if all(job.is_plain for job in jobs):
-        encoded = [sender, b"%d" % number]
         for priority, group in _by_priority(jobs):
             encoded += (b"%d" % priority, b"%d" % len(group))
             for job in group:
