@@ -92,19 +92,22 @@ def go(page: Page, url: str) -> None:
     page.wait_for_timeout(300)
 
 
-@pytest.mark.timeout(300)  # it looks at all of them twice
+@pytest.mark.timeout(300)  # it looks at all of them
 def test_no_page_has_a_barrier_that_axe_finds(page: Page, pages: dict[str, str]) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    rules = {
+        "light": {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]},
+        "dark": {"runOnly": ["color-contrast"]},  # nothing else is different there
+    }
     found = {}
     for name, url in pages.items():
         go(page, url)
-        for scheme in ("light", "dark"):
+        page.add_style_tag(content="* { transition: none !important }")  # colours would change by and by
+        for scheme in rules:
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(400)  # colours change by and by
             # What's Django's own, around our pages' content, is not ours to mend.
-            results = Axe().run(page, context=[["#content"]], options=rules)
+            results = Axe().run(page, context=[["#content"]], options=rules[scheme])
             if results.response["violations"]:
                 found[f"{name}, {scheme}"] = results.generate_report()
     assert not found, "\n".join(f"── {name} ──\n{report}" for name, report in found.items())
