@@ -39,8 +39,8 @@ _LETTERS = {  # of the states that hold a unique key, in a record's head
 
 
 class Batch:
-    """The jobs of one call. All are checked at once, so that a wrong one keeps the others out; each is made
-    when it's sent: of many, while Redis stores those before.
+    """The jobs of one call. All are checked at once, so that a wrong one keeps the others out; the rest is
+    done when they're sent: of many, while Redis stores those before.
 
     Of each job little is kept, and no objects that the garbage collector would have to look at.
     """
@@ -95,7 +95,7 @@ class Batch:
         return len(self._keys)
 
     def __getitem__(self, part: slice) -> Sequence[NewJob]:
-        """Make the next jobs: each part is asked for once, in order."""
+        """The next jobs, and their handles: each part is asked for once, in order."""
         keys, arguments = self._keys[part], self._arguments[part]
         self._add_handles(keys, arguments)
         if settings.ENCRYPTION_KEYS:

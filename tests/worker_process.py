@@ -96,7 +96,7 @@ class WorkerProcess:
     def _kill_left(self) -> list[int]:
         """The processes of its session that still live, also those that nobody asked for and orphans; not
         what its jobs have left behind."""
-        left = [pid for pid, _, session, state in _processes() if session == self.pid and state[0] != "Z"]
+        left = [pid for pid, _, state in _processes() if state[0] != "Z" and session_of(pid) == self.pid]
         left = [pid for pid in left if any(name in command_of(pid) for name in ("runworker", "kue worker"))]
         for pid in left:
             with suppress(ProcessLookupError):
@@ -153,7 +153,7 @@ class WorkerProcess:
 
     def children(self) -> list[int]:
         """The pids of its processes that live, oldest first."""
-        return sorted(pid for pid, parent, _, state in _processes() if parent == self.pid and state[0] != "Z")
+        return sorted(pid for pid, parent, state in _processes() if parent == self.pid and state[0] != "Z")
 
     def child(self) -> int:
         """The pid of its only process."""
@@ -185,18 +185,25 @@ class WorkerProcess:
                 os.kill(pid, number)
 
 
-def _processes() -> list[tuple[int, int, int, str]]:
-    """``(pid, parent, session, state)`` of all processes."""
+def _processes() -> list[tuple[int, int, str]]:
+    """``(pid, parent, state)`` of all processes."""
     listing = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,sid=,stat="], capture_output=True, text=True, check=True
+        ["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True
     ).stdout
-    rows = map(str.split, listing.splitlines())
-    return [(int(pid), int(parent), int(session), state) for pid, parent, session, state in rows]
+    return [(int(pid), int(parent), state) for pid, parent, state in map(str.split, listing.splitlines())]
+
+
+def session_of(pid: int) -> int:
+    """Its session's number; 0 when it's gone."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
 
 
 def is_running(pid: int) -> bool:
     """Whether a process lives; a zombie doesn't."""
-    return any(one == pid and state[0] != "Z" for one, _, _, state in _processes())
+    return any(one == pid and state[0] != "Z" for one, _, state in _processes())
 
 
 def command_of(pid: int) -> str:

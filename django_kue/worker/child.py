@@ -35,7 +35,7 @@ from django_kue.worker.telling import OfBuried
 
 logger = logging.getLogger("django_kue.worker")
 
-TICK = 0.1  # seconds between looks at the clock and at memory
+TICK = 0.1  # seconds between looks at the clock and at memory, which who ends a run looks at, too
 
 
 def main(
@@ -121,7 +121,8 @@ class Child:
             logger.info("process %d has run %d jobs and is replaced", os.getpid(), fetcher.done_count)
             self._exit_code = REPLACE_ME
             self._stop()
-        if self._exit_code == STOPPED and fetcher.has_outgrown():
+        fetcher.mind_memory()
+        if self._exit_code == STOPPED and fetcher.has_outgrown:
             logger.info("process %d has grown over %d MiB and is replaced", os.getpid(), options.max_memory)
             self._exit_code = REPLACE_ME
             self._stop()

@@ -91,9 +91,14 @@ class Fetcher:
         self._is_stopping = True
         self._alarm.ring()
 
+    def mind_memory(self) -> None:
+        """Take no more jobs if this process has grown over ``--max-memory``."""
+        self._turns.mind_memory()
+
+    @property
     def has_outgrown(self) -> bool:
-        """Whether this process has grown over ``--max-memory``. It takes no jobs from then on."""
-        return self._turns.has_outgrown()
+        """Whether it has: it takes no jobs any more, and is to be replaced."""
+        return self._turns.memory.is_exceeded
 
     def blame_if_gutted(self) -> None:
         """End this process if its descriptors aren't its own any more: a job closed or replaced them.
@@ -297,7 +302,7 @@ class Fetcher:
             run for run in (*self.buffer.waiting(), *self.loop.waiting()) if now - run.fetched > GIVE_BACK
         ]
         if late or not self._turns.is_taking:
-            self._turns.give_back((*self.buffer.drain(), *self.loop.drain()))
+            self._turns.give_back_unstarted()
 
     def _forget_lost(self) -> None:
         """Leases of a queue are gone: what isn't started must not be, what runs should stop."""

@@ -28,6 +28,7 @@ class Grave:
     owner: moves.Owner
     late: Busy | None = None  # the run for which we ended it; its outcome is decided at the burial
     queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
+    unheard: list[str] = field(default_factory=list)  # queues of which it may have got jobs unawares
     untold: dict[str, Batches] = field(default_factory=dict)  # queue → what it completed and didn't tell
 
     def leave_untold(self, end: Untold) -> None:
@@ -75,8 +76,25 @@ class Graves:
                 except StoreUnavailable as error:
                     if not error.is_partial:
                         raise
+            self._bury_unheard(grave)
             if not grave.queues:
                 self._open.remove(grave)
+
+    def _bury_unheard(self, grave: Grave) -> None:
+        """Give back what was claimed for it and it hadn't heard of. It's tried once: the leases lapse."""
+        queues, grave.unheard = grave.unheard, []
+        if not queues:
+            return
+        try:
+            burials = self._link.try_send(*[moves.bury(queue, grave.owner, {}) for queue in queues])
+        except StoreUnavailable:
+            return
+        for queue, burial in zip(queues, burials, strict=True):
+            if isinstance(burial, moves.Burial) and burial.given_back:
+                logger.warning(
+                    "%s: %d jobs that the dead process hadn't heard of are handed back",
+                    queue, len(burial.given_back),
+                )  # fmt: skip
 
     def _bury(self, queue: str, grave: Grave) -> None:
         settled: dict[bytes, bytes] = {}
@@ -185,9 +203,10 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
 
     Out of time, or the only one that ran: that's the culprit; or the one suspect that was just
     being tried. Of several nobody is blamed: they're suspects now, and will be tried one by one.
-    Of any of its queues jobs may have been claimed of which it hadn't heard yet.
     """
-    grave = Grave(owner, queues={queue: {} for queue in board.queues})
+    held = board.held()
+    unheard = [queue for queue in board.queues if queue not in held]
+    grave = Grave(owner, queues={queue: {} for queue in held}, unheard=unheard)
     busy = list(board.busy())
     blamed = {one.key for one in busy}
     for end in board.untold():
@@ -197,14 +216,14 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
         return grave
     if late is not None:
         grave.late = late
-        grave.queues[late.queue][late.key] = b"b"
+        grave.queues.setdefault(late.queue, {})[late.key] = b"b"
         return grave
     culprits = culprits_among(busy, time.monotonic())
     error = failures.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
     for one in busy:
         started = int((time.time() - (time.monotonic() - one.started)) * 1000)
         outcome = b"d%d|%b" % (started, error) if one in culprits else b"b" if culprits else b"z"
-        grave.queues[one.queue][one.key] = outcome
+        grave.queues.setdefault(one.queue, {})[one.key] = outcome
     return grave
 
 

@@ -7,6 +7,8 @@ import resource
 import sys
 from pathlib import Path
 
+BETWEEN_LOOKS = 0.005  # seconds: jobs of a millisecond may each leak a MiB
+
 
 def resident_bytes(pid: int) -> int | None:
     """The memory of a process; ``None`` where it can't be known, or when it's gone."""
@@ -18,11 +20,25 @@ def resident_bytes(pid: int) -> int | None:
         return None
 
 
-def is_larger(mib: float) -> bool:
-    """Whether this process takes more than that; where only its peak is known, whether it ever did."""
-    # The peak is asked first: one call to the system, in which this thread keeps the interpreter.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if peak <= mib * 2**20:
-        return False
-    resident = resident_bytes(os.getpid())
-    return resident is None or resident > mib * 2**20
+class Limit:
+    """What this process may take; who has once taken more has, whatever it gives back."""
+
+    def __init__(self, mib: int | None) -> None:
+        """``mib``: ``None`` for no limit."""
+        self._bytes = float("inf") if mib is None else mib * 2**20
+        self.look_at = float("inf") if mib is None else 0.0  # when to look again, by ``time.monotonic()``
+        self.is_exceeded = False
+
+    def look(self, now: float) -> bool:
+        """Whether it's exceeded, as of now."""
+        self.look_at = now + BETWEEN_LOOKS
+        self.is_exceeded = self.is_exceeded or self._takes_more()
+        return self.is_exceeded
+
+    def _takes_more(self) -> bool:
+        # The peak is asked first: one call to the system, in which this thread keeps the interpreter.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if peak * (1 if sys.platform == "darwin" else 1024) <= self._bytes:
+            return False
+        resident = resident_bytes(os.getpid())
+        return resident is None or resident > self._bytes

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from django_kue.worker.buffer import Buffer
 from django_kue.worker.executors import Loop, Threads
 from django_kue.worker.joblog import JobLog
 from django_kue.worker.measuring import Measuring
-from django_kue.worker.memory import is_larger
+from django_kue.worker.memory import Limit
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import Reports
 from django_kue.worker.served import PROMPT, Places, Served, is_short
@@ -33,7 +34,6 @@ logger = logging.getLogger("django_kue.worker")
 FLOWING = 0.02  # seconds since a thread or the loop last took a job: within, fetching ahead makes sense
 LONGEST_NAP = 1.0
 FRESH = 1 / 2  # of a lease, counted from the question, within which a claimed job may be started
-BETWEEN_LOOKS = 0.005  # seconds: jobs of a millisecond may each leak a MiB
 PART = 0.003  # seconds of work that a thread should have before it's worth waking another
 THERE = 0.0001  # seconds within which an answer is read that was there already
 _SUSPECT = re.compile(rb"(?:[^|,]*,)*z")  # a record whose head has this token
@@ -64,8 +64,8 @@ class Answer(NamedTuple):
 
 
 class Turns:
-    """Settles and claims for one child. All is the fetch thread's, but :meth:`done`, :meth:`give_back`,
-    :meth:`stop_taking` and :meth:`has_outgrown`, which any thread may call."""
+    """Settles and claims for one child. All is the fetch thread's, but :meth:`done`, :meth:`stop_taking` and
+    :meth:`mind_memory`, which any thread may call."""
 
     def __init__(
         self, owner: moves.Owner, options: WorkerOptions, board: Board, link: OwnLink, alarm: Alarm
@@ -82,8 +82,8 @@ class Turns:
         self._suspects: list[Run] = []  # those in hand
         self.first_ack = 0.0  # when the oldest outcome that isn't told came
         self.is_taking = True  # whether jobs are claimed and started
-        self._outgrown = False
-        self._look_at = float("inf") if options.max_memory is None else 0.0  # when memory is looked at
+        self.memory = Limit(options.max_memory)
+        self._giving_back = threading.Lock()
         self.done_count = 0
         self.log = JobLog()
         self.measuring = Measuring()
@@ -103,9 +103,8 @@ class Turns:
         if not self.first_ack:
             self.first_ack = run.finished
         self.queues[run.queue].acks.append(run)
-        if run.finished >= self._look_at:
-            self._look_at = run.finished + BETWEEN_LOOKS
-            self.has_outgrown()
+        if run.finished >= self.memory.look_at:
+            self.mind_memory()
         # While more short runs are at hand the fetch thread sleeps for moments only: it tells several ends
         # at once. The end of one that took longer is told at once, since a crash would repeat it.
         if self._alarm.is_asleep and (not len(self.buffer) or self.queues[run.queue].is_prompt):
@@ -122,25 +121,33 @@ class Turns:
         if self.reports.since is None and not self._alarm.is_gutted():
             run.note = self._board.note_end(run.queue, run.key, run.lease, outcome.encode(run))
 
-    def give_back(self, runs: Iterable[Run]) -> None:
-        """To Redis, with the next turn: they weren't started."""
+    def give_back(self, runs: Collection[Run]) -> None:
+        """To Redis, with the next turn: they weren't started. All of a queue's are to be told at once: of two
+        turns, the later one's would come to stand before the earlier one's."""
+        now = time.monotonic()
         for run in runs:
-            run.started = time.monotonic()
-            self.done(run, RELEASED)
+            run.started = run.finished = now
+            run.outcome = RELEASED
+        for queue in self.queues.values():
+            queue.acks.extend([run for run in runs if run.queue == queue.name])
+        if runs:
+            self.first_ack = self.first_ack or now
+            self._freed()
+
+    def give_back_unstarted(self) -> None:
+        with self._giving_back:  # two that take turns at it would mix up the order
+            self.give_back([*self.buffer.drain(), *self.loop.drain()])
 
     def stop_taking(self) -> None:
         """Claim and start no more jobs. What isn't started goes back here and now: before the leading thread
         gets to it among busy ones, these could run all that's at hand."""
         self.is_taking = False
-        self.give_back((*self.buffer.drain(), *self.loop.drain()))
+        self.give_back_unstarted()
 
-    def has_outgrown(self) -> bool:
-        """Whether this process has grown over its limit. As soon as that's seen it takes no more jobs."""
-        limit = self._options.max_memory
-        if limit is not None and not self._outgrown and is_larger(limit):
-            self._outgrown = True
+    def mind_memory(self) -> None:
+        """Take no more jobs once this process has grown over its limit."""
+        if self.memory.look(time.monotonic()):
             self.stop_taking()
-        return self._outgrown
 
     def _freed(self) -> None:
         """A thread has room again, without a run's end."""
@@ -435,7 +442,7 @@ class Turns:
 
     def hand_out(self, runs: list[Run], duration: float | None = None) -> None:
         """Give runs to the executors. Short ones (by their average) are done soonest by one thread, the
-        shortest by the one that leads. Who takes none gives them back."""
+        shortest by the one that leads. Who takes no more gives them back."""
         if not self.is_taking:
             self.give_back(runs)
             return
@@ -448,6 +455,8 @@ class Turns:
             count = len(for_threads)
             self.buffer.low = count // 2
             self.buffer.put(for_threads, self._takers(count, duration))
+        if not self.is_taking:  # since a moment
+            self.give_back_unstarted()
 
     def _takers(self, count: int, duration: float | None) -> int:
         """How many threads to wake for so many runs."""

@@ -151,6 +151,39 @@ class Partial:
             raise StoreUnavailable("a node is away", is_partial=True)
         return send(*calls)
 
+    def try_send(self, *calls: Any) -> list[Any]:
+        away = StoreUnavailable("a node is away", is_partial=True)
+        return [away if call.queue == self.hanging else send(call)[0] for call in calls]
+
+
+def test_a_queue_of_which_the_dead_knew_nothing_keeps_no_grave_open() -> None:
+    """Else a worker couldn't end while that queue's node is away."""
+    board, owner = Board(("narrow", "email"), 2), moves.owner("dead/1")
+    jobs.add.using(queue="email").enqueue(1)
+    send(moves.turn("email", owner, want=1, sequence=1, batches={}))
+    graves = Graves(Partial(hanging="narrow"))
+    graves.dig(grave_of(owner, board, -9, late=None, is_killed=False))
+    graves.bury()
+    assert counts("email") == {"waiting": 1}
+    assert len(graves) == 0
+    board.close()
+
+
+def test_nor_does_it_when_redis_is_away_as_a_whole() -> None:
+    board = Board(("email",), 2)
+    graves = Graves(Away())
+    graves.dig(grave_of(moves.owner("dead/1"), board, -9, late=None, is_killed=False))
+    graves.bury()
+    assert len(graves) == 0
+    board.close()
+
+
+class Away:
+    """A link to nobody."""
+
+    def try_send(self, *calls: Any) -> list[Any]:
+        raise StoreUnavailable("nobody answers")
+
 
 def test_a_process_whose_own_loop_broke_blames_none_of_its_jobs() -> None:
     board = Board(("email",), 2)
@@ -401,11 +434,16 @@ def test_a_whole_worker_that_dies_at_once_loses_nothing() -> None:
     assert is_well("other")
 
 
+def has_asked_in_advance() -> bool:
+    """Whether a worker sleeps on a pop with something behind it."""
+    return any("b" in one["flags"] and int(one["qbuf"]) > 0 for one in redis_client().client_list())
+
+
 def test_a_job_that_was_claimed_for_a_process_that_died_before_it_heard_of_it_goes_back_at_once() -> None:
     with WorkerProcess("--processes", "1", "--queues", "other", KUE_TEST_LEASE="60") as worker:
         noop = jobs.noop.using(queue="other")
         finished(noop.enqueue())
-        time.sleep(0.3)  # it's idle, and has asked for the next turn in advance
+        wait_for(has_asked_in_advance)
         worker.send(signal.SIGSTOP, worker.child())
         job = in_state(noop.enqueue(), "active")
         worker.kill_child()

@@ -320,13 +320,36 @@ def test_when_it_is_to_stop_no_busy_thread_gets_at_what_is_at_hand(leader: Leade
     assert is_well("default")
 
 
+def test_what_comes_in_at_the_moment_of_a_stop_goes_back_too(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.noop.enqueue_many([()] * 3)
+    real = leader.buffer.put
+    monkeypatch.setattr(leader.buffer, "put", lambda *call: (leader.stop(), real(*call)))
+    leader._tick()
+    leader.run_all()
+    assert leader.ran == []
+
+
+def test_the_leading_thread_is_woken_when_all_that_goes_back_is_there(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.noop.enqueue_many([()] * 3)
+    leader._tick()
+    there: list[int] = []
+    monkeypatch.setattr(leader._alarm, "ring", lambda: there.append(len(leader.queue.acks)))
+    leader._alarm.is_asleep = True
+    leader._turns.stop_taking()
+    assert there == [3]
+
+
 def test_who_has_grown_too_large_starts_nothing_more_after_the_run_that_did_it() -> None:
     for leader in lead(max_memory=1):
         jobs.noop.enqueue_many([()] * 3)
         leader._tick()
         leader.run_all()
         assert len(leader.ran) == 1
-        assert leader.has_outgrown()
+        assert leader.has_outgrown
         leader._tick()
         assert count("completed") == 1
         assert count("waiting") == 2
