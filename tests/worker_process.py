@@ -96,8 +96,13 @@ class WorkerProcess:
     def _kill_left(self) -> list[int]:
         """The processes of its session that still live, also those that nobody asked for and orphans; not
         what its jobs have left behind."""
-        left = [pid for pid, _, state in _processes() if state[0] != "Z" and session_of(pid) == self.pid]
-        left = [pid for pid in left if any(name in command_of(pid) for name in ("runworker", "kue worker"))]
+        left = [
+            pid
+            for pid, _, state in _processes()
+            if is_alive(state)
+            and session_of(pid) == self.pid
+            and (state[0] == "Z" or any(name in command_of(pid) for name in ("runworker", "kue worker")))
+        ]
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)  # stopped ones, too
@@ -153,7 +158,7 @@ class WorkerProcess:
 
     def children(self) -> list[int]:
         """The pids of its processes that live, oldest first."""
-        return sorted(pid for pid, parent, state in _processes() if parent == self.pid and state[0] != "Z")
+        return sorted(pid for pid, parent, state in _processes() if parent == self.pid and is_alive(state))
 
     def child(self) -> int:
         """The pid of its only process."""
@@ -203,7 +208,13 @@ def session_of(pid: int) -> int:
 
 def is_running(pid: int) -> bool:
     """Whether a process lives; a zombie doesn't."""
-    return any(one == pid and state[0] != "Z" for one, _, state in _processes())
+    return any(one == pid and is_alive(state) for one, _, state in _processes())
+
+
+def is_alive(state: str) -> bool:
+    """By its state in ``ps``. A zombie whose other threads are still ending (``l``) has its connections, and
+    what Redis was asked for on these it does."""
+    return state[0] != "Z" or "l" in state
 
 
 def command_of(pid: int) -> str:
