@@ -65,14 +65,14 @@ def start(listing: Listing, verb: str, argument: Any = None, until: datetime | N
     Args:
         verb: one of :data:`VERBS`.
         argument: the priority, for ``set_priority``.
-        until: aware; jobs that came later are left alone. Now, if not given.
+        until: aware; jobs that came later are left alone. :func:`moment`, if not given.
 
     Raises:
         ValueError: no such verb or priority.
         EnqueueError: the job that was to do it can't be enqueued.
     """
     _check(verb, argument)
-    until = until or datetime.now(UTC)
+    until = until or moment()
     count = listing.count()
     queue = _served_queue() if count > INLINE else None
     if queue is None:
@@ -91,7 +91,8 @@ def apply(
     until: datetime | None = None,
     on_progress: Progress | None = None,
 ) -> Tally:
-    """Do it to each job of a list that was there at ``until`` (now, if not given), each at most once.
+    """Do it to each job of a list that was there at ``until`` (:func:`moment`, if not given), each at most
+    once.
 
     Args:
         on_progress: called after each batch with how many were worked through, of how many.
@@ -101,7 +102,7 @@ def apply(
         StoreUnavailable: Redis went away; what was done until then is done.
     """
     _check(verb, argument)
-    pin = _ms(until or datetime.now(UTC))
+    pin = _ms(until or moment())
     listing = listing.but(is_patient=True)
     total, legal = listing.count(), legal_in(verb)
     tally = Tally(skipped=sum(count for state, count in listing.by_state().items() if state not in legal))
@@ -117,6 +118,15 @@ def apply(
             if on_progress is not None:
                 on_progress(min(tally.done + tally.skipped, total), total)
     return tally
+
+
+def moment() -> datetime:
+    """Now, by the clock that's ahead: this host's or Redis's. What has finished so far isn't later than that.
+
+    Raises:
+        StoreUnavailable: Redis doesn't say.
+    """
+    return max(datetime.now(UTC), _moment(ask(reads.registry()).now_ms + 1))  # it cuts off microseconds
 
 
 def legal_in(verb: str) -> frozenset[State]:
@@ -342,4 +352,4 @@ def _moment(ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ms)
 
 
-__all__ = ["INLINE", "VERBS", "Tally", "apply", "bulk_job", "copy_of", "legal_in", "start"]
+__all__ = ["INLINE", "VERBS", "Tally", "apply", "bulk_job", "copy_of", "legal_in", "moment", "start"]

@@ -16,7 +16,6 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -296,7 +295,7 @@ def _until(request: HttpRequest) -> datetime:
     try:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(request.POST.get(PINNED, "")))
     except (ValueError, OverflowError):
-        return timezone.now()
+        return bulk.moment()
 
 
 def _ms(moment: datetime) -> int:

@@ -15,8 +15,10 @@ from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_kue import bulk
 from django_kue.admin.filters import QUEUE, STATE, Census, chosen_queue, chosen_state
 from django_kue.admin.seam import JobQuerySet
+from django_kue.errors import StoreUnavailable
 from django_kue.listing import LOOKED_AT, Scope
 from django_kue.models import STATES
 from django_kue.states import State
@@ -125,7 +127,10 @@ class JobChangeList(ChangeList):
     @property
     def rendered_ms(self) -> int:
         """What's chosen "on all pages" is what was there by now."""
-        return time.time_ns() // 1_000_000
+        try:
+            return round(bulk.moment().timestamp() * 1000)
+        except StoreUnavailable:  # since a moment
+            return time.time_ns() // 1_000_000
 
     @property
     def advice(self) -> str:

@@ -98,6 +98,19 @@ def test_what_failed_after_the_list_was_shown_is_not_retried() -> None:
     assert sorted(ids_of(get_queue("default").jobs("failed"))) == sorted(late)
 
 
+def test_none_that_failed_is_left_alone_because_this_hosts_clock_is_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - timedelta(minutes=5)
+
+    fail(2)
+    monkeypatch.setattr(bulk, "datetime", Behind)
+    assert bulk.apply(FAILED, "retry") == bulk.Tally(done=2)
+
+
 @pytest.mark.parametrize(
     "listing",
     [
