@@ -21,15 +21,21 @@ from django_kue.rows import error_of, fields_of_outcome, result_of
 from django_kue.states import State
 from django_kue.store import aask, ask, reads
 
+LAST_WORD = 0.1  # seconds that the event of an end may come later than a reply that shows the end
+
 # ── its events ──
 
 
 def of_job(job: Job, timeout: float | timedelta | None) -> Iterator[Event]:
     """See :meth:`Job.events`."""
     deadline = _deadline(timeout)
+    is_over = job.refresh().is_finished
+    if is_over:  # nothing more is told of it
+        return
     with listening([job.queue]) as told:
-        while time.monotonic() < deadline and not job.refresh().is_finished:
-            for item in told(_left(deadline)):
+        while not is_over and time.monotonic() < deadline:
+            is_over = _is_over(job)
+            for item in told(LAST_WORD if is_over else _left(deadline)):
                 if item.is_of(job):
                     if event := event_of(item):
                         yield event
@@ -41,9 +47,13 @@ def of_job(job: Job, timeout: float | timedelta | None) -> Iterator[Event]:
 async def aof_job(job: Job, timeout: float | timedelta | None) -> AsyncIterator[Event]:
     """See :meth:`Job.aevents`."""
     deadline = _deadline(timeout)
+    is_over = (await job.arefresh()).is_finished
+    if is_over:
+        return
     async with alistening([job.queue]) as told:
-        while time.monotonic() < deadline and not (await job.arefresh()).is_finished:
-            again = time.monotonic() + _left(deadline)
+        while not is_over and time.monotonic() < deadline:
+            is_over = await _ais_over(job)
+            again = time.monotonic() + (LAST_WORD if is_over else _left(deadline))
             while time.monotonic() < again:
                 for item in await told(again - time.monotonic()):
                     if item.is_of(job):
@@ -52,6 +62,21 @@ async def aof_job(job: Job, timeout: float | timedelta | None) -> AsyncIterator[
                         deadline = _deadline(timeout)
                         if item.name in LAST:
                             return
+
+
+def _is_over(job: Job) -> bool:
+    """Whether it's finished, or gone."""
+    try:
+        return job.refresh().is_finished
+    except JobDoesNotExist:
+        return True
+
+
+async def _ais_over(job: Job) -> bool:
+    try:
+        return (await job.arefresh()).is_finished
+    except JobDoesNotExist:
+        return True
 
 
 # ── its end ──

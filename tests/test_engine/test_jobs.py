@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from django_kue import Job, JobDoesNotExist, JobFailed, job
+from django_kue import Job, JobDoesNotExist, JobFailed, following, job
 from django_kue.events import Event, listen, send_as_signals
 from django_kue.queue import Queue
 from django_kue.signals import job_completed, job_failed, job_retrying, queue_paused
@@ -428,6 +428,31 @@ def test_a_jobs_events_end_with_its_end(what: str, name: str) -> None:
 
     with in_background(act):
         assert [event.name for event in job_of(key).events(timeout=10)][-1] == name
+
+
+@pytest.mark.parametrize(("what", "name"), [("cancel", "cancelled"), ("remove", "removed")])
+async def test_an_end_that_comes_just_when_it_is_looked_at_is_told(
+    monkeypatch: pytest.MonkeyPatch, what: str, name: str
+) -> None:
+    @contextmanager
+    def ended(queues: list[str]) -> Iterator[Any]:
+        with listening(queues) as told:
+            getattr(job, what)()
+            yield told
+
+    @asynccontextmanager
+    async def aended(queues: list[str]) -> AsyncIterator[Any]:
+        async with alistening(queues) as told:
+            await getattr(job, "a" + what)()
+            yield told
+
+    listening, alistening = following.listening, following.alistening
+    monkeypatch.setattr(following, "listening", ended)
+    monkeypatch.setattr(following, "alistening", aended)
+    job = job_of(put_one())
+    assert [event.name for event in job.events(timeout=10)] == [name]
+    job = job_of(put_one())
+    assert [event.name async for event in job.aevents(timeout=10)] == [name]
 
 
 def test_a_jobs_events_end_when_nothing_happens_for_the_timeout() -> None:
