@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from imageio_ffmpeg import get_ffmpeg_exe
 
@@ -29,6 +31,21 @@ def command(source: Path, target: Path, *, realtime: bool = False) -> list[str]:
         *("-c:a", "aac", "-b:a", "96k", "-movflags", "+faststart"),
         str(target),
     ]
+
+
+def read_lines(pipe: IO[bytes], pause: float = 0.2) -> Iterator[str]:
+    """Lines, as they come; blank ones, too. Between them it never sleeps for longer than a pause, in seconds:
+    whoever wants to interrupt this thread gets in, even while ffmpeg has nothing to say."""
+    rest = b""
+    while True:
+        ready, _, _ = select.select([pipe], [], [], pause)
+        if not ready:
+            continue
+        chunk = os.read(pipe.fileno(), 4096)
+        if not chunk:
+            return
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode() for line in lines)
 
 
 def read_progress(lines: Iterable[str]) -> Iterator[Report]:

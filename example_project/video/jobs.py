@@ -12,7 +12,7 @@ from uuid import uuid4
 from django.core.files.storage import default_storage
 from django_kue import current_job, job
 
-from video.ffmpeg import command, read_progress
+from video.ffmpeg import command, read_lines, read_progress
 from video.models import Clip
 
 
@@ -21,7 +21,8 @@ class TranscodingFailed(Exception):
 
 
 # timeout: when it's over, JobTimeout is raised *inside* this function, at its next line of Python. That's why
-# ffmpeg is asked to report five times a second: the loop below never sleeps for longer.
+# read_lines() wakes up five times a second, whether ffmpeg has said something or not. Who sleeps in C for
+# longer than 0.8 s has its process ended, and the other jobs there begin again.
 @job(queue="video", attempts=2, backoff=5, timeout=120, title="Clip {clip_id}")
 def transcode(clip_id: int, *, realtime: bool = False) -> dict[str, Any]:
     """Turn a clip into H.264 that every browser plays. Returns ``{"files": {"Clip": URL}}``.
@@ -43,7 +44,6 @@ def transcode(clip_id: int, *, realtime: bool = False) -> dict[str, Any]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
-                text=True,
             ) as process:
                 follow(process, clip.seconds)
             if process.returncode != 0:
@@ -58,13 +58,13 @@ def transcode(clip_id: int, *, realtime: bool = False) -> dict[str, Any]:
     return {"files": {"Clip": clip.playable.url}}
 
 
-def follow(process: subprocess.Popen[str], seconds: float) -> None:
+def follow(process: subprocess.Popen[bytes], seconds: float) -> None:
     """Report ffmpeg's progress until it ends. It never outlives this function."""
     run = current_job()
     run.log("ffmpeg has process %d", process.pid)
     assert process.stdout is not None
     try:
-        for report in read_progress(process.stdout):
+        for report in read_progress(read_lines(process.stdout)):
             data = {"frame": report.frame, "speed": report.speed, "process": os.getpid()}
             run.progress(min(report.seconds, seconds), seconds, data)
             run.raise_if_cancelled()

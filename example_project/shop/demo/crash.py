@@ -22,6 +22,7 @@ class Crash:
     clip: Planned  # the job in whose middle it happens
     worker: int  # the process id of the worker's supervisor, which must survive
     killed: int | None = None  # a process id
+    starts: int = 0  # of ffmpeg for the clip, until then
     victims: list[Planned] = field(default_factory=list)  # what the killed process was running
 
     def happens_now(self) -> bool:
@@ -31,6 +32,7 @@ class Crash:
             return False
         if process == self.worker:
             raise DemoError("The clip is transcoded in the supervisor itself: there is no child to kill.")
+        self.starts = starts_of_ffmpeg(self.clip.job)
         self.victims = [one for one in self.plan.jobs if is_run_by(self.clip.job.worker, one.job.refresh())]
         os.kill(process, signal.SIGKILL)
         self.killed = process
@@ -42,6 +44,11 @@ class Crash:
         if self.killed is None:
             return False
         return self.clip.job.is_finished or process_of(self.clip.job) not in {None, self.killed}
+
+
+def starts_of_ffmpeg(job: Job) -> int:
+    """How often the job has started it, in all its runs so far."""
+    return sum("ffmpeg has process" in line.text for line in job.logs())
 
 
 def process_of(job: Job) -> int | None:
