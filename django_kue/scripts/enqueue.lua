@@ -1,9 +1,9 @@
--- (nothing) -> waiting: store new plain jobs, in order. Others go by enqueue_special.
+-- (nothing) -> waiting: store new plain jobs of one priority, in order. Others go by enqueue_special.
 -- A connection numbers its sends: one that was applied and is sent again changes nothing.
 -- Most calls bring one job, so this includes nothing: setting up the functions of the libraries would cost
 -- more than all else.
--- ARGV: sender number items...
---   items: priority count (key record)×count, again and again
+-- ARGV: sender number priority items...
+--   items: key record, again and again
 -- KEYS: jobs waiting levels senders wake flags events
 if redis.call('SET', senders .. sender, number, 'EX', 600, 'GET') == number then return end
 
@@ -16,25 +16,20 @@ if modes[2] then
   if (tonumber(modes[2]) or 0) > now then heard = {} end
 end
 
-local i = items_at
-while ARGV[i] do
-  local priority, count, first = ARGV[i], tonumber(ARGV[i + 1]), i + 2
-  i = first + 2 * count
-  local length
-  if count == 1 then -- as in most calls: without lists to unpack
-    redis.call('HSET', jobs, ARGV[first], ARGV[first + 1])
-    length = redis.call('RPUSH', waiting .. priority, ARGV[first])
-  else
-    local keys = {}
-    for at = first, i - 1, 2 do keys[#keys + 1] = ARGV[at] end
-    redis.call('HSET', jobs, unpack(ARGV, first, i - 1))
-    length = redis.call('RPUSH', waiting .. priority, unpack(keys))
-  end
-  if length == count then redis.call('ZADD', levels, -priority, priority) end
-  if heard then
-    for at = first, i - 1, 2 do
-      heard[#heard + 1] = { 'enqueued', ARGV[at], string.match(ARGV[at + 1], '^[^|]*|([^|]*)|') or '', '' }
-    end
+local length
+if #ARGV == items_at + 1 then -- as in most calls: without lists to unpack
+  redis.call('HSET', jobs, ARGV[items_at], ARGV[items_at + 1])
+  length = redis.call('RPUSH', waiting .. priority, ARGV[items_at])
+else
+  local keys = {}
+  for i = items_at, #ARGV, 2 do keys[#keys + 1] = ARGV[i] end
+  redis.call('HSET', jobs, unpack(ARGV, items_at))
+  length = redis.call('RPUSH', waiting .. priority, unpack(keys))
+end
+if length == (#ARGV - items_at + 1) / 2 then redis.call('ZADD', levels, -priority, priority) end
+if heard then
+  for i = items_at, #ARGV, 2 do
+    heard[#heard + 1] = { 'enqueued', ARGV[i], string.match(ARGV[i + 1], '^[^|]*|([^|]*)|') or '', '' }
   end
 end
 if not modes[1] then redis.call('ZADD', wake, 0, '0') end

@@ -36,17 +36,10 @@ def enqueue(
     ``sender`` and ``number`` name this send: sent again, it changes nothing. ``is_forwarded``: the
     key is already in somebody's hands, so that a duplicate's must lead to the first job's.
     """
-    encoded = [sender, b"%d" % number]
     if isinstance(jobs, Alike) and jobs.template.is_plain:
-        encoded += (b"%d" % jobs.template.priority, b"%d" % len(jobs))
+        encoded = [sender, b"%d" % number, b"%d" % jobs.template.priority]
         encoded += chain.from_iterable(zip(jobs.keys, jobs.encode(), strict=True))
         return Call(load("enqueue"), queue, encoded, lambda reply: jobs.keys)
-    if all(job.is_plain for job in jobs):
-        for priority, group in _by_priority(jobs):
-            encoded += (b"%d" % priority, b"%d" % len(group))
-            for job in group:
-                encoded += (job.key, job.encode())
-        return Call(load("enqueue"), queue, encoded, lambda reply: [job.key for job in jobs])
     arguments: list[bytes | str | int] = [sender, number]
     for job in jobs:
         arguments += [
@@ -66,16 +59,7 @@ def enqueue_one(
     queue: str, key: bytes, record: bytes, priority: bytes, *, sender: bytes, number: int
 ) -> Call[None]:
     """What :func:`enqueue` is for one plain job."""
-    return Call(
-        load("enqueue"), queue, (sender, b"%d" % number, priority, b"1", key, record), lambda reply: None
-    )
-
-
-def _by_priority(jobs: Sequence[NewJob]) -> Iterable[tuple[int, list[NewJob]]]:
-    groups: dict[int, list[NewJob]] = {}
-    for job in jobs:
-        groups.setdefault(job.priority, []).append(job)
-    return groups.items()
+    return Call(load("enqueue"), queue, (sender, b"%d" % number, priority, key, record), lambda reply: None)
 
 
 class Owner(NamedTuple):

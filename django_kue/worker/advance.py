@@ -39,7 +39,7 @@ class Advance:
     def ask(self, now: float) -> Behind | None:
         """The turn to send behind the pop, a new one or the one that's pending; ``None`` when there had
         better be none, or there's one."""
-        if self._planned is not None or not self._bell.takes_calls or not self._turns.is_taking:
+        if self._planned is not None or not self._bell.takes_calls:
             return None
         longest = min(BLOCK, settings.LEASE * LONGEST)
         left = self._bell.left(now)

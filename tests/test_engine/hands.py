@@ -10,7 +10,7 @@ from typing import Any
 from django_kue import ids
 from django_kue.handover import submit
 from django_kue.jobs import Job
-from django_kue.records import NewJob
+from django_kue.records import Alike, NewJob
 from django_kue.store import ask, moves
 from tests.conftest import redis_client
 
@@ -19,8 +19,12 @@ NAME = "tests.noop"
 
 def put(queue: str = "default", count: int = 1, **options: Any) -> list[str]:
     """Enqueue jobs without a function; their keys."""
-    jobs = [NewJob(key=key, name=NAME, **options) for key in ids.new_keys(count)]
-    return [key.decode() for key in submit(queue, jobs)]
+    return texts(submit(queue, new_jobs(ids.new_keys(count), **options)))
+
+
+def new_jobs(keys: list[bytes], name: str = NAME, **options: Any) -> Alike:
+    """Jobs with these keys and without arguments."""
+    return Alike(NewJob(b"", name, **options), keys, [b""] * len(keys))
 
 
 def put_one(queue: str = "default", **options: Any) -> str:

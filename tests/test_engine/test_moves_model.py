@@ -28,7 +28,7 @@ from django_kue import ids
 from django_kue.codecs import search_hash
 from django_kue.errors import IllegalTransition, JobDoesNotExist
 from django_kue.handover import submit
-from django_kue.records import NewJob
+from django_kue.records import Alike
 from django_kue.states import FINISHED, MOVES, State
 from django_kue.store import ask, moves, send
 from tests.conftest import redis_client
@@ -43,6 +43,7 @@ from tests.test_engine.hands import (
     crashed,
     failed,
     job_of,
+    new_jobs,
     parked,
     rescue,
     retried,
@@ -131,9 +132,9 @@ class Life(Model):
         name: str,
     ) -> None:
         [key] = later_keys(1)
-        new = NewJob(
-            key=key,
-            name=name,
+        jobs = new_jobs(
+            [key],
+            name,
             priority=priority,
             delay=HOUR if is_delayed else None,
             unique=unique and unique * 22,
@@ -145,11 +146,13 @@ class Life(Model):
         )
         first = self.holder(unique, key.decode(), holds_in) if unique else None
         for _ in range(2 if is_sent_again else 1):
-            assert self.send(new) == (first or key.decode())
+            assert self.send(jobs) == (first or key.decode())
         self.made("enqueue")
         if first:
             return
-        job = Known(key.decode(), State.DELAYED, priority, unique, holds_in, new.expires is not None)
+        job = Known(
+            key.decode(), State.DELAYED, priority, unique, holds_in, jobs.template.expires is not None
+        )
         job.keep = keep
         self.jobs[job.key] = job
         if is_searched:
@@ -161,12 +164,13 @@ class Life(Model):
         if job.is_expired:
             time.sleep(0.003)
 
-    def send(self, new: NewJob) -> str:
+    def send(self, jobs: Alike) -> str:
         """As a connection whose reply may get lost: what's sent again has the number of the first time."""
-        if new.key != self.sent:
+        [key] = jobs.keys
+        if key != self.sent:
             self.number += 1
-            self.sent = new.key
-        call = moves.enqueue("default", [new], sender=SENT_AGAIN, number=self.number)
+            self.sent = key
+        call = moves.enqueue("default", jobs, sender=SENT_AGAIN, number=self.number)
         return send(call)[0][0].decode()
 
     @rule()
@@ -174,17 +178,14 @@ class Life(Model):
         """The last one, whatever became of its job: it changes nothing."""
         if self.sent:
             before = snapshot()
-            call = moves.enqueue(
-                "default", [NewJob(key=self.sent, name=NAME)], sender=SENT_AGAIN, number=self.number
-            )
-            send(call)
+            send(moves.enqueue("default", new_jobs([self.sent]), sender=SENT_AGAIN, number=self.number))
             after = snapshot()
             assert {name: before[name] for name in before} == {name: after.get(name) for name in before}
 
     @rule(count=st.sampled_from([2, 20, 100, 300]), priority=PRIORITIES, name=NAMES)
     def enqueue_many(self, count: int, priority: int, name: str) -> None:
         keys = later_keys(count)
-        submit("default", [NewJob(key=key, name=name, priority=priority) for key in keys])
+        submit("default", new_jobs(keys, name, priority=priority))
         for key in texts(keys):
             self.jobs[key] = Known(key, State.WAITING, priority)
             self.to_back(self.jobs[key])

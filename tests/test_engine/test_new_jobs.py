@@ -1,4 +1,4 @@
-"""Jobs that differ in their arguments only are sent as if each had been made."""
+"""Jobs that differ in their keys and arguments only are stored as if each had been made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ def alike(request: pytest.FixtureRequest) -> Alike:
     return Alike(request.param, ids.new_keys(3), [b"", b"[1]", b'{"k":{"a":2}}'])
 
 
-def test_they_are_sent_as_if_each_had_been_made(alike: Alike) -> None:
+def test_they_are_stored_as_if_each_had_been_made(alike: Alike) -> None:
+    assert alike.encode() == [job.encode() for job in alike]
+
+
+@pytest.mark.parametrize("alike", [one for one in TEMPLATES.values() if not one.is_plain], indirect=True)
+def test_those_that_take_a_decision_are_sent_one_by_one(alike: Alike) -> None:
     def sent(jobs: Alike | list[NewJob]) -> object:
         call = moves.enqueue("default", jobs, sender=b"sender", number=1)
         return call.script.name, list(call.arguments), call.read([job.key for job in jobs])

@@ -11,7 +11,7 @@ from django_kue import EnqueueError, IllegalTransition, Job, JobDoesNotExist, ge
 from django_kue.codecs import search_hash
 from django_kue.handover import submit
 from django_kue.queue import Queue
-from django_kue.records import NewJob
+from django_kue.records import Alike, NewJob
 from django_kue.states import State
 from django_kue.store import moves, reads, send
 from tests.conftest import redis_client
@@ -21,6 +21,7 @@ from tests.test_engine.hands import (
     completed_kept,
     failed,
     job_of,
+    new_jobs,
     put,
     put_one,
     retried,
@@ -311,31 +312,31 @@ def test_keys_are_unique_tell_their_time_and_sort_by_age() -> None:
     assert all(ids.split(f"default.{key.decode()}") for key in keys[:100])
 
 
-def _send(number: int, jobs: list[NewJob]) -> list[bytes]:
+def _send(number: int, jobs: Alike) -> list[bytes]:
     return send(reads.registry("default"), moves.enqueue("default", jobs, sender=b"one", number=number))[1]
 
 
 @pytest.mark.parametrize("options", [{}, {"delay": 60_000}, {"search": (search_hash("order_id", 1),)}])
 def test_a_send_that_is_sent_again_creates_nothing_twice(options: dict[str, Any]) -> None:
-    jobs = [NewJob(key=key, name=NAME, **options) for key in ids.new_keys(3)]
-    assert _send(1, jobs) == _send(1, jobs) == [job.key for job in jobs]
+    jobs = new_jobs(ids.new_keys(3), **options)
+    assert _send(1, jobs) == _send(1, jobs) == jobs.keys
     assert sum(QUEUE.counts().values()) == 3
 
 
 def test_a_send_that_is_sent_again_after_its_job_ran_and_was_removed_does_not_run_it_again() -> None:
     for options in ({}, {"unique": "U" * 22}):
-        jobs = [NewJob(key=key, name=NAME, **options) for key in ids.new_keys(1)]  # type: ignore[arg-type]
+        jobs = new_jobs(ids.new_keys(1), **options)
         number = 1 if not options else 2
         _send(number, jobs)
         hands = Hands()
         hands.settle(hands.take_one(), completed_kept(0))
-        assert _send(number, jobs) == [jobs[0].key]
+        assert _send(number, jobs) == jobs.keys
         assert sum(QUEUE.counts().values()) == 0
 
 
 def test_the_next_send_of_a_connection_is_a_new_one() -> None:
     for number in (1, 2, 3):
-        _send(number, [NewJob(key=ids.new_keys(1)[0], name=NAME)])
+        _send(number, new_jobs(ids.new_keys(1)))
     assert QUEUE.counts()["waiting"] == 3
 
 
