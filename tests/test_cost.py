@@ -101,7 +101,7 @@ def run() -> Iterator[tuple[Callable[[], None], int]]:
     board = Board(options.queues, 1 + options.threads + options.coroutines)
     fetcher = Fetcher(moves.owner("cost"), options, board)
     fetcher.leadership.take()
-    fetcher.buffer.idle = 1  # as if a thread slept, ready to lead should a job be long
+    fetcher.crew.buffer.idle = 1  # as if a thread slept, ready to lead should a job be long
     # More than are run, so that the last turn is as the others.
     noop.enqueue_many([()] * (TURN * TURNS * (REPEATS + 2)))
     try:
@@ -114,11 +114,13 @@ def run() -> Iterator[tuple[Callable[[], None], int]]:
 
 def _drain(fetcher: Fetcher, jobs: int) -> None:
     until = fetcher.done_count + jobs
-    slot = fetcher.threads.slots[-1]
+    slot = fetcher.crew.threads.slots[-1]
     for _ in range(jobs):
         fetcher._round(slot)
-        while (item := fetcher.buffer.pop()) is not None:  # at first it isn't known how short the jobs are
-            fetcher.threads.work(slot, item)
+        while (
+            item := fetcher.crew.buffer.pop()
+        ) is not None:  # at first it isn't known how short the jobs are
+            fetcher.crew.threads.work(slot, item)
         if fetcher.done_count >= until:
             return
     raise AssertionError(f"{until - fetcher.done_count} of {jobs} jobs are left over")

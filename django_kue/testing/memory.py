@@ -214,11 +214,9 @@ class MemoryQueue:
 
     # ── scripts: enqueueing ──
 
-    def enqueue(self, sender: bytes, number: bytes, *items: bytes) -> None:
-        rest = iter(items)
-        for _priority in rest:
-            for _ in range(int(next(rest))):
-                self._add(Stored(self.name, next(rest), next(rest)))
+    def enqueue(self, sender: bytes, number: bytes, priority: bytes, *items: bytes) -> None:
+        for key, record in zip(items[::2], items[1::2], strict=True):
+            self._add(Stored(self.name, key, record))
 
     def enqueue_special(self, sender: bytes, number: bytes, *items: bytes) -> list[bytes]:
         return [self._add_special(*items[i : i + 8]) for i in range(0, len(items), 8)]

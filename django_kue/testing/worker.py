@@ -87,7 +87,7 @@ class WorkerThread:
         fetcher = self._fetcher
         while not fetcher.is_over:
             select.select([fetcher.leadership.bell], [], [], min(TICK, fetcher.leadership.watch()))
-            fetcher.threads.interrupt_overdue()
+            fetcher.crew.threads.interrupt_overdue()
             fetcher.log.flush()
             with suppress(StoreUnavailable):  # the fetch loop tells, and waits for it
                 self._beat()
@@ -107,7 +107,7 @@ class WorkerThread:
             if beat.is_alive:
                 self._board.set_beaten(queue, now + settings.LEASE)
                 for key in beat.to_stop:
-                    self._fetcher.cancelled(queue, key)
+                    self._fetcher.crew.cancelled(queue, key)
             elif self._board.valid_until(queue) < now:
                 self._fetcher.lost(queue, now)
 

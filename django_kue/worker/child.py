@@ -64,7 +64,8 @@ class Child:
         self._control = control
         self._unread = b""
         self._fetcher = Fetcher(owner, options, board)
-        self._of_buried = OfBuried(self._fetcher.buffer, board)
+        self._crew = self._fetcher.crew
+        self._of_buried = OfBuried(self._crew.buffer, board)
         self._errands: list[Errand] = [Relay()] if is_first else []
         if is_first and not options.is_burst:  # a burst does what waits, and makes no new jobs
             self._errands.append(Scheduler(options.queues, self._tell_later))
@@ -85,7 +86,7 @@ class Child:
             self._hear(min(TICK, self._fetcher.leadership.watch()))
             if self._is_signalled:
                 self._stop()
-            self._fetcher.threads.interrupt_overdue()
+            self._crew.threads.interrupt_overdue()
             self._fetcher.log.flush()
             self._consider_retiring()
         for errand in self._errands:
@@ -102,7 +103,7 @@ class Child:
 
     def _tell_later(self, telling: Callable[[], None]) -> None:
         """Have receivers run on an executor thread."""
-        self._fetcher.buffer.put([telling], 1)
+        self._crew.buffer.put([telling], 1)
 
     def _on_sigterm(self, number: int, frame: Any) -> None:
         """No more than this: what stopping needs may be locked by the very code that was interrupted."""
@@ -121,8 +122,8 @@ class Child:
             logger.info("process %d has run %d jobs and is replaced", os.getpid(), fetcher.done_count)
             self._exit_code = REPLACE_ME
             self._stop()
-        fetcher.mind_memory()
-        if self._exit_code == STOPPED and fetcher.has_outgrown:
+        self._crew.mind_memory()
+        if self._exit_code == STOPPED and self._crew.memory.is_exceeded:
             logger.info("process %d has grown over %d MiB and is replaced", os.getpid(), options.max_memory)
             self._exit_code = REPLACE_ME
             self._stop()
@@ -162,7 +163,7 @@ class Child:
             self._fetcher.lost(order["lost"], order["before"])
         elif "cancel" in order:
             for key in order["cancel"]:
-                self._fetcher.cancelled(order["queue"], key.encode("latin-1"))  # a foreign one has any bytes
+                self._crew.cancelled(order["queue"], key.encode("latin-1"))  # a foreign one has any bytes
         elif "doubt" in order:
             self._fetcher.doubt()
         elif "buried" in order:

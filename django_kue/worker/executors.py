@@ -174,9 +174,9 @@ class Threads:
         if run.is_cancelled:
             return RELEASED if run.is_lost else CANCELLED
         timeout = run.rules.timeout if run.rules else None
-        slot.open(run, now + timeout if timeout else 0.0)
         outcome: Outcome | None = None
         try:
+            slot.open(run, now + timeout if timeout else 0.0)
             over_by = now + timeout + GRACE if timeout else 0.0
             self._board.begin(slot.number, run.queue, run.key, now, over_by, run.suspicion)
             if timeout:

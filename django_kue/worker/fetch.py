@@ -16,24 +16,24 @@ from collections import deque
 from functools import partial
 
 from django_kue.errors import StoreError, StoreUnavailable
-from django_kue.execution import RELEASED, Run
+from django_kue.execution import RELEASED
 from django_kue.store import OwnLink, moves, new_doorbell, new_link, reads
 from django_kue.worker.advance import Advance
 from django_kue.worker.alarm import Alarm
 from django_kue.worker.board import Board
 from django_kue.worker.codes import BROKEN, GUTTED
+from django_kue.worker.crew import GIVE_BACK, LONGEST_NAP, Crew
 from django_kue.worker.executors import Slot
 from django_kue.worker.leading import Leadership
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import Progressed
 from django_kue.worker.served import AHEAD
 from django_kue.worker.telling import emit_progress
-from django_kue.worker.turns import LONGEST_NAP, Turns
+from django_kue.worker.turns import Turns
 
 logger = logging.getLogger("django_kue.worker")
 
 PATIENCE = 2.0  # seconds for a reply: a Redis that stands still has a successor soon
-GIVE_BACK = 0.25  # seconds after which a job that nobody started goes back
 FLUSH_ACKS = 0.002  # seconds that an outcome may wait for company while jobs are still at hand
 FLUSH_REPORTS = 0.1
 LONGEST_DEAF = 0.05  # seconds for which bells aren't heard
@@ -48,10 +48,11 @@ class Fetcher:
         self._bell = new_doorbell(options.queues)
         self._link: OwnLink = new_link(PATIENCE)
         self._alarm = Alarm()
-        self._turns = turns = Turns(owner, options, board, self._link, self._alarm)
-        self._queues = turns.queues
-        self._advance = Advance(turns, self._bell)
-        self.leadership = Leadership(turns.buffer)
+        self.crew = Crew(options, board, self._alarm)
+        self._queues = self.crew.queues
+        self._turns = Turns(owner, options, board, self._link, self.crew)
+        self._advance = Advance(self._turns, self._bell)
+        self.leadership = Leadership(self.crew.buffer)
         self._is_stopping = False
         self.is_over = False  # everything is told, and nothing more will be fetched
         self._failures = 0  # calls in a row that didn't reach Redis
@@ -61,8 +62,7 @@ class Fetcher:
         self._deaf_until = 0.0
         self._lost: deque[tuple[str, float]] = deque()  # queues of which the leases are gone
         self._is_doubted = False  # whether the connections may lead nowhere
-        self.log, self.reports = turns.log, turns.reports
-        self.buffer, self.threads, self.loop = turns.buffer, turns.threads, turns.loop
+        self.log = self._turns.log
 
     # ── called by others, from any thread ──
 
@@ -72,13 +72,6 @@ class Fetcher:
         self._lost.append((queue, before))
         self._alarm.ring()
 
-    def cancelled(self, queue: str, key: bytes) -> None:
-        """Somebody cancelled or removed a job that may be running here."""
-        for run in self._known_runs():
-            if run.queue == queue and run.key == key and not run.is_cancelled:
-                run.is_cancelled = True
-                self.loop.cancel(run, "cancel")
-
     def doubt(self) -> None:
         """The supervisor couldn't reach Redis: another server may be the master by now, and a bell that
         doesn't ring tells nothing of that."""
@@ -87,18 +80,9 @@ class Fetcher:
 
     def stop(self) -> None:
         """Take no new jobs; :attr:`is_over` when the running ones are over and told."""
-        self._turns.stop_taking()
+        self.crew.stop_taking()
         self._is_stopping = True
         self._alarm.ring()
-
-    def mind_memory(self) -> None:
-        """Take no more jobs if this process has grown over ``--max-memory``."""
-        self._turns.mind_memory()
-
-    @property
-    def has_outgrown(self) -> bool:
-        """Whether it has: it takes no jobs any more, and is to be replaced."""
-        return self._turns.memory.is_exceeded
 
     def blame_if_gutted(self) -> None:
         """End this process if its descriptors aren't its own any more: a job closed or replaced them.
@@ -117,8 +101,8 @@ class Fetcher:
 
     def close(self) -> None:
         """End the threads, where the process goes on without this worker. It's over already."""
-        self.threads.join()
-        self.loop.close()
+        self.crew.threads.join()
+        self.crew.loop.close()
         self.leadership.close()
         self._alarm.close()
         self._board.close()
@@ -128,16 +112,10 @@ class Fetcher:
         """Runs that ended here, and whose end was accepted."""
         return self._turns.done_count
 
-    @property
-    def is_idle(self) -> bool:
-        """No run goes on, and no receiver is being told of one."""
-        is_quiet = self.buffer.idle == self.threads.count and not len(self.buffer)
-        return is_quiet and not self.loop.busy and not self.loop.waiting()
-
     # ── the loop ──
 
     def start(self) -> None:
-        self.threads.start(self._lead)
+        self.crew.threads.start(self._lead)
 
     def _lead(self, slot: Slot) -> None:
         """Fetch, until all is told or another thread leads."""
@@ -182,19 +160,19 @@ class Fetcher:
 
     def _begins_part(self) -> bool:
         """Whether this thread runs what comes next."""
-        return self._has_short() and self.leadership.begin()
+        return self.crew.has_short() and self.leadership.begin()
 
     def _take_part(self, slot: Slot) -> bool:
         """Run short jobs in this thread; False when one took long, and another thread leads now."""
-        until = time.monotonic() + AHEAD
+        crew, until = self.crew, time.monotonic() + AHEAD
         while self.leadership.is_held() and time.monotonic() < until:
-            item = self.buffer.pop()
+            item = crew.buffer.pop()
             if item is None:
                 break
-            if not self._turns.is_short(item):
-                self.buffer.put_first(item)
+            if not crew.is_short(item):
+                crew.buffer.put_first(item)
                 break
-            self.threads.work(slot, item)
+            crew.threads.work(slot, item)
         return self.leadership.end()
 
     def _wait_for_redis(self, error: StoreUnavailable) -> None:
@@ -202,7 +180,7 @@ class Fetcher:
         self._failures += 1
         self._begin_anew()
         self._say_away(error)
-        if self._is_stopping and self.is_idle and self._failures > 5:
+        if self._is_stopping and self.crew.is_idle and self._failures > 5:
             self._end()  # the leases will lapse
             return
         nap = min(5.0, 0.05 * 2 ** min(self._failures, 7)) * random.uniform(0.5, 1)
@@ -222,7 +200,7 @@ class Fetcher:
         self._advance.lose()
 
     def _end(self) -> None:
-        self.buffer.close()
+        self.crew.buffer.close()
         self._link.close()
         self._bell.close()
         self.is_over = True
@@ -242,23 +220,19 @@ class Fetcher:
         now = time.monotonic()
         if is_lost:
             self._forget_lost()
-        self._give_back_stale(now)
+        self.crew.give_back_stale(now)
         if now >= self._turns.measuring.flush_at:
             self._flush_measurements(now)
-        self._turns.mark()
+        self.crew.mark()
         self._flush_reports(now)
         self._advance.withdraw_if_due(now)
         self._turns.ask(now)
         has_claimed = self._turns.take_in() or has_claimed
-        if not (self._has_short() and self._turns.may_wait()):
+        if not (self.crew.has_short() and self._turns.may_wait()):
             has_claimed = self._hear_answers() or has_claimed
-            if self._turns.has_more() and self._has_short():
+            if self._turns.has_more() and self.crew.has_short():
                 self._turns.ask(time.monotonic())
         return has_claimed
-
-    def _has_short(self) -> bool:
-        """Whether what comes next is for the thread that leads."""
-        return self._turns.is_short(self.buffer.first())
 
     def _hear_answers(self) -> bool:
         """Wait for the answers to what was asked. True when something was claimed."""
@@ -270,19 +244,19 @@ class Fetcher:
             return False
         if self._options.is_burst and not self._is_stopping and self._nothing_waits():
             self.stop()
-        if not self._is_stopping or not self.is_idle:
+        if not self._is_stopping or not self.crew.is_idle:
             return False
         heard = [queue for queue in self._queues.values() if not queue.is_given_up]
         return (
             not any(queue.acks or queue.held() for queue in heard)
-            and self.threads.idle == self.threads.count  # receivers have been told
-            and not any(self.reports.has(queue.name) for queue in heard)
+            and self.crew.threads.idle == self.crew.threads.count  # receivers have been told
+            and not any(self.crew.reports.has(queue.name) for queue in heard)
         )
 
     def _nothing_waits(self) -> bool:
         """For a burst: all queues were looked at, and have nothing but delayed jobs, or are paused."""
         now = time.monotonic()
-        if now < self._burst_checked_at + 0.1 or not self.is_idle:
+        if now < self._burst_checked_at + 0.1 or not self.crew.is_idle:
             return False
         queues = self._queues.values()
         if any(queue.ready_at <= now or queue.acks or queue.is_woken or queue.is_dirty for queue in queues):
@@ -294,27 +268,12 @@ class Fetcher:
                 return False
         return True
 
-    # ── what goes back ──
-
-    def _give_back_stale(self, now: float) -> None:
-        """A job that no thread started soon is another worker's to run: a long one must not hold it."""
-        late = [
-            run for run in (*self.buffer.waiting(), *self.loop.waiting()) if now - run.fetched > GIVE_BACK
-        ]
-        if late or not self._turns.is_taking:
-            self._turns.give_back_unstarted()
+    # ── what may be lost ──
 
     def _forget_lost(self) -> None:
-        """Leases of a queue are gone: what isn't started must not be, what runs should stop."""
         while self._lost:
             name, before = self._lost.popleft()
-            unstarted = [*self.buffer.drain(), *self.loop.drain()]
-            self._turns.give_back([run for run in unstarted if run.queue == name])
-            self._turns.hand_out([run for run in unstarted if run.queue != name])
-            for run in self._known_runs():
-                if run.queue == name and run.fetched < before:
-                    run.is_lost = run.is_cancelled = True
-                    self.loop.cancel(run, "cancel")
+            self.crew.forget(name, before)
             self._queues[name].is_dirty = True
 
     def _is_dirty_all(self) -> None:
@@ -323,31 +282,23 @@ class Fetcher:
             queue.is_dirty = queue.is_woken = True
             queue.ready_at = 0.0
 
-    def _known_runs(self) -> list[Run]:
-        running = [slot.run for slot in self.threads.slots]
-        return [
-            run
-            for run in (*running, *self.loop.running(), *self.buffer.waiting(), *self.loop.waiting())
-            if run
-        ]
-
     # ── reports ──
 
     def _flush_reports(self, now: float) -> None:
         """Progress and logs go before outcomes: an outcome ends the lease that they need."""
-        since = self.reports.since
+        since = self.crew.reports.since
         if since is None or not (
             now - since >= FLUSH_REPORTS or any(queue.acks for queue in self._queues.values())
         ):
             return
-        reports, heard = self.reports.take()
+        reports, heard = self.crew.reports.take()
         try:
             for queue in [name for name in reports if self._queues[name].blocked_until <= now]:
                 if self._report(queue, reports[queue], [one for one in heard if one.run.queue == queue]):
                     del reports[queue]
         finally:
             if reports:
-                self.reports.give_back(reports, [one for one in heard if one.run.queue in reports])
+                self.crew.reports.give_back(reports, [one for one in heard if one.run.queue in reports])
 
     def _report(self, queue: str, items: list[moves.Report], heard: list[Progressed]) -> bool:
         """Send a queue's reports, and have receivers told; False when what's left of them is for later."""
@@ -365,7 +316,7 @@ class Fetcher:
             del items[:500]
         for progressed in heard:
             if progressed.run.key not in refused:
-                self.buffer.put([partial(emit_progress, progressed)], 1)
+                self.crew.buffer.put([partial(emit_progress, progressed)], 1)
         return True
 
     # ── what people hear ──
@@ -394,18 +345,15 @@ class Fetcher:
                 self._listen(now, nap)
         finally:
             self._alarm.is_asleep = False
-        if len(self.buffer) and self.buffer.idle:
-            self.buffer.wake(1)  # the first thread's job is longer than we thought
+        buffer = self.crew.buffer
+        if len(buffer) and buffer.idle:
+            buffer.wake(1)  # the first thread's job is longer than we thought
 
     def _listen(self, now: float, nap: float) -> None:
         """Sleep until a bell rings, this thread is needed, or ``nap`` seconds are over."""
         if now < self._deaf_until:
             nap = min(nap, self._deaf_until - now)
-        is_armed = (
-            now >= self._deaf_until
-            and self._turns.is_taking
-            and (self.threads.idle > len(self.buffer) or self.loop.room > 0)
-        )
+        is_armed = now >= self._deaf_until and self.crew.is_taking and self.crew.has_room
         full = self._full(now) if self._passes else ()
         behind = self._advance.ask(now) if is_armed and not self._options.is_burst else None
         rang = self._bell.wait(nap, self._alarm.descriptor, is_armed=is_armed, last=full, behind=behind)
@@ -426,27 +374,27 @@ class Fetcher:
 
     def _nap(self, now: float) -> float:
         """Seconds until there's something to do without being woken."""
-        ends = [now + LONGEST_NAP]
-        if (alone_until := self._turns.alone_until(now)) > now:
+        crew, ends = self.crew, [now + LONGEST_NAP]
+        if (alone_until := crew.alone_until(now)) > now:
             ends.append(alone_until)
         if self._lost or self._is_doubted:
             return 0.0
-        if self._turns.is_taking:
+        if crew.is_taking:
             ends += [queue.offer_at for queue in self._queues.values() if queue.blocked_until <= now]
         blocked = [queue.blocked_until for queue in self._queues.values() if queue.blocked_until > now]
         ends += blocked
         untold = [queue for queue in self._queues.values() if queue.acks and queue.blocked_until <= now]
         if untold:
-            if not len(self.buffer) or any(queue.is_prompt for queue in untold):
+            if not len(crew.buffer) or any(queue.is_prompt for queue in untold):
                 return 0.0
-            ends.append((self._turns.first_ack or now) + FLUSH_ACKS)
-        if self.reports.since is not None:
-            ends.append(self.reports.since + FLUSH_REPORTS)
-        if len(self.buffer) and self.buffer.idle:
+            ends.append((crew.first_ack or now) + FLUSH_ACKS)
+        if crew.reports.since is not None:
+            ends.append(crew.reports.since + FLUSH_REPORTS)
+        if len(crew.buffer) and crew.buffer.idle:
             ends.append(now + 0.001)
-        if len(self.buffer):
+        if len(crew.buffer):
             ends.append(now + FLUSH_ACKS)
-        if self.loop.waiting():
+        if crew.loop.waiting():
             ends.append(now + GIVE_BACK / 2)
         for queue in self._queues.values():
             if queue.ready_at < ends[0] and self._turns.wants(queue, now):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -17,24 +16,17 @@ from django_kue.errors import KueError, StoreError, StoreUnavailable
 from django_kue.execution import RELEASED, Outcome, Run
 from django_kue.store import Call, OwnLink, moves
 from django_kue.store.blocking import BLOCK, LATE
-from django_kue.worker.alarm import Alarm
-from django_kue.worker.board import ALONE, NOTORIOUS, Board
-from django_kue.worker.buffer import Buffer
-from django_kue.worker.executors import Loop, Threads
+from django_kue.worker.board import Board
+from django_kue.worker.crew import Crew
 from django_kue.worker.joblog import JobLog
 from django_kue.worker.measuring import Measuring
-from django_kue.worker.memory import Limit
 from django_kue.worker.options import WorkerOptions
-from django_kue.worker.reports import Reports
-from django_kue.worker.served import PROMPT, Places, Served, is_short
-from django_kue.worker.telling import Ends, awaited, emit_read
+from django_kue.worker.served import Served
+from django_kue.worker.telling import awaited, emit_read
 
 logger = logging.getLogger("django_kue.worker")
 
-FLOWING = 0.02  # seconds since a thread or the loop last took a job: within, fetching ahead makes sense
-LONGEST_NAP = 1.0
 FRESH = 1 / 2  # of a lease, counted from the question, within which a claimed job may be started
-PART = 0.003  # seconds of work that a thread should have before it's worth waking another
 THERE = 0.0001  # seconds within which an answer is read that was there already
 _SUSPECT = re.compile(rb"(?:[^|,]*,)*z")  # a record whose head has this token
 
@@ -64,104 +56,23 @@ class Answer(NamedTuple):
 
 
 class Turns:
-    """Settles and claims for one child. All is the fetch thread's, but :meth:`done`, :meth:`stop_taking` and
-    :meth:`mind_memory`, which any thread may call."""
+    """Settles and claims for one child. The leading thread's."""
 
     def __init__(
-        self, owner: moves.Owner, options: WorkerOptions, board: Board, link: OwnLink, alarm: Alarm
+        self, owner: moves.Owner, options: WorkerOptions, board: Board, link: OwnLink, crew: Crew
     ) -> None:
         self._owner = owner
         self._options = options
         self._board = board
         self._link = link
-        self._alarm = alarm
-        self.queues: Mapping[str, Served] = {name: Served(name) for name in options.queues}
+        self._crew = crew
+        self.queues = crew.queues
         self._turn_order = deque(self.queues.values())
         self._asked: Asked | None = None
         self._answers: list[Answer] = []
-        self._suspects: list[Run] = []  # those in hand
-        self.first_ack = 0.0  # when the oldest outcome that isn't told came
-        self.is_taking = True  # whether jobs are claimed and started
-        self.memory = Limit(options.max_memory)
-        self._giving_back = threading.Lock()
         self.done_count = 0
         self.log = JobLog()
         self.measuring = Measuring()
-        self.reports = Reports(alarm.ring)
-        self.buffer = Buffer()
-        self.buffer.on_low = alarm.ring
-        self.threads = Threads(options.threads, self.buffer, board, self.done, self._freed)
-        self.loop = Loop(options.coroutines, options.threads + 1, board, self.done)
-        self.loop.defer = lambda call: self.buffer.put([call], 1)
-
-    def done(self, run: Run, outcome: Outcome) -> None:
-        """A run is over: its outcome will be told with the next turn."""
-        run.finished = time.monotonic()
-        run.outcome = outcome
-        if run.finished - run.started >= PROMPT and outcome.kind == "c":
-            self._note(run, outcome)
-        if not self.first_ack:
-            self.first_ack = run.finished
-        self.queues[run.queue].acks.append(run)
-        if run.finished >= self.memory.look_at:
-            self.mind_memory()
-        # While more short runs are at hand the fetch thread sleeps for moments only: it tells several ends
-        # at once. The end of one that took longer is told at once, since a crash would repeat it.
-        if self._alarm.is_asleep and (not len(self.buffer) or self.queues[run.queue].is_prompt):
-            self._alarm.is_asleep = False  # one wake-up is enough
-            self._alarm.ring()
-
-    def _note(self, run: Run, outcome: Outcome) -> None:
-        """From here on a crash of this process doesn't repeat the run: its supervisor tells the end.
-
-        Not while there are reports to be sent, which come before an outcome; nor if it took this process's
-        descriptors away, for which it's to blame. And the shortest runs are soon repeated: noting them would
-        cost more.
-        """
-        if self.reports.since is None and not self._alarm.is_gutted():
-            run.note = self._board.note_end(run.queue, run.key, run.lease, outcome.encode(run))
-
-    def give_back(self, runs: Collection[Run]) -> None:
-        """To Redis, with the next turn: they weren't started. All of a queue's are to be told at once: of two
-        turns, the later one's would come to stand before the earlier one's."""
-        now = time.monotonic()
-        for run in runs:
-            run.started = run.finished = now
-            run.outcome = RELEASED
-        for queue in self.queues.values():
-            queue.acks.extend([run for run in runs if run.queue == queue.name])
-        if runs:
-            self.first_ack = self.first_ack or now
-            self._freed()
-
-    def give_back_unstarted(self) -> None:
-        with self._giving_back:  # two that take turns at it would mix up the order
-            self.give_back([*self.buffer.drain(), *self.loop.drain()])
-
-    def stop_taking(self) -> None:
-        """Claim and start no more jobs. What isn't started goes back here and now: before the leading thread
-        gets to it among busy ones, these could run all that's at hand."""
-        self.is_taking = False
-        self.give_back_unstarted()
-
-    def mind_memory(self) -> None:
-        """Take no more jobs once this process has grown over its limit."""
-        if self.memory.look(time.monotonic()):
-            self.stop_taking()
-
-    def _freed(self) -> None:
-        """A thread has room again, without a run's end."""
-        if self._alarm.is_asleep:
-            self._alarm.ring()
-
-    def mark(self) -> None:
-        """From here on, only outcomes that have come already may be told.
-
-        A run's reports come before its outcome, and have to be sent before it: so this is called before
-        they're gathered, and what ends while they're sent is for the next time.
-        """
-        for queue in self.queues.values():
-            queue.tellable = len(queue.acks)
 
     @property
     def is_asked(self) -> bool:
@@ -179,7 +90,7 @@ class Turns:
         turns = self._planned(now)
         if not turns:
             return
-        self.first_ack = 0.0
+        self._crew.first_ack = 0.0
         self._asked = Asked(turns, now)
         try:
             self._link.post(*[self._call(turn) for turn in turns])
@@ -212,7 +123,7 @@ class Turns:
     def may_ask(self) -> bool:
         """Whether what was collected changes nothing about what to ask for, but that so much has come."""
         return (
-            self.is_taking
+            self._crew.is_taking
             and self._options.max_jobs is None
             and all(
                 isinstance(answer.reply, moves.Turn)
@@ -276,7 +187,7 @@ class Turns:
         chosen, wanted = self._choose(now)
         turns = []
         for queue in self.queues.values():
-            is_offer = now >= queue.offer_at and self.is_taking
+            is_offer = now >= queue.offer_at and self._crew.is_taking
             if is_offer:
                 wants = 0
             elif queue is chosen:
@@ -300,27 +211,14 @@ class Turns:
         return None, 0
 
     def wants(self, queue: Served, now: float) -> int:
-        if not self.is_taking or now < queue.blocked_until or now < self.alone_until(now):
+        if not self._crew.is_taking or now < queue.blocked_until or now < self._crew.alone_until(now):
             return 0
-        threads, loop, buffer = self.threads, self.loop, self.buffer
         coming = sum(len(turn.keys) for _, turn in self._coming())
-        wanted = queue.wanted(
-            Places(threads.count, threads.idle, len(buffer) + coming, now - buffer.taken_at < FLOWING),
-            Places(loop.count, loop.free, len(loop.waiting()) + coming, now - loop.taken_at < FLOWING),
-        )
+        wanted = queue.wanted(*self._crew.places(coming, now))
         if self._options.max_jobs is not None:
             begun = self.done_count + sum(served.held() for served in self.queues.values())
             wanted = min(wanted, max(0, self._options.max_jobs - begun))
         return wanted
-
-    def alone_until(self, now: float) -> float:
-        """While a suspect is tried nothing is taken beside it, so that a crash has one culprit."""
-        if not self._suspects:
-            return 0.0
-        suspects = self._suspects = [run for run in self._suspects if run.outcome is None]
-        if any(run.suspicion >= NOTORIOUS for run in suspects):
-            return now + LONGEST_NAP
-        return max((run.fetched + ALONE for run in suspects), default=0.0)
 
     def has_more(self) -> bool:
         """Whether a queue has more jobs, as far as its last answer tells."""
@@ -329,7 +227,7 @@ class Turns:
 
     def is_due(self, now: float) -> bool:
         """Whether something is to be sent, or nothing will be claimed any more."""
-        return not self.is_taking or any(queue.is_due(now) for queue in self.queues.values())
+        return not self._crew.is_taking or any(queue.is_due(now) for queue in self.queues.values())
 
     def standby(self, turn: Planned) -> Call[moves.Turn | None]:
         """A planned turn that only claims."""
@@ -408,24 +306,24 @@ class Turns:
         runs = []
         for key, text in zip(turn.keys, turn.records, strict=True):
             runs.append(
-                Run(queue.name, key, turn.lease, text, claimed_ms, heard_at, fresh_until, self.reports)
+                Run(queue.name, key, turn.lease, text, claimed_ms, heard_at, fresh_until, self._crew.reports)
             )
         outcomes = [execution.load(run) for run in runs]
         queue.claimed(turn.lease, runs)
         self._board.set_claimed(queue.name, asked_at + settings.LEASE)
         self._board.set_held(queue.name, queue.held())
-        self._suspects += [run for run in runs if run.suspicion]
+        self._crew.suspect(runs)
         if runs[0].suspicion and not self._mark_started(runs[0]):
             outcomes[0] = RELEASED
         if any(outcomes):
             runs = self._without_ended(queue, runs, outcomes)
-        self.hand_out(runs, queue.duration if queue.limits.prefetch else None)
+        self._crew.hand_out(runs, queue.duration if queue.limits.prefetch else None)
 
     def _without_ended(self, queue: Served, runs: list[Run], outcomes: list[Outcome | None]) -> list[Run]:
         """The runs that are to be; those that have an outcome are over before they began."""
         for run, outcome in zip(runs, outcomes, strict=True):
             if outcome is not None:
-                self.done(run, outcome)
+                self._crew.done(run, outcome)
                 if outcome.kind == "k":
                     queue.stand_aside()
         return [run for run in runs if run.outcome is None]
@@ -439,37 +337,6 @@ class Turns:
             self.block(self.queues[suspect.queue], error)
             return False
         return True
-
-    def hand_out(self, runs: list[Run], duration: float | None = None) -> None:
-        """Give runs to the executors. Short ones (by their average) are done soonest by one thread, the
-        shortest by the one that leads. Who takes no more gives them back."""
-        if not self.is_taking:
-            self.give_back(runs)
-            return
-        for_loop = [run for run in runs if run.definition is not None and run.definition.is_async]
-        for_threads = runs
-        if for_loop:
-            self.loop.put(for_loop)
-            for_threads = [run for run in runs if run.definition is None or not run.definition.is_async]
-        if for_threads:
-            count = len(for_threads)
-            self.buffer.low = count // 2
-            self.buffer.put(for_threads, self._takers(count, duration))
-        if not self.is_taking:  # since a moment
-            self.give_back_unstarted()
-
-    def _takers(self, count: int, duration: float | None) -> int:
-        """How many threads to wake for so many runs."""
-        if duration is None:
-            return count
-        others = int(count * duration / PART)
-        return others if is_short(duration) else min(count, 1 + others)
-
-    def is_short(self, item: object) -> bool:
-        """Whether this may be done by the thread that leads."""
-        if isinstance(item, Run):
-            return self.queues[item.queue].is_short
-        return isinstance(item, Ends) and is_short(Ends.duration)
 
     def _refused(self, planned: Planned, error: KueError) -> None:
         queue = planned.queue
@@ -497,16 +364,7 @@ class Turns:
         self.done_count += len(ended)
         self._board.set_done(self.done_count)
         if told := awaited(ended):
-            self.buffer.put(*self._tellings(told))
-
-    def _tellings(self, runs: list[Run]) -> tuple[list[Ends], int]:
-        """Who tells the receivers of these, and how many threads to wake for it: where it's quickly done, the
-        one that leads begins."""
-        if Ends.duration is None or not is_short(Ends.duration):
-            return [Ends(runs, self.buffer)], 1
-        size = int(PART / max(Ends.duration, 1e-6))
-        parts = [Ends(runs[at : at + size], self.buffer) for at in range(0, len(runs), size)]
-        return parts, len(parts) - 1
+            self._crew.tell(told)
 
     def _tell_of(self, queue: str, turn: moves.Turn) -> None:
         for signal, keys in (
@@ -514,4 +372,4 @@ class Turns:
             (signals.job_promoted, turn.promoted),
         ):
             if keys and signal.receivers:
-                self.buffer.put([partial(emit_read, signal, queue, keys)], 1)
+                self._crew.buffer.put([partial(emit_read, signal, queue, keys)], 1)

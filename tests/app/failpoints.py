@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from django_kue.worker.turns import Turns
+from django_kue.worker.crew import Crew
 
 
 def _die_once(path: Path) -> None:
@@ -33,4 +33,4 @@ def _before(method: Callable[..., Any], path: Path) -> Callable[..., Any]:
 if wanted := os.environ.get("KUE_TEST_FAILPOINT"):
     place, _, name = wanted.partition(":")
     method = {"claimed": "hand_out", "ended": "done"}[place]
-    setattr(Turns, method, _before(getattr(Turns, method), Path(name)))
+    setattr(Crew, method, _before(getattr(Crew, method), Path(name)))

@@ -56,7 +56,7 @@ class Leader(Fetcher):
     @property
     def keys(self) -> list[str]:
         """Of the jobs at hand."""
-        return [run.key.decode() for run in self.buffer.waiting()]
+        return [run.key.decode() for run in self.crew.buffer.waiting()]
 
 
 @pytest.fixture
@@ -234,14 +234,14 @@ def test_leases_that_are_gone_leave_no_claim_at_hand_that_was_given_back(leader:
     leader.lost("default", time.monotonic())
     leader.settle_down()
     leader.listen(LONG)
-    (run,) = leader.buffer.waiting()
+    (run,) = leader.crew.buffer.waiting()
     assert run.key.decode() == key_of(job)
     assert redis_client().hget("kue:{default}:a", run.key) == run.lease, "it's ours"
 
 
 def run_all(leader: Leader) -> None:
-    for run in leader.buffer.drain():
-        leader._turns.done(run, DONE)
+    for run in leader.crew.buffer.drain():
+        leader.crew.done(run, DONE)
     leader.settle_down()
 
 
@@ -389,7 +389,7 @@ def test_a_claim_is_counted_from_the_question_since_nobody_knows_when_it_was_mad
     asked = time.monotonic()
     jobs.noop.enqueue()
     leader.listen(LONG)
-    (run,) = leader.buffer.waiting()
+    (run,) = leader.crew.buffer.waiting()
     assert begun + settings.LEASE * 0.75 <= run.fresh_until <= asked + settings.LEASE * 0.75
 
 

@@ -34,7 +34,7 @@ def test_a_signal_takes_no_lock_of_what_it_interrupts_and_ends_the_child_all_the
     """The main thread itself may hold the buffer's lock when it's interrupted: it would wait for itself."""
     calls: list[object] = []
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(child._fetcher.buffer, "put", lambda *call: calls.append(call))
+        interrupted.setattr(child._crew.buffer, "put", lambda *call: calls.append(call))
         signal.raise_signal(signal.SIGTERM)
     assert calls == []
     assert child.run() == STOPPED

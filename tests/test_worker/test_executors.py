@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from django_kue.worker import executors
 from django_kue.worker.board import Board
 from django_kue.worker.executors import Buffer, Loop, Slot, Threads
 from django_kue.worker.reports import MOST, Progressed, Reports
+from tests.app import abuse
 
 
 def run_of(name: str = "tests.app.jobs.add", arguments: bytes = b"[1]") -> Run:
@@ -146,21 +148,72 @@ def test_a_run_is_interrupted_once_and_only_while_it_lasts(monkeypatch: pytest.M
     assert raised == [(me, JobTimeout)]
 
 
-def test_a_timeout_on_its_way_comes_before_the_run_is_closed() -> None:
-    """Whether its code was still at it or over, nothing comes afterwards."""
-    for _ in range(300):
-        slot, late = Slot(0), 0
-        slot.open(run_of(), deadline=1.0)
-        timer = threading.Thread(target=slot.interrupt, args=[2.0])
-        try:
-            timer.start()
-            slot.close()
-        except JobTimeout:
-            slot.close()
-        timer.join()
-        for number in range(100):
-            late += number
-        assert late == 4950
+def test_a_timeout_on_its_way_comes_before_the_run_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code being over already, nothing comes afterwards."""
+    real, is_on_its_way = executors._raise_in, threading.Event()
+
+    def raise_slowly(thread: int, exception: type[BaseException]) -> None:
+        is_on_its_way.set()
+        time.sleep(0.05)
+        real(thread, exception)
+
+    monkeypatch.setattr(executors, "_raise_in", raise_slowly)
+    slot = Slot(0)
+    slot.open(run_of(), deadline=1.0)
+    timer = threading.Thread(target=slot.interrupt, args=[2.0])
+    timer.start()
+    is_on_its_way.wait()
+    with suppress(JobTimeout):  # in here, or just before
+        slot.close()
+    slot.close()
+    timer.join()
+
+
+def test_at_whichever_line_a_timeout_comes_its_run_has_one_outcome_and_the_next_is_unharmed() -> None:
+    """Each line of ours and of the job's, one after the other."""
+    board = Board(["default"], 3)
+    threads = Threads(1, Buffer(), board, lambda run, outcome: None, lambda: None)
+    slot, kinds = threads.slots[0], []
+    for line in range(1, 1000):
+        with interrupted_at(line, slot) as interrupts:
+            kinds.append(threads._run(slot, run_of("tests.app.abuse.about", b"[0, 1]")).kind)
+        assert (kinds[-1] == "f") == slot.is_interrupted
+        assert slot.run is None
+        assert not list(board.busy())
+        after = threads._run(slot, run_of("tests.app.abuse.about", b"[0, 1]"))
+        assert (after.kind, after.text) == ("c", b"1")
+        if not interrupts:  # it has fewer lines
+            break
+    assert kinds.count("f") > 30
+    board.close()
+
+
+@contextmanager
+def interrupted_at(number: int, slot: Slot) -> Iterator[list[threading.Thread]]:
+    """What runs inside is interrupted by another thread, which may have to wait for its turn, before its
+    so-manyeth line."""
+    files = {executors.__file__, execution.__file__, abuse.__file__}
+    others: list[threading.Thread] = []
+    lines = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal lines
+        if frame.f_code.co_filename not in files:
+            return None
+        lines += event == "line"
+        if lines == number and not others:
+            others.append(threading.Thread(target=slot.interrupt, args=[float("inf")]))
+            others[0].start()
+            others[0].join(0.05)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield others
+    finally:
+        sys.settrace(None)
+        for other in others:
+            other.join()
 
 
 def test_a_timeout_leaves_the_interpreter_as_it_was() -> None:

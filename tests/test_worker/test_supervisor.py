@@ -130,9 +130,9 @@ def test_a_worker_that_runs_a_foreign_key_says_so_and_hands_on_the_order_to_canc
     monkeypatch.setattr(supervisor._link, "try_send", lambda *calls: [moves.Beat(True, [FOREIGN])])
     supervisor._renew(time.monotonic())
     cancelled: list[tuple[str, bytes]] = []
-    fetcher = SimpleNamespace(cancelled=lambda queue, key: cancelled.append((queue, key)))
+    crew = SimpleNamespace(cancelled=lambda queue, key: cancelled.append((queue, key)))
     for order in child.orders():
-        Child._obey(SimpleNamespace(_fetcher=fetcher), order)  # type: ignore[arg-type]
+        Child._obey(SimpleNamespace(_crew=crew), order)  # type: ignore[arg-type]
     assert cancelled == [("default", FOREIGN)]
 
 

@@ -14,6 +14,7 @@ from django_kue.errors import StoreUnavailable
 from django_kue.execution import DONE, Run
 from django_kue.store import moves, send
 from django_kue.worker.board import Board
+from django_kue.worker.crew import Crew
 from django_kue.worker.fetch import Fetcher
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.served import MOST
@@ -31,14 +32,14 @@ class Leader(Fetcher):
 
     def run_all(self) -> None:
         """What's at hand runs, and completes at once. No receivers are told."""
-        while (item := self.buffer.pop()) is not None:
+        while (item := self.crew.buffer.pop()) is not None:
             if isinstance(item, Run):
                 self.ran.append(item.key)
-                self._turns.done(item, DONE)
+                self.crew.done(item, DONE)
 
     def ask_and_collect(self) -> None:
         """A turn is asked for and answered, and not taken in."""
-        self._turns.mark()
+        self.crew.mark()
         self._turns.ask(time.monotonic())
         self._turns.collect()
 
@@ -48,7 +49,7 @@ class Leader(Fetcher):
         while is_busy or self._turns.is_due(time.monotonic()):
             is_busy = self._tick()
             is_busy |= self._hear_answers()
-            is_busy |= bool(self.buffer.waiting())
+            is_busy |= bool(self.crew.buffer.waiting())
             self.run_all()
 
     def lose_answers(self) -> None:
@@ -100,7 +101,7 @@ def count(state: str) -> int:
 def two_turns_ahead(leader: Leader) -> None:
     """The jobs of one turn are at hand, and another turn is asked for."""
     leader._tick()
-    assert len(leader.buffer.waiting()) == MOST
+    assert len(leader.crew.buffer.waiting()) == MOST
     assert leader._turns.is_asked
 
 
@@ -110,7 +111,7 @@ def test_while_jobs_are_at_hand_redis_works_on_the_next_turn(leader: Leader) -> 
     leader.run_all()
     leader._tick()  # hears the second, and tells of the first
     assert leader._turns.is_asked
-    assert len(leader.buffer.waiting()) == MOST
+    assert len(leader.crew.buffer.waiting()) == MOST
     leader.work_off()
     assert leader.ran == keys
     assert count("completed") == len(keys)
@@ -156,7 +157,7 @@ def test_no_more_is_at_hand_than_two_turns_bring(leader: Leader) -> None:
     for _ in range(6):
         leader._tick()
         leader._hear_answers()
-    assert len(leader.buffer.waiting()) == 2 * MOST == count("active")
+    assert len(leader.crew.buffer.waiting()) == 2 * MOST == count("active")
 
 
 def test_an_answer_that_got_lost_is_asked_for_again_and_its_jobs_go_back(leader: Leader) -> None:
@@ -251,8 +252,8 @@ def test_what_has_come_is_taken_in_when_redis_goes_away_before_the_next_turn(
     two_turns_ahead(leader)
     with monkeypatch.context() as outage:
         outage.setattr(leader, "_flush_reports", away)
-        assert leader._round(leader.threads.slots[0])
-    assert len(leader.buffer.waiting()) == 2 * MOST
+        assert leader._round(leader.crew.threads.slots[0])
+    assert len(leader.crew.buffer.waiting()) == 2 * MOST
     leader.work_off()
     assert len(leader.ran) == len(set(leader.ran)) == count("completed") == 5 * MOST
 
@@ -278,7 +279,7 @@ def test_where_its_connection_is_only_doubted_it_hears_what_comes_before_it_leav
     two_turns_ahead(leader)
     leader.doubt()
     leader._heed_doubt()
-    assert len(leader.buffer.waiting()) == 2 * MOST == leader.queue.held()
+    assert len(leader.crew.buffer.waiting()) == 2 * MOST == leader.queue.held()
     assert leader._link._connection is None  # type: ignore[attr-defined]
     leader._tick()
     leader._heed_doubt()
@@ -294,12 +295,12 @@ def test_who_stops_ends_as_soon_as_its_last_end_is_told(
         raise AssertionError("it slept, though all is told")
 
     monkeypatch.setattr(leader, "_sleep", sleep)
-    monkeypatch.setattr(Leader, "is_idle", True)
+    monkeypatch.setattr(Crew, "is_idle", True)
     jobs.noop.enqueue_many([()] * 3)
     leader._tick()
     leader.run_all()
     leader.stop()
-    leader._round(leader.threads.slots[0])
+    leader._round(leader.crew.threads.slots[0])
     assert leader.is_over
     assert count("completed") == 3
 
@@ -324,8 +325,8 @@ def test_what_comes_in_at_the_moment_of_a_stop_goes_back_too(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs.noop.enqueue_many([()] * 3)
-    real = leader.buffer.put
-    monkeypatch.setattr(leader.buffer, "put", lambda *call: (leader.stop(), real(*call)))
+    real = leader.crew.buffer.put
+    monkeypatch.setattr(leader.crew.buffer, "put", lambda *call: (leader.stop(), real(*call)))
     leader._tick()
     leader.run_all()
     assert leader.ran == []
@@ -339,7 +340,7 @@ def test_the_leading_thread_is_woken_when_all_that_goes_back_is_there(
     there: list[int] = []
     monkeypatch.setattr(leader._alarm, "ring", lambda: there.append(len(leader.queue.acks)))
     leader._alarm.is_asleep = True
-    leader._turns.stop_taking()
+    leader.crew.stop_taking()
     assert there == [3]
 
 
@@ -349,7 +350,7 @@ def test_who_has_grown_too_large_starts_nothing_more_after_the_run_that_did_it()
         leader._tick()
         leader.run_all()
         assert len(leader.ran) == 1
-        assert leader.has_outgrown
+        assert leader.crew.memory.is_exceeded
         leader._tick()
         assert count("completed") == 1
         assert count("waiting") == 2
@@ -395,11 +396,11 @@ def test_no_run_starts_later_by_redis_clock_than_it_did(leader: Leader) -> None:
     client = redis_client()
     jobs.noop.enqueue_many([()] * 3)
     client.execute_command("CLIENT PAUSE", 30, "ALL")  # the claim comes that much later than the question
-    leader._turns.mark()
+    leader.crew.mark()
     leader._turns.ask(time.monotonic())
     time.sleep(0.06)
     leader._hear_answers()
-    run = leader.buffer.waiting()[0]
+    run = leader.crew.buffer.waiting()[0]
     run.started = time.monotonic()
     seconds, micros = client.time()
     assert run.started_ms <= seconds * 1000 + micros / 1000
