@@ -16,7 +16,8 @@ MOST = 128  # jobs a claim: more gains little, and holds up Redis
 ALL = 0.95  # a share of jobs that's taken for all of them
 SHORT = 0.0001  # seconds that a run takes on the average, for the leading thread to do it
 PROMPT = 0.001  # seconds a run, from which on it costs more to repeat it than to tell its end by itself
-SMOOTH = 0.1  # weight of the newest batch in the averages
+PAST = 10  # runs: in the averages, all that was before weighs as much as so many
+SMOOTH = 0.1  # the share by which the longest turn is forgotten with each
 PATIENCE = 5  # turns in vain, one a second
 ASIDE = 0.02  # seconds that others have for a job which may not be known here
 
@@ -24,6 +25,12 @@ ASIDE = 0.02  # seconds that others have for a job which may not be known here
 def is_short(duration: float | None) -> bool:
     """Whether what takes so many seconds on the average is for the thread that leads."""
     return duration is not None and duration < SHORT
+
+
+def _averaged(before: float | None, newest: float, runs: int) -> float:
+    """An average with that of the newest runs taken in. Hundreds of them make it theirs at once, few of them
+    by and by: so one slow start isn't remembered for thousands of short runs."""
+    return newest if before is None else (before * PAST + newest * runs) / (PAST + runs)
 
 
 class Places(NamedTuple):
@@ -165,9 +172,7 @@ class Served:
     def claimed(self, lease: bytes, runs: list[Run]) -> None:
         self.leases[lease] = len(runs)
         share = sum(run.definition is not None and run.definition.is_async for run in runs) / len(runs)
-        self.async_share = (
-            share if self.async_share is None else self.async_share + (share - self.async_share) * SMOOTH
-        )
+        self.async_share = _averaged(self.async_share, share, len(runs))
 
     def settled(self, runs: list[Run]) -> None:
         """Outcomes were told: their leases are over."""
@@ -179,10 +184,7 @@ class Served:
                 self.leases.pop(lease, None)
         spent = [run.finished - run.started for run in runs if run.finished > run.started]
         if spent:
-            average = sum(spent) / len(spent)
-            self.duration = (
-                average if self.duration is None else self.duration + (average - self.duration) * SMOOTH
-            )
+            self.duration = _averaged(self.duration, sum(spent) / len(spent), len(spent))
             self.is_short = is_short(self.duration) and self.limits.prefetch
 
     def looked(self, turn: moves.Turn, asked: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from django_kue import get_queue
+from django_kue.execution import Run
 from django_kue.worker.served import Places, Served
 from tests.app import jobs
 from tests.conftest import redis_client
@@ -95,6 +96,30 @@ def test_work_at_hand_lasts_until_a_turn_has_brought_more_however_long_that_take
 def test_however_long_a_turn_takes_long_jobs_arent_fetched_ahead() -> None:
     assert wanted(0.5, turn=10) == 0
     assert wanted(0.5, turn=10, free=3) == 3, "only what can start now"
+
+
+def settle(queue: Served, *seconds: float) -> None:
+    """Runs that took so long have ended, together."""
+    runs = [Run(queue.name, b"k" * 22, b"1|2|me", b"", 2, 0.0) for _ in seconds]
+    for run, took in zip(runs, seconds, strict=True):
+        run.started, run.finished = 0.0, took
+    queue.settled(runs)
+
+
+def test_a_slow_start_is_soon_outweighed_by_runs_that_are_quick() -> None:
+    queue = Served("default")
+    settle(queue, *[0.002] * 8)
+    settle(queue, *[0.000003] * 128)
+    settle(queue, *[0.000003] * 64)
+    assert queue.is_short
+
+
+def test_a_run_that_was_quick_makes_no_long_ones_seem_so() -> None:
+    queue = Served("default")
+    settle(queue, *[1.0] * 8)
+    settle(queue, 0.000003)
+    assert queue.duration is not None
+    assert queue.duration > 0.9
 
 
 def test_one_slow_turn_is_soon_forgotten() -> None:
