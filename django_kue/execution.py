@@ -56,6 +56,7 @@ class Run:
     suspicion = 0  # how often it was among those that ran when their process died
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = MappingProxyType({})
+    _id: str | None = None
     _secrets: Sequence[str] | None = None
 
     def __init__(
@@ -82,7 +83,9 @@ class Run:
 
     @property
     def id(self) -> str:
-        return ids.joined(self.queue, self.key)
+        if self._id is None:
+            self._id = ids.joined(self.queue, self.key)
+        return self._id
 
     @property
     def key_text(self) -> str:
@@ -126,9 +129,9 @@ class Run:
         """The job as it is while this run goes on."""
         return Job._lazy(self.id, self.queue, self._fields)
 
-    def job_after(self, outcome: Outcome) -> Job:
+    def job_after(self) -> Job:
         """The job after this run, as its signals show it; nothing is asked of Redis."""
-        return Job._lazy(self.id, self.queue, partial(self._fields_after, outcome))
+        return Job._lazy(self.id, self.queue, self._fields_after)
 
     def _fields(self) -> dict[str, Any]:
         lease = b"%s|%d|%s" % (self.lease.split(b"|")[0], self.started_ms, self.lease.split(b"|", 2)[2])
@@ -136,7 +139,9 @@ class Run:
             self.queue, Row(self.key_text, State.ACTIVE, self.text, lease, None, b"", b"", b"", False)
         )
 
-    def _fields_after(self, outcome: Outcome) -> dict[str, Any]:
+    def _fields_after(self) -> dict[str, Any]:
+        outcome = self.outcome
+        assert outcome is not None
         finished = datetime.fromtimestamp(
             (self.started_ms + (self.finished - self.started) * 1000) / 1000, UTC
         )

@@ -27,7 +27,7 @@ def is_short(duration: float | None) -> bool:
     return duration is not None and duration < SHORT
 
 
-def _averaged(before: float | None, newest: float, runs: int) -> float:
+def averaged(before: float | None, newest: float, runs: int) -> float:
     """An average with that of the newest runs taken in. Hundreds of them make it theirs at once, few of them
     by and by: so one slow start isn't remembered for thousands of short runs."""
     return newest if before is None else (before * PAST + newest * runs) / (PAST + runs)
@@ -172,7 +172,7 @@ class Served:
     def claimed(self, lease: bytes, runs: list[Run]) -> None:
         self.leases[lease] = len(runs)
         share = sum(run.definition is not None and run.definition.is_async for run in runs) / len(runs)
-        self.async_share = _averaged(self.async_share, share, len(runs))
+        self.async_share = averaged(self.async_share, share, len(runs))
 
     def settled(self, runs: list[Run]) -> None:
         """Outcomes were told: their leases are over."""
@@ -184,7 +184,7 @@ class Served:
                 self.leases.pop(lease, None)
         spent = [run.finished - run.started for run in runs if run.finished > run.started]
         if spent:
-            self.duration = _averaged(self.duration, sum(spent) / len(spent), len(spent))
+            self.duration = averaged(self.duration, sum(spent) / len(spent), len(spent))
             self.is_short = is_short(self.duration) and self.limits.prefetch
 
     def looked(self, turn: moves.Turn, asked: int) -> None:

@@ -21,6 +21,7 @@ from django_kue.worker import databases
 from django_kue.worker.board import Board
 from django_kue.worker.buffer import Buffer
 from django_kue.worker.reports import Progressed
+from django_kue.worker.served import averaged
 
 SIGNALS = {
     "c": signals.job_completed, "r": signals.job_retrying,
@@ -40,27 +41,32 @@ class Ends:
         self._buffer = buffer
 
     def __call__(self) -> None:
-        has_help = False
-        while True:
-            try:
-                run = self._runs.popleft()
-            except IndexError:
-                return
-            begun = time.monotonic()
-            spent = self.LONG
-            try:
+        begun = at = time.monotonic()
+        told, has_help = 0, False
+        try:
+            while self._runs:
+                try:
+                    run = self._runs.popleft()
+                except IndexError:  # another thread was quicker
+                    break
                 emit_end(run)
-                spent = time.monotonic() - begun
-            finally:  # a receiver may raise SystemExit: the others are told all the same
                 databases.leave_clean()
-                if self._runs and spent >= self.LONG and not has_help:
-                    has_help = True
-                    self._buffer.put([self], 1)
-                self._average(spent)
+                told += 1
+                now = time.monotonic()
+                if now - at >= self.LONG and not has_help:
+                    has_help = self._call_for_help()
+                at = now
+        except BaseException:  # a receiver's SystemExit: the others are told all the same
+            self._call_for_help()
+            raise
+        finally:
+            if told:
+                Ends.duration = averaged(Ends.duration, (at - begun) / told, told)
 
-    @classmethod
-    def _average(cls, spent: float) -> None:
-        cls.duration = spent if cls.duration is None else cls.duration + (spent - cls.duration) * 0.1
+    def _call_for_help(self) -> bool:
+        if self._runs:
+            self._buffer.put([self], 1)
+        return bool(self._runs)
 
 
 class OfBuried:
@@ -100,7 +106,7 @@ def emit_end(run: Run) -> None:
     """The signal of a run's end, with the exception at hand."""
     outcome = run.outcome
     assert outcome is not None
-    job = run.job_after(outcome)
+    job = run.job_after()
     sender = run.definition.original if run.definition else None
     if outcome.kind == "c":
         # without emit(): somebody waits for it, and it's by far the most frequent
