@@ -114,13 +114,12 @@ def run() -> Iterator[tuple[Callable[[], None], int]]:
 
 def _drain(fetcher: Fetcher, jobs: int) -> None:
     until = fetcher.done_count + jobs
-    slot = fetcher.crew.threads.slots[-1]
+    crew = fetcher.crew
+    slot = crew.threads.slots[-1]
     for _ in range(jobs):
         fetcher._round(slot)
-        while (
-            item := fetcher.crew.buffer.pop()
-        ) is not None:  # at first it isn't known how short the jobs are
-            fetcher.crew.threads.work(slot, item)
+        while (item := crew.buffer.pop()) is not None:  # at first it isn't known how short the jobs are
+            crew.threads.work(slot, item)
         if fetcher.done_count >= until:
             return
     raise AssertionError(f"{until - fetcher.done_count} of {jobs} jobs are left over")

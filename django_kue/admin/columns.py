@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.formats import localize
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -47,7 +45,7 @@ class JobColumns:
 
     @admin.display(description=gettext_lazy("job"))
     def job_title(self, row: models.Job) -> SafeString:
-        return format_html('<span data-kue-id="{}">{}</span>', row.id, _breakable(row.title or row.id))
+        return format_html('<span data-kue-id="{}">{}</span>', row.id, kue.breakable(row.title or row.id))
 
     @admin.display(description=gettext_lazy("state"))
     def state_badge(self, row: models.Job) -> SafeString:
@@ -57,7 +55,7 @@ class JobColumns:
     def function(self, row: models.Job) -> SafeString:
         return format_html(
             '<span class="kue-function">{}</span> <span class="kue-quiet kue-queue">{}</span>',
-            _breakable(row.name),
+            kue.breakable(row.name),
             row.queue,
         )
 
@@ -166,10 +164,3 @@ class JobColumns:
 
     def _live(self, row: models.Job, column: str, content: SafeString) -> SafeString:
         return format_html('<span data-kue="{}:{}">{}</span>', row.id, column, content)
-
-
-@lru_cache(maxsize=1024)
-def _breakable(name: str) -> SafeString:
-    """A text whose dotted names may be broken where their parts end."""
-    parts = ((part,) for part in re.split(r"(?<=[._])(?=\w)", name))
-    return format_html_join(mark_safe("<wbr>"), "{}", parts)  # nosec B308

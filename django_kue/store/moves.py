@@ -31,7 +31,8 @@ def retention(queue: QueueSettings) -> bytes:
 def enqueue(
     queue: str, jobs: Sequence[NewJob], *, sender: bytes, number: int, is_forwarded: bool = False
 ) -> Call[list[bytes]]:
-    """Store new jobs, at most :data:`BULK`. Replies the keys that hold, in order.
+    """Store new jobs, at most :data:`BULK`. Replies the keys that hold, in order. Only plain ones that are
+    :class:`~django_kue.records.Alike` take the short way; any go by the other.
 
     ``sender`` and ``number`` name this send: sent again, it changes nothing. ``is_forwarded``: the
     key is already in somebody's hands, so that a duplicate's must lead to the first job's.

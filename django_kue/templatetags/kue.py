@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from django import template
 from django.template.defaultfilters import filesizeformat
 from django.utils import formats, timezone
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
@@ -127,6 +129,18 @@ def _rough(seconds: float) -> str:
         if seconds >= size:
             return say(int(seconds / size))
     return _seconds(int(seconds))
+
+
+@register.filter
+@lru_cache(maxsize=1024)
+def breakable(text: str) -> SafeString:
+    """A text whose dotted names may be broken where their parts end.
+
+    >>> breakable("shop.jobs.send_receipt")  # doctest: +SKIP
+    'shop.<wbr>jobs.<wbr>send_<wbr>receipt'
+    """
+    parts = ((part,) for part in re.split(r"(?<=[._])(?=\w)", text))
+    return format_html_join(mark_safe("<wbr>"), "{}", parts)  # nosec B308
 
 
 def _milliseconds(count: float) -> str:

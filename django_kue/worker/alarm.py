@@ -1,4 +1,4 @@
-"""What wakes the fetch thread: a pipe that it sleeps on, and that any thread may write to."""
+"""What wakes the leading thread: a pipe that it sleeps on, and that any thread may write to."""
 
 from __future__ import annotations
 

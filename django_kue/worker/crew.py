@@ -19,7 +19,7 @@ from django_kue.worker.telling import Ends
 
 FLOWING = 0.02  # seconds since a thread or the loop last took a job: within, fetching ahead makes sense
 GIVE_BACK = 0.25  # seconds after which a job that nobody started goes back
-LONGEST_NAP = 1.0
+LONGEST_NAP = 1.0  # seconds that the leading thread sleeps without being woken
 PART = 0.003  # seconds of work that a thread should have before it's worth waking another
 
 
@@ -70,7 +70,7 @@ class Crew:
             return now + LONGEST_NAP
         return max((run.fetched + ALONE for run in suspects), default=0.0)
 
-    def suspect(self, runs: list[Run]) -> None:
+    def note_suspects(self, runs: list[Run]) -> None:
         """Those of them whose job was there when a process died are tried alone."""
         self._suspects += [run for run in runs if run.suspicion]
 
@@ -99,8 +99,8 @@ class Crew:
         others = int(count * duration / PART)
         return others if is_short(duration) else min(count, 1 + others)
 
-    def tell(self, runs: list[Run]) -> None:
-        """Have the receivers told of these ends. Where that's quickly done, the thread that leads begins, and
+    def tell_receivers(self, runs: list[Run]) -> None:
+        """Have them hear of these ends. Where that's quickly done, the thread that leads begins, and
         a few others are woken."""
         if Ends.duration is None or not is_short(Ends.duration):
             self.buffer.put([Ends(runs, self.buffer)], 1)
@@ -132,7 +132,7 @@ class Crew:
         self.queues[run.queue].acks.append(run)
         if run.finished >= self.memory.look_at:
             self.mind_memory()
-        # While more short runs are at hand the fetch thread sleeps for moments only: it tells several ends
+        # While more short runs are at hand the leading thread sleeps for moments only: it tells several ends
         # at once. The end of one that took longer is told at once, since a crash would repeat it.
         if self._alarm.is_asleep and (not len(self.buffer) or self.queues[run.queue].is_prompt):
             self._alarm.is_asleep = False  # one wake-up is enough

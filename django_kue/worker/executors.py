@@ -183,7 +183,7 @@ class Threads:
                 note_delay(self._board, slot.number, run)
             outcome = self._steps(run)
             slot.close()
-        except BaseException as error:  # noqa: BLE001 - only a timeout that came late, in our own code
+        except BaseException as error:  # noqa: BLE001 - only a timeout, where the code is ours
             slot.close()
             outcome = outcome or execution.of_exception(run, error)
         # from here on no timeout can come in between

@@ -354,7 +354,9 @@ class Fetcher:
         if now < self._deaf_until:
             nap = min(nap, self._deaf_until - now)
         is_armed = now >= self._deaf_until and self.crew.is_taking and self.crew.has_room
-        full = self._full(now) if self._passes else ()
+        full: list[str] = []
+        if self._passes:  # queues for whose jobs there's no room
+            full = [name for name, queue in self._queues.items() if not self._turns.wants(queue, now)]
         behind = self._advance.ask(now) if is_armed and not self._options.is_burst else None
         rang = self._bell.wait(nap, self._alarm.descriptor, is_armed=is_armed, last=full, behind=behind)
         rung = self._advance.take([self._queues[name] for name in rang])
@@ -367,10 +369,6 @@ class Fetcher:
             # at once, for as long as all others are as busy.
             self._deaf_until = now + min(LONGEST_DEAF, 0.001 * 2 ** min(self._passes, 10))
             self._passes += 1
-
-    def _full(self, now: float) -> list[str]:
-        """Queues for whose jobs there's no room."""
-        return [name for name, queue in self._queues.items() if not self._turns.wants(queue, now)]
 
     def _nap(self, now: float) -> float:
         """Seconds until there's something to do without being woken."""

@@ -1,6 +1,6 @@
 """What a child measures of its runs, gathered until it's told: every :data:`FLUSH` seconds, and at the end.
 
-Only the fetch thread adds and takes, so there's no lock. One run costs a look into a dictionary: runs of
+Only the leading thread adds and takes, so there's no lock. One run costs a look into a dictionary: runs of
 the same function, outcome and cells of time are one entry.
 """
 

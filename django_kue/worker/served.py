@@ -16,8 +16,8 @@ MOST = 128  # jobs a claim: more gains little, and holds up Redis
 ALL = 0.95  # a share of jobs that's taken for all of them
 SHORT = 0.0001  # seconds that a run takes on the average, for the leading thread to do it
 PROMPT = 0.001  # seconds a run, from which on it costs more to repeat it than to tell its end by itself
-PAST = 10  # runs: in the averages, all that was before weighs as much as so many
-SMOOTH = 0.1  # the share by which the longest turn is forgotten with each
+PAST = 10  # runs: in the average of how long they take, all that was before weighs as much as so many
+SMOOTH = 0.1  # weight of what's newest in other averages
 PATIENCE = 5  # turns in vain, one a second
 ASIDE = 0.02  # seconds that others have for a job which may not be known here
 
@@ -172,7 +172,9 @@ class Served:
     def claimed(self, lease: bytes, runs: list[Run]) -> None:
         self.leases[lease] = len(runs)
         share = sum(run.definition is not None and run.definition.is_async for run in runs) / len(runs)
-        self.async_share = averaged(self.async_share, share, len(runs))
+        self.async_share = (
+            share if self.async_share is None else self.async_share + (share - self.async_share) * SMOOTH
+        )
 
     def settled(self, runs: list[Run]) -> None:
         """Outcomes were told: their leases are over."""
@@ -182,7 +184,12 @@ class Served:
                 self.leases[lease] = left
             else:
                 self.leases.pop(lease, None)
-        spent = [run.finished - run.started for run in runs if run.finished > run.started]
+        # What goes back, or ends before it begins, tells nothing of how long its function takes.
+        spent = [
+            run.finished - run.started
+            for run in runs
+            if run.started > run.fetched and run.outcome is not None and run.outcome.kind in "crf"
+        ]
         if spent:
             self.duration = averaged(self.duration, sum(spent) / len(spent), len(spent))
             self.is_short = is_short(self.duration) and self.limits.prefetch

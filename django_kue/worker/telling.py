@@ -44,14 +44,14 @@ class Ends:
         begun = at = time.monotonic()
         told, has_help = 0, False
         try:
-            while self._runs:
+            while True:
                 try:
                     run = self._runs.popleft()
-                except IndexError:  # another thread was quicker
-                    break
+                except IndexError:
+                    return
+                told += 1
                 emit_end(run)
                 databases.leave_clean()
-                told += 1
                 now = time.monotonic()
                 if now - at >= self.LONG and not has_help:
                     has_help = self._call_for_help()
@@ -61,12 +61,14 @@ class Ends:
             raise
         finally:
             if told:
-                Ends.duration = averaged(Ends.duration, (at - begun) / told, told)
+                Ends.duration = averaged(Ends.duration, (time.monotonic() - begun) / told, told)
 
     def _call_for_help(self) -> bool:
-        if self._runs:
-            self._buffer.put([self], 1)
-        return bool(self._runs)
+        """Have another thread tell some, too; False when none is left."""
+        if not self._runs:
+            return False
+        self._buffer.put([self], 1)
+        return True
 
 
 class OfBuried:

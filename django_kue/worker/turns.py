@@ -312,7 +312,7 @@ class Turns:
         queue.claimed(turn.lease, runs)
         self._board.set_claimed(queue.name, asked_at + settings.LEASE)
         self._board.set_held(queue.name, queue.held())
-        self._crew.suspect(runs)
+        self._crew.note_suspects(runs)
         if runs[0].suspicion and not self._mark_started(runs[0]):
             outcomes[0] = RELEASED
         if any(outcomes):
@@ -364,7 +364,7 @@ class Turns:
         self.done_count += len(ended)
         self._board.set_done(self.done_count)
         if told := awaited(ended):
-            self._crew.tell(told)
+            self._crew.tell_receivers(told)
 
     def _tell_of(self, queue: str, turn: moves.Turn) -> None:
         for signal, keys in (

@@ -34,12 +34,12 @@ def command(source: Path, target: Path, *, realtime: bool = False) -> list[str]:
 
 
 def read_lines(pipe: IO[bytes], pause: float = 0.2) -> Iterator[str]:
-    """Lines, as they come; blank ones, too. Between them it never sleeps for longer than a pause, in seconds:
-    whoever wants to interrupt this thread gets in, even while ffmpeg has nothing to say."""
-    rest = b""
+    """Whole lines, as they come. Between them it never sleeps for longer than a pause, in seconds: a timeout
+    gets in, even while ffmpeg has nothing to say."""
+    poll, rest = select.poll(), b""
+    poll.register(pipe, select.POLLIN)
     while True:
-        ready, _, _ = select.select([pipe], [], [], pause)
-        if not ready:
+        if not poll.poll(pause * 1000):
             continue
         chunk = os.read(pipe.fileno(), 4096)
         if not chunk:

@@ -102,7 +102,7 @@ def test_a_schedule_is_listed_in_words_with_its_zone_its_next_and_its_last_run(v
         "02:30:00 CE",  # of the next run, in its own zone
         f'href="{reverse("admin:django_kue_job_change", args=[quote(job_id)])}"',
         '<span class="kue-badge kue-failed">failed</span>',
-        "tests.app.jobs.add",
+        "tests.<wbr>app.<wbr>jobs.<wbr>add",
     ):
         assert words in html, words
 

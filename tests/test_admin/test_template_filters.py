@@ -106,3 +106,9 @@ def test_json_is_readable_and_escaped() -> None:
 @override_settings(USE_THOUSAND_SEPARATOR=True)
 def test_large_numbers_of_days_have_separators_when_the_project_wants_them() -> None:
     assert kue.duration(4000 * 86_400) == "4,000 d"
+
+
+def test_a_long_name_breaks_where_its_parts_end_and_nothing_in_it_is_markup() -> None:
+    assert kue.breakable("shop.jobs.send_it") == "shop.<wbr>jobs.<wbr>send_<wbr>it"
+    assert rendered("{{ name|breakable }}", name="<b>.x") == "&lt;b&gt;.<wbr>x"
+    assert kue.breakable("...") == "..."

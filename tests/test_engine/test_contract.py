@@ -15,7 +15,7 @@ from django_kue.jobs import Job
 from django_kue.states import MOVES, State, mermaid
 from django_kue.store import moves, reads
 from tests.conftest import redis_client
-from tests.test_engine.hands import Hands, completed, failed, job_of, put_one, snapshot
+from tests.test_engine.hands import Hands, completed, failed, job_of, new_jobs, put_one, snapshot
 
 LUA = sorted(scripts.FOLDER.rglob("*.lua"))
 TOP = sorted(path.stem for path in scripts.FOLDER.glob("*.lua"))
@@ -254,7 +254,8 @@ def test_no_prefix_of_keys_begins_another_key() -> None:
 def test_a_call_passes_the_keys_of_one_slot_only() -> None:
     owner = moves.owner("w1")
     calls = [
-        moves.enqueue("email", [], sender=b"s", number=1),
+        moves.enqueue("email", new_jobs(new_keys(2)), sender=b"s", number=1),
+        moves.enqueue("email", new_jobs(new_keys(2), delay=1000), sender=b"s", number=1),
         moves.turn("email", owner, want=1, sequence=1, batches={}),
         moves.beat("email", owner),
         moves.sync("email", owner, []),

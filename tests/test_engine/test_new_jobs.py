@@ -25,13 +25,22 @@ def test_they_are_stored_as_if_each_had_been_made(alike: Alike) -> None:
     assert alike.encode() == [job.encode() for job in alike]
 
 
-@pytest.mark.parametrize("alike", [one for one in TEMPLATES.values() if not one.is_plain], indirect=True)
-def test_those_that_take_a_decision_are_sent_one_by_one(alike: Alike) -> None:
-    def sent(jobs: Alike | list[NewJob]) -> object:
-        call = moves.enqueue("default", jobs, sender=b"sender", number=1)
-        return call.script.name, list(call.arguments), call.read([job.key for job in jobs])
+def test_plain_ones_are_sent_with_what_they_share_at_the_beginning() -> None:
+    jobs = Alike(NewJob(b"", "tests.noop", priority=7), [b"A" * 22, b"B" * 22], [b"", b"[1]"])
+    call = moves.enqueue("default", jobs, sender=b"me", number=5)
+    assert call.script.name == "enqueue"
+    assert call.arguments[:3] == [b"me", b"5", b"7"]
+    assert call.arguments[3:] == [b"A" * 22, b"p7|tests.noop|", b"B" * 22, b"p7|tests.noop|[1]"]
+    assert call.read(None) == jobs.keys
 
-    assert sent(alike) == sent(list(alike))
+
+def test_those_that_take_a_decision_are_sent_one_by_one() -> None:
+    jobs = Alike(NewJob(b"", "tests.noop", delay=5000), [b"A" * 22, b"B" * 22], [b"", b"[1]"])
+    call = moves.enqueue("default", jobs, sender=b"me", number=5, is_forwarded=True)
+    assert call.script.name == "enqueue_special"
+    *first, second = (list(call.arguments)[at : at + 8] for at in (2, 10))
+    assert first == [[b"A" * 22, b"|tests.noop|", b"0", b"5000", b"", b"", b"0", b"1"]]
+    assert second == [b"B" * 22, b"|tests.noop|[1]", b"0", b"5000", b"", b"", b"0", b"1"]
 
 
 def test_they_are_a_sequence_of_jobs(alike: Alike) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from django_kue import get_queue
-from django_kue.execution import Run
+from django_kue.execution import CANCELLED, DONE, RELEASED, Outcome, Run
 from django_kue.worker.served import Places, Served
 from tests.app import jobs
 from tests.conftest import redis_client
@@ -98,11 +98,11 @@ def test_however_long_a_turn_takes_long_jobs_arent_fetched_ahead() -> None:
     assert wanted(0.5, turn=10, free=3) == 3, "only what can start now"
 
 
-def settle(queue: Served, *seconds: float) -> None:
-    """Runs that took so long have ended, together."""
+def settle(queue: Served, *seconds: float, outcome: Outcome = DONE, started: float = 1.0) -> None:
+    """Runs that took so long have ended, together; they were fetched at 0."""
     runs = [Run(queue.name, b"k" * 22, b"1|2|me", b"", 2, 0.0) for _ in seconds]
     for run, took in zip(runs, seconds, strict=True):
-        run.started, run.finished = 0.0, took
+        run.started, run.finished, run.outcome = started, started + took, outcome
     queue.settled(runs)
 
 
@@ -120,6 +120,25 @@ def test_a_run_that_was_quick_makes_no_long_ones_seem_so() -> None:
     settle(queue, 0.000003)
     assert queue.duration is not None
     assert queue.duration > 0.9
+
+
+def test_what_never_ran_says_nothing_of_how_long_runs_take() -> None:
+    queue = Served("default")
+    settle(queue, *[1.0] * 8)
+    for outcome in (RELEASED, CANCELLED, Outcome("k")):
+        settle(queue, *[0.000003] * 128, outcome=outcome)
+    settle(queue, *[0.000003] * 128, outcome=Outcome("f"), started=0.0)  # its record can't be read
+    assert queue.duration == 1.0
+
+
+def test_coroutines_that_come_together_make_no_mixed_queue_one_of_coroutines() -> None:
+    queue = Served("default")
+    queue.async_share, queue.duration = 0.5, 0.2
+    run = Run(queue.name, b"k" * 22, b"1|2|me", b"", 2, 0.0)
+    run.definition = jobs.anap
+    queue.claimed(b"1|2|me", [run] * 128)
+    places = Places(8, 2, 0, is_flowing=False), Places(100, 100, 0, is_flowing=False)
+    assert queue.wanted(*places) <= 8
 
 
 def test_one_slow_turn_is_soon_forgotten() -> None:

@@ -113,7 +113,7 @@ def test_jobs_in_the_buffer_go_back_at_once() -> None:
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
         done = sum(job.refresh().state == "completed" for job in put)
-        assert 4 <= done < 60  # 4, unless the machine was too busy to tell the worker in time
+        assert 4 <= done < 30  # 4, unless the machine was too busy to tell the worker in time
         order = [job.id for job in get_queue().jobs("waiting", newest_first=False, limit=100)]
         assert order == [job.id for job in put[done:]]
 
