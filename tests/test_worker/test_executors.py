@@ -19,8 +19,11 @@ from django_kue.execution import CANCELLED, RELEASED, Outcome, Run
 from django_kue.records import NewJob
 from django_kue.store.moves import Report
 from django_kue.worker import executors
+from django_kue.worker.alarm import Alarm
 from django_kue.worker.board import Board
+from django_kue.worker.crew import Crew
 from django_kue.worker.executors import Buffer, Loop, Slot, Threads
+from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import MOST, Progressed, Reports
 from tests.app import abuse
 
@@ -253,6 +256,22 @@ def test_a_timeout_leaves_the_interpreter_as_it_was() -> None:
 def loop() -> None:
     for _ in range(10):
         pass
+
+
+def test_when_the_leases_of_a_queue_are_gone_the_others_jobs_stay_at_hand() -> None:
+    board, alarm = Board(["default", "other"], 3), Alarm()
+    crew = Crew(WorkerOptions(queues=("default", "other"), threads=1), board, alarm)
+    gone, stays, runs_still = run_of(), run_of(), run_of()
+    stays.queue = "other"
+    crew.hand_out([gone, stays])
+    crew.threads.slots[0].run = runs_still
+    crew.forget("default", before=time.monotonic())
+    assert crew.buffer.waiting() == [stays]
+    assert list(crew.queues["default"].acks) == [gone]
+    assert gone.outcome is RELEASED
+    assert [run.is_lost for run in (runs_still, stays)] == [True, False]
+    alarm.close()
+    board.close()
 
 
 def test_a_run_without_a_timeout_is_never_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
