@@ -198,8 +198,9 @@ def test_messages_that_have_come_are_given_without_waiting() -> None:
     subscription = Subscription(["default"])
     publish()
     publish()
-    wait_until(lambda: subscription._connection.can_read(0.1))
-    assert [queue for _ in range(2) for queue, _ in subscription.messages(0)] == ["default", "default"]
+    for _ in range(2):
+        wait_until(lambda: subscription._connection.can_read(0.1))  # the second may come a moment later
+        assert [queue for queue, _ in subscription.messages(0)] == ["default"]
     assert list(subscription.messages(0)) == []
     subscription.close()
 
