@@ -24,8 +24,11 @@ def open_transaction(on_commit: bool | str) -> BaseDatabaseWrapper | None:
     """
     if on_commit is False:
         return None
-    alias = DEFAULT_DB_ALIAS if on_commit is True else on_commit
-    if alias not in connections.settings:
+    if on_commit is True:
+        alias = DEFAULT_DB_ALIAS
+    elif on_commit in connections.settings:
+        alias = on_commit
+    else:
         raise ImproperlyConfigured(f"on_commit={on_commit!r}: there's no such database in DATABASES")
     made = connections._connections  # type: ignore[attr-defined]  # connections[alias] would make one
     connection: BaseDatabaseWrapper | None = getattr(made, alias, None)

@@ -52,13 +52,29 @@ def submit(queue: str, jobs: NewJobs, *, is_forwarded: bool = False) -> list[byt
 
 def submit_one(queue: str, key: bytes, record: bytes, priority: bytes) -> None:
     """The short way of :func:`submit`, for one plain job."""
-    handover = _Handover(1)
+    begun = time.monotonic()
     link = transport.borrow()
     try:
-        _register(link, queue, handover)
-        link.number += 1
+        away = None
+        if not _is_new(queue):
+            link.number += 1
+            command = moves.enqueue_one_packed(
+                queue, key, record, priority, sender=link.sender, number=link.number
+            )
+            try:
+                if link.carry_out(command):
+                    return
+            except StoreUnavailable as error:
+                away = error
+        handover = _Handover(1, begun)
+        if away is None:
+            _register(link, queue, handover)
+            link.number += 1  # a script that Redis stopped half-way may have noted the last one
+            handover.begin()
+        else:
+            handover.begin()
+            time.sleep(handover.pause_after(away))
         call = moves.enqueue_one(queue, key, record, priority, sender=link.sender, number=link.number)
-        handover.begin()
         _deliver(link, call, handover)
     finally:
         transport.give_back(link)
@@ -142,9 +158,9 @@ class _Handover:
     _may_be_stored = False
     _tries = 0
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, begun: float | None = None) -> None:
         self._total = total
-        self._deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
+        self._deadline = (time.monotonic() if begun is None else begun) + settings.ENQUEUE_TIMEOUT
 
     @property
     def is_one_call(self) -> bool:

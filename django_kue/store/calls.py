@@ -51,23 +51,34 @@ def call(
     return Call(load(name), queue, [*encoded, *rest], read)
 
 
+@cache
+def beginning(prefix: str, queue: str, name: str, words: int) -> bytes:
+    """How a packed call of ``scripts/<name>.lua`` begins that has so many arguments."""
+    count, head = _packed_head(prefix, queue, name)
+    return b"*%d%b" % (count + words, head)
+
+
 def pack(*words: bytes) -> bytes:
     """A command in Redis's protocol."""
     return b"*%d%b\r\n" % (len(words), _joined(words))
 
 
-# What's between two words, by the length of the second. To format them anew each time costs twice as much.
-_BETWEEN = [b"\r\n$%d\r\n" % length for length in range(1024)]
+class _Between(dict[int, bytes]):
+    """What's between two words, by the length of the second. To format it anew takes twice as long."""
+
+    def __missing__(self, length: int) -> bytes:
+        return b"\r\n$%d\r\n" % length
+
+
+between = _Between({length: b"\r\n$%d\r\n" % length for length in range(1024)})
 
 
 def _joined(words: Sequence[bytes]) -> bytes:
     """Words as they stand in a command after their number, but for the end of the last."""
     parts: list[bytes] = []
-    add = parts.append
     for word in words:
-        length = len(word)
-        add(_BETWEEN[length] if length < len(_BETWEEN) else b"\r\n$%d\r\n" % length)
-        add(word)
+        parts.append(between[len(word)])
+        parts.append(word)
     return b"".join(parts)
 
 

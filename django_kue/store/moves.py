@@ -12,7 +12,7 @@ from django_kue.conf import QueueSettings, settings
 from django_kue.records import Alike, NewJob
 from django_kue.scripts import load
 from django_kue.states import MOVES, State
-from django_kue.store.calls import Call, call
+from django_kue.store.calls import Call, beginning, between, call
 
 BULK = 1000  # jobs a call: a script's arguments must fit on Lua's stack
 RESCUED = 1000  # jobs a sweep: MOST in scripts/lib/rescue.lua
@@ -61,6 +61,20 @@ def enqueue_one(
 ) -> Call[None]:
     """What :func:`enqueue` is for one plain job."""
     return Call(load("enqueue"), queue, (sender, b"%d" % number, priority, key, record), lambda reply: None)
+
+
+def enqueue_one_packed(
+    queue: str, key: bytes, record: bytes, priority: bytes, *, sender: bytes, number: int
+) -> bytes:
+    """:func:`enqueue_one` as a command."""
+    counted = b"%d" % number
+    return b"".join(
+        (
+            beginning(settings.PREFIX, queue, "enqueue", 5),
+            between[len(sender)], sender, between[len(counted)], counted, between[len(priority)], priority,
+            between[len(key)], key, between[len(record)], record, b"\r\n",
+        )
+    )  # fmt: skip
 
 
 class Owner(NamedTuple):

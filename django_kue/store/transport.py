@@ -22,6 +22,7 @@ from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
+    InvalidResponse,
     MasterDownError,
     NoScriptError,
     OutOfMemoryError,
@@ -37,6 +38,8 @@ from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import connections
 from django_kue.store.calls import Call, pack
+
+NIL = b"$-1\r\n"  # how Redis says nothing, in the version of its protocol that connections.py asks for
 
 T = TypeVar("T")
 Meanwhile = Callable[[], object]  # what the client does while Redis works
@@ -71,6 +74,7 @@ class Link(Protocol):
     def try_send(
         self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
     ) -> list[Any]: ...
+    def carry_out(self, command: bytes) -> bool: ...
     def command(self, *words: bytes) -> Any: ...
     def is_cut(self) -> bool: ...
     def close(self) -> None: ...
@@ -128,6 +132,33 @@ class ServerLink:
         cluster is away."""
         replies = self._replies(calls, timeout, meanwhile)
         return [tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def carry_out(self, command: bytes) -> bool:
+        """Send a packed call to which Redis replies nothing once it's carried out: the short way of
+        :meth:`send`, which knows this one reply. False: it isn't carried out, and that one can say why.
+
+        Raises:
+            StoreUnavailable: the connection broke; it may have been carried out.
+        """
+        if self._connection is None:
+            return False
+        try:
+            if self._allowed != self.timeout:
+                self._allow(self.timeout)
+            sock = self._connection._sock
+            sock.sendall(command)
+            reply = b""
+            while not reply.endswith(b"\r\n"):
+                if not (part := sock.recv(1024)):
+                    raise ConnectionError("Connection closed by server.")
+                reply += part
+            if reply == NIL:
+                return True
+            if reply.startswith(b"-"):
+                return False
+            raise InvalidResponse(f"{reply[:40]!r} where nothing was expected")
+        except BaseException as error:  # noqa: BLE001 - half a command may have got there
+            self._give_up(error, may_be_applied=True)
 
     def post(self, *calls: Call[Any]) -> None:
         """Send calls, and leave it to :meth:`collect` to read the replies: before that nothing else may be
@@ -220,7 +251,8 @@ class ServerLink:
             connection = (self._connect or connections.new_connection)(_left(deadline))
             connection.connect()
             self._connection = connection
-            self._allowed = 0.0
+            self._allowed = self.timeout
+            connection._sock.settimeout(self.timeout)
             self._poller = select.poll()
             self._poller.register(connection._sock, select.POLLIN)
         return self._connection

@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings
+from redis import Redis
 
 from django_kue import EnqueueError, Job, job
 from django_kue.batch import Batch
 from django_kue.errors import StoreUnavailable
 from django_kue.handover import asubmit, submit
 from django_kue.queue import Queue
-from django_kue.store import close_links, forget_links, new_link, reads, send, transport
+from django_kue.store import close_links, forget_links, moves, new_link, reads, send, transport
 from tests.conftest import free_port, redis_client, start_redis
 from tests.proxy import Proxy
 from tests.test_engine.hands import Hands, completed, completed_kept, put, put_one, wait_until
@@ -40,6 +42,10 @@ def sent(number: int) -> None: ...
 def sent_once(number: int) -> None: ...
 
 
+plain = sent.using(search_keys=())  # it takes the short way
+both_ways = pytest.mark.parametrize("function", [sent, plain], ids=["sent", "plain"])
+
+
 @pytest.fixture
 def proxy(settings: Any) -> Iterator[Proxy]:
     """All of this process's connections go through a proxy, which has seen a first job already."""
@@ -52,7 +58,7 @@ def proxy(settings: Any) -> Iterator[Proxy]:
 
 
 WAYS = {
-    "plain": lambda: sent.using(search_keys=()).enqueue(1),
+    "plain": lambda: plain.enqueue(1),
     "searched": lambda: sent.enqueue(1),
     "delayed": lambda: sent.using(delay=60).enqueue(1),
     "unique": lambda: sent_once.enqueue(1),
@@ -139,21 +145,25 @@ def test_the_next_thousand_is_made_while_redis_has_the_last(monkeypatch: pytest.
     assert QUEUE.counts()["waiting"] == 2501
 
 
-def test_random_cuts_lose_and_double_nothing(proxy: Proxy) -> None:
+@both_ways
+def test_random_cuts_lose_and_double_nothing(proxy: Proxy, function: Any) -> None:
     rng = random.Random(5)
     stored = []
     for number in range(40):
         if rng.random() < 0.4:
             rng.choice([proxy.cut_reply, proxy.cut_request])(rng.choice([0, 1, 4, 30]))
-        stored.append(sent.enqueue(number).key)
+        stored.append(function.enqueue(number).key)
     assert [job.key for job in QUEUE.jobs("waiting", limit=100, newest_first=False)] == stored
 
 
+@both_ways
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_replies_in_small_pieces_are_read_as_a_whole(proxy: Proxy, size: int) -> None:
-    for number in range(5):
-        sent.enqueue(number)
+def test_replies_in_small_pieces_are_read_as_a_whole(proxy: Proxy, size: int, function: Any) -> None:
     proxy.split = size
+    accepted = proxy.accepted
+    for number in range(5):
+        function.enqueue(number)
+    assert proxy.accepted == accepted
     assert [job.args for job in QUEUE.jobs("waiting", newest_first=False)] == [
         (number,) for number in range(5)
     ]
@@ -202,15 +212,16 @@ async def test_async_connections_that_redis_has_closed_are_made_anew_without_an_
     await close_links()
 
 
-def test_a_former_master_is_left_for_the_new_one(proxy: Proxy, tmp_path: Path) -> None:
+@both_ways
+def test_a_former_master_is_left_for_the_new_one(proxy: Proxy, tmp_path: Path, function: Any) -> None:
     """Behind one address another server takes over; the open connection still leads to the old one."""
     replica = start_redis(port := free_port(), str(tmp_path))
     try:
         client = redis_client()
-        sent.enqueue(1)
+        function.enqueue(1)
         client.execute_command("REPLICAOF", "127.0.0.1", str(port))
         proxy.target = port
-        handle = sent.enqueue(2)
+        handle = function.enqueue(2)
         assert handle.refresh().args == (2,)
     finally:
         redis_client().execute_command("REPLICAOF", "NO", "ONE")
@@ -223,14 +234,17 @@ def test_a_former_master_is_left_for_the_new_one(proxy: Proxy, tmp_path: Path) -
 # ── silence ──
 
 
-def test_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(proxy: Proxy, settings: Any) -> None:
-    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.4}
+@both_ways
+def test_enqueue_gives_up_within_its_timeout_when_redis_says_nothing(
+    proxy: Proxy, settings: Any, function: Any
+) -> None:
+    settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 1}
     put_one()
     proxy.is_mute = True
     begun = time.monotonic()
     with pytest.raises(EnqueueError, match=r"may have been stored.*Redis is unavailable"):
-        sent.enqueue(1)
-    assert time.monotonic() - begun < 1.2
+        function.enqueue(1)
+    assert 0.9 < time.monotonic() - begun < 1.8
 
 
 def test_a_call_may_take_as_long_as_it_says_whatever_the_one_before_could(proxy: Proxy) -> None:
@@ -272,26 +286,33 @@ def own_server(settings: Any, tmp_path: Path) -> Iterator[subprocess.Popen[bytes
     forget_links()
 
 
+@both_ways
 def test_enqueue_gives_up_quickly_while_redis_is_stopped_and_works_again_afterwards(
-    own_server: subprocess.Popen[bytes],
+    own_server: subprocess.Popen[bytes], function: Any
 ) -> None:
-    sent.enqueue(1)
+    function.enqueue(1)
     own_server.send_signal(signal.SIGSTOP)
     begun = time.monotonic()
     with pytest.raises(EnqueueError):
-        sent.enqueue(2)
+        function.enqueue(2)
     assert time.monotonic() - begun < 1.5
     own_server.send_signal(signal.SIGCONT)
-    assert sent.enqueue(3).refresh().args == (3,)
+    assert function.enqueue(3).refresh().args == (3,)
 
 
-def test_enqueue_gives_up_at_once_when_nobody_listens(own_server: subprocess.Popen[bytes]) -> None:
+@both_ways
+@pytest.mark.parametrize("is_known", [False, True])
+def test_enqueue_gives_up_at_once_when_nobody_listens(
+    own_server: subprocess.Popen[bytes], function: Any, is_known: bool
+) -> None:
+    if is_known:
+        function.enqueue(1)
     own_server.kill()
     own_server.wait()
     for _ in range(2):
         begun = time.monotonic()
-        with pytest.raises(EnqueueError, match="refused"):
-            sent.enqueue(1)
+        with pytest.raises(EnqueueError, match=r"^The job was not enqueued.*refused"):
+            function.enqueue(1)
         assert time.monotonic() - begun < 1.2
     with pytest.raises(StoreUnavailable):
         QUEUE.counts()
@@ -314,15 +335,58 @@ def test_the_queue_joins_the_registry_even_when_the_first_enqueue_failed(
         again.wait()
 
 
+# ── the short way ──
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 1023, 1024, 100_000])
+def test_one_plain_jobs_command_is_its_calls(size: int) -> None:
+    terms = "default", b"k" * 22, b"r" * size, b"-15"
+    call = moves.enqueue_one(*terms, sender=b"s" * 18, number=12)
+    assert moves.enqueue_one_packed(*terms, sender=b"s" * 18, number=12) == call.packed()
+
+
+def test_it_is_one_command_and_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain.enqueue(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(transport.ServerLink, "send", None)
+        handle = plain.enqueue(2)
+    assert handle.refresh().args == (2,)
+
+
+@pytest.mark.foreign_data
+@both_ways
+def test_a_script_that_stops_halfway_is_not_taken_for_one_that_was_sent_again(function: Any) -> None:
+    redis = redis_client()
+    redis.set("kue:{default}:w:0", "something else's")
+    for _ in range(2):
+        with pytest.raises(EnqueueError, match=r"^The job was not enqueued.*WRONGTYPE") as caught:
+            function.enqueue(1)
+        assert not caught.value.may_be_stored
+
+
+@both_ways
+def test_a_redis_that_takes_nothing_more_says_so(own_server: subprocess.Popen[bytes], function: Any) -> None:
+    function.enqueue(1)
+    redis = Redis.from_url(settings.KUE["REDIS"])
+    redis.config_set("maxmemory", 1)
+    for _ in range(2):
+        with pytest.raises(EnqueueError, match=r"^The job was not enqueued.*memory") as caught:
+            function.enqueue(2)
+        assert not caught.value.may_be_stored
+    redis.config_set("maxmemory", 0)
+    assert function.enqueue(3).refresh().args == (3,)
+    assert QUEUE.counts()["waiting"] == 2
+
+
 # ── scripts that Redis has forgotten ──
 
 
 def test_scripts_that_redis_has_forgotten_are_sent_again() -> None:
     redis = redis_client()
     hands = Hands()
-    for number in range(3):
+    for function in (sent, plain, sent, plain):
         redis.script_flush()
-        sent.enqueue(number)
+        function.enqueue(1)
         redis.script_flush()
         key = hands.take_one()
         redis.script_flush()
@@ -333,7 +397,7 @@ def test_scripts_that_redis_has_forgotten_are_sent_again() -> None:
         reads.facts("default"),
         reads.page("default", "completed", 0, 9, newest_first=True),
     )  # type: ignore[arg-type]
-    assert (counts["completed"], facts.totals["completed"], len(page)) == (3, 3, 3)
+    assert (counts["completed"], facts.totals["completed"], len(page)) == (4, 4, 4)
 
 
 async def test_async_scripts_that_redis_has_forgotten_are_sent_again() -> None:
