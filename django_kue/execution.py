@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
+from operator import attrgetter, sub
 from types import MappingProxyType
 from typing import Any
 
@@ -170,6 +171,17 @@ class Run:
         return encryption.seal(text, kind, self.queue, self.key_text)
 
 
+# Of many runs, without a step of Python's for each.
+kind_of = attrgetter("outcome.kind")
+_started, _finished = attrgetter("started"), attrgetter("finished")
+
+
+def time_of(runs: Collection[Run]) -> float:
+    """Seconds that these took, all together."""
+    seconds: float = sum(map(sub, map(_finished, runs), map(_started, runs)))
+    return seconds
+
+
 # ── outcomes ──
 
 
@@ -293,13 +305,15 @@ def call(run: Run, context: JobContext, *, is_inside: bool = False) -> Any:
 
 def of_result(run: Run, result: Any) -> Outcome:
     """The outcome of a run that returned: completed, unless the result can't be stored."""
-    run.result = result
+    rules = run.rules
+    assert rules is not None
     if run.is_cancelled and not run.is_lost:
+        run.result = result
         return CANCELLED
-    assert run.rules is not None
-    assert run.definition is not None
     if result is None:
-        return DONE if run.rules.keep is None else Outcome("c", keep=run.rules.keep)
+        return DONE if rules.keep is None else Outcome("c", keep=rules.keep)
+    run.result = result
+    assert run.definition is not None
     try:
         text = run.definition.encode_result(result)
     except (ValueError, TypeError) as error:
@@ -308,7 +322,7 @@ def of_result(run: Run, result: Any) -> Outcome:
     if len(text) > settings.MAX_RESULT:
         size = f"the result has {len(text)} bytes, more than MAX_RESULT ({settings.MAX_RESULT}) allows"
         return _final(run, ValueError(f"{size}; store it elsewhere and return its id"))
-    return Outcome("c", text, keep=run.rules.keep)
+    return Outcome("c", text, keep=rules.keep)
 
 
 def of_exception(run: Run, exception: BaseException) -> Outcome:

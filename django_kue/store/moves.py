@@ -138,13 +138,17 @@ def turn(
     told: list[bytes] = []
     # Released jobs join the front, batch by batch: what was claimed first has to come there last.
     for lease, outcomes in sorted(batches.items(), key=_claim_number, reverse=True):
-        plain = [(key, outcome[1:]) for key, outcome in outcomes if outcome[0] == PLAIN]
-        others = [pair for pair in outcomes if pair[1][0] != PLAIN] if len(plain) < len(outcomes) else []
-        for kind, pairs in ((b"c", plain), (b"", others)):
+        parts: Sequence[tuple[bytes, Sequence[tuple[bytes, bytes]]]] = [(b"c", outcomes)]
+        if not all(text[0] == PLAIN for _, text in outcomes):
+            parts = [
+                (b"c", [pair for pair in outcomes if pair[1][0] == PLAIN]),
+                (b"", [pair for pair in outcomes if pair[1][0] != PLAIN]),
+            ]
+        for kind, pairs in parts:
             if pairs:
-                told += [lease, b"%d" % len(pairs), kind]
-                told += [key for key, _ in pairs]
-                told += [outcome for _, outcome in pairs]
+                keys, texts = zip(*pairs, strict=True)
+                told += [lease, b"%d" % len(pairs), kind, *keys]
+                told += [text[1:] for text in texts] if kind else texts
     return call("turn", queue, *arguments, rest=told, read=_read_turn)
 
 

@@ -20,9 +20,9 @@ _COUNT = Struct("<Q")
 _QUEUE = Struct("<Qdd")  # leases held, valid until: by the child's claims, by the supervisor's beats
 _HELD = Struct("<Q")
 _TIME = Struct("<d")
-# free, or 1 + suspicion; queue; key; started; must be over by (0: no limit); delay of a retry after that
-_SLOT = Struct("<BH22sddd")
-_DEADLINE_AT = _SLOT.size - 2 * _TIME.size
+# free, or 1 + suspicion; must be over by (0: no limit); queue; key; started; delay of a retry after the limit
+_SLOT = Struct("<BdH22sdd")
+_OVER = Struct("<Bd")  # … its first two
 
 # free or noted; queue; key; sequence and time of its lease; length of its outcome; the outcome
 _END = Struct("<BH22sQQB200s")
@@ -81,7 +81,7 @@ class Board:
     ) -> None:
         at = self._slots_at + _SLOT.size * slot
         _SLOT.pack_into(
-            self._memory, at, FREE, self._number[queue], key, started, deadline, NO_DELAY
+            self._memory, at, FREE, deadline, self._number[queue], key, started, NO_DELAY
         )  # fmt: skip
         self._memory[at] = BUSY + min(suspicion, 100)  # last: who sees half a run might take it for late
 
@@ -99,9 +99,8 @@ class Board:
         return self._memory[self._slots_at + _SLOT.size * slot]
 
     def end(self, slot: int) -> None:
-        at = self._slots_at + _SLOT.size * slot
-        self._memory[at] = FREE
-        _TIME.pack_into(self._memory, at + _DEADLINE_AT, 0.0)  # nor may the next one seem late by this one's
+        # Without a deadline: nor may the next one seem late by this one's.
+        _OVER.pack_into(self._memory, self._slots_at + _SLOT.size * slot, FREE, 0.0)
 
     def note_end(self, queue: str, key: bytes, lease: bytes, outcome: bytes) -> int | None:
         """A run completed: should this process die before it's told, the supervisor tells it.
@@ -169,7 +168,7 @@ class Board:
     def busy(self) -> Iterator[Busy]:
         """What is running."""
         for slot in range(self._slots):
-            state, number, key, started, deadline, delay = _SLOT.unpack_from(
+            state, deadline, number, key, started, delay = _SLOT.unpack_from(
                 self._memory, self._slots_at + _SLOT.size * slot
             )
             if state != FREE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from django_kue.execution import RELEASED, Outcome, Run
 from django_kue.worker.alarm import Alarm
@@ -99,7 +99,7 @@ class Crew:
         others = int(count * duration / PART)
         return others if is_short(duration) else min(count, 1 + others)
 
-    def tell_receivers(self, runs: list[Run]) -> None:
+    def tell_receivers(self, runs: Sequence[Run]) -> None:
         """Have them hear of these ends. Where that's quickly done, the thread that leads begins, and
         a few others are woken."""
         if Ends.duration is None or not is_short(Ends.duration):
@@ -123,14 +123,14 @@ class Crew:
 
     def done(self, run: Run, outcome: Outcome) -> None:
         """A run is over: its outcome will be told with the next turn."""
-        run.finished = time.monotonic()
+        run.finished = now = time.monotonic()
         run.outcome = outcome
-        if run.finished - run.started >= PROMPT and outcome.kind == "c":
+        if now - run.started >= PROMPT and outcome.kind == "c":
             self._note(run, outcome)
         if not self.first_ack:
-            self.first_ack = run.finished
+            self.first_ack = now
         self.queues[run.queue].acks.append(run)
-        if run.finished >= self.memory.look_at:
+        if now >= self.memory.look_at:
             self.mind_memory()
         # While more short runs are at hand the leading thread sleeps for moments only: it tells several ends
         # at once. The end of one that took longer is told at once, since a crash would repeat it.

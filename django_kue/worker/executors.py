@@ -176,8 +176,9 @@ class Threads:
         timeout = run.rules.timeout if run.rules else None
         outcome: Outcome | None = None
         try:
-            slot.open(run, now + timeout if timeout else 0.0)
-            over_by = now + timeout + GRACE if timeout else 0.0
+            deadline = now + timeout if timeout else 0.0
+            slot.open(run, deadline)
+            over_by = deadline and deadline + GRACE
             self._board.begin(slot.number, run.queue, run.key, now, over_by, run.suspicion)
             if timeout:
                 note_delay(self._board, slot.number, run)

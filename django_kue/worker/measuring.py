@@ -28,18 +28,23 @@ class Measuring:
     def __init__(self) -> None:
         # (queue, function, outcome, cell of waiting, cell of running) → number, seconds of work
         self._sums: dict[tuple[str, str, str, int, int], list[float]] = {}
-        self._stamp = b""  # the newest key's time as it's written there …
-        self._stamp_ms = 0  # … and read: jobs that were enqueued together share it
         self._refused: set[str] = set()  # queues of which that was said
         self.flush_at = 0.0
 
     def add(self, runs: Iterable[Run]) -> None:
         """The ends of these runs were accepted."""
         sums = self._sums
+        stamp, stamp_ms = b"", 0  # the last key's time as it's written there, and read: most share it
         for run in runs:
             spent = run.finished - run.started
             micros = int(spent * 1e6)
-            wait = self._wait(run)
+            if run.record is not None and run.record.head:
+                wait = int(run.waited * 1e6)
+            else:
+                if run.key[:8] != stamp:  # the first 48 bits of 128 are the time
+                    stamp = run.key[:8]
+                    stamp_ms = _time_in(stamp)
+                wait = (run.claimed_ms - stamp_ms) * 1000 + int((run.started - run.fetched) * 1e6)
             key = (
                 run.queue,
                 run.definition.name if run.definition is not None else "",
@@ -53,15 +58,6 @@ class Measuring:
             else:
                 entry[0] += 1
                 entry[1] += spent
-
-    def _wait(self, run: Run) -> int:
-        """Microseconds from when a run's job could have started until it did."""
-        if run.record is not None and run.record.head:
-            return int(run.waited * 1e6)
-        stamp = run.key[:8]  # the first 48 bits of 128 are the time
-        if stamp != self._stamp:
-            self._stamp, self._stamp_ms = stamp, _time_in(stamp)
-        return (run.claimed_ms - self._stamp_ms) * 1000 + int((run.started - run.fetched) * 1e6)
 
     def flush(self, link: Link, watched: Iterable[str], now: float) -> None:
         """Tell what was gathered; of the queues ``watched``, at least how many jobs wait there.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from django_kue import execution, signals
 from django_kue.conf import settings
 from django_kue.errors import KueError, StoreError, StoreUnavailable
-from django_kue.execution import RELEASED, Outcome, Run
+from django_kue.execution import RELEASED, Outcome, Run, kind_of, time_of
 from django_kue.store import Call, OwnLink, moves
 from django_kue.store.blocking import BLOCK, LATE
 from django_kue.worker.board import Board
@@ -27,6 +27,7 @@ from django_kue.worker.telling import awaited, emit_read
 logger = logging.getLogger("django_kue.worker")
 
 FRESH = 1 / 2  # of a lease, counted from the question, within which a claimed job may be started
+_BACK = frozenset("bk")  # outcomes with which a job goes back, and nothing of it has ended
 THERE = 0.0001  # seconds within which an answer is read that was there already
 _SUSPECT = re.compile(rb"(?:[^|,]*,)*z")  # a record whose head has this token
 
@@ -237,11 +238,9 @@ class Turns:
     def _call(self, turn: Planned) -> Call[moves.Turn]:
         queue = turn.queue
         batches: dict[bytes, list[tuple[bytes, bytes]]] = {}
-        spent = 0.0
         for run in turn.acks:
             assert run.outcome is not None
             batches.setdefault(run.lease, []).append((run.key, run.outcome.encode(run)))
-            spent += run.finished - run.started
         switches = "w" if queue.is_woken else ""
         if signals.job_promoted.receivers:
             switches += "p"
@@ -249,7 +248,7 @@ class Turns:
         queue.is_woken = False
         return moves.turn(
             queue.name, self._owner, want=turn.wants, sequence=queue.sequence, batches=batches,
-            switches=switches, work_ms=int(spent * 1000),
+            switches=switches, work_ms=int(time_of(turn.acks) * 1000),
         )  # fmt: skip
 
     def _sync(self, queue: Served) -> None:
@@ -359,7 +358,9 @@ class Turns:
     def _ended(self, runs: list[Run]) -> None:
         """Outcomes were accepted: measure and log them, and tell the receivers on an executor thread."""
         self.log.add(runs)
-        ended = [run for run in runs if run.outcome is not None and run.outcome.kind not in "bk"]
+        ended = runs
+        if not _BACK.isdisjoint(map(kind_of, runs)):
+            ended = [run for run in runs if kind_of(run) not in _BACK]
         self.measuring.add(ended)
         self.done_count += len(ended)
         self._board.set_done(self.done_count)
