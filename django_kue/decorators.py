@@ -52,7 +52,7 @@ class JobFunction(Generic[P, R]):
         functools.update_wrapper(self, function)
         signature = Signature(function, takes_context=options.takes_context)
         _check_search_keys(options, signature)
-        vars(self).update(
+        self._become(
             name=options.name or _default_name(function),
             function=function,
             is_async=iscoroutinefunction(function),
@@ -63,6 +63,11 @@ class JobFunction(Generic[P, R]):
             unique_template=_template("unique", options.unique, signature),
             stored={},
         )
+
+    def _become(self, **values: Any) -> None:
+        """Set attributes, though it's frozen. In a dictionary made at once, CPython finds them without a
+        search; not in the one that an instance begins with."""
+        object.__setattr__(self, "__dict__", {**vars(self), **values})
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, as if it weren't a job. A coroutine function gives its coroutine.
@@ -130,7 +135,8 @@ class JobFunction(Generic[P, R]):
     def with_options(self, options: Options) -> JobFunction[P, R]:
         """A copy with these options, which were read already."""
         copy = object.__new__(type(self))
-        vars(copy).update(vars(self), options=options, stored=to_store(options, self.original.options))
+        stored = to_store(options, self.original.options)
+        copy._become(**vars(self) | {"options": options, "stored": stored})
         return copy
 
     def title_for(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from hmac import compare_digest
@@ -93,7 +94,7 @@ def open_record(record: Record, queue: str, key: str) -> Record:
     """
     arguments = record.arguments
     if is_sealed(arguments):
-        return record._replace(arguments=unseal(arguments, ARGUMENTS, queue, key, record.name))
+        return replace(record, arguments=unseal(arguments, ARGUMENTS, queue, key, record.name))
     if settings.ONLY_ENCRYPTED and is_on(queue):
         raise CannotOpen('its arguments aren\'t encrypted, and KUE["ONLY_ENCRYPTED"] refuses such jobs')
     return record

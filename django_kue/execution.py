@@ -39,7 +39,7 @@ PARK, PARK_GROWTH, PARK_MOST = 0.05, 1.3, 30.0
 class Run:
     """A claimed job on its way through a worker. It's also what the job's context reports to."""
 
-    # Most stay as they are here, which costs a run nothing.
+    # These stay as they are here with most runs, and are seldom asked for.
     record: records.Record | None = None
     definition: JobFunction[Any, Any] | None = None
     rules: RunRules | None = None
@@ -47,14 +47,10 @@ class Run:
     result: Any = None
     outcome: Outcome | None = None
     interrupt: str | None = None  # "timeout" or "cancel", once its coroutine was cancelled
-    is_cancelled = False
     is_lost = False  # its lease may be over: it should stop, and is another's to finish
     noted_delay: float | None = None  # what the project's backoff function said before the run
-    note: int | None = None  # where its end stands on the board, for the supervisor to tell if need be
     is_resent = False  # its outcome may have got through already
     task: asyncio.Task[None] | None = None
-    attempt = 1
-    suspicion = 0  # how often it was among those that ran when their process died
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = MappingProxyType({})
     _id: str | None = None
@@ -81,6 +77,10 @@ class Run:
         self.started = fetched
         self.finished = fetched
         self.reports = reports  # where the context's words go
+        self.attempt = 1
+        self.suspicion = 0  # how often it was among those that ran when their process died
+        self.is_cancelled = False
+        self.note: int | None = None  # where its end stands on the board, for the supervisor to tell
 
     @property
     def id(self) -> str:
@@ -96,7 +96,6 @@ class Run:
     def name(self) -> str:
         return self.record.name if self.record else "(unreadable)"
 
-    @property
     def started_ms(self) -> int:
         return self.claimed_ms + int((self.started - self.fetched) * 1000)
 
@@ -105,7 +104,7 @@ class Run:
         """Seconds from when it could have run until it did."""
         try:
             since = int(self.record.head.get("d", 0)) if self.record else 0
-            return max(0.0, (self.started_ms - (since or ids.created_ms(self.key_text))) / 1000)
+            return max(0.0, (self.started_ms() - (since or ids.created_ms(self.key_text))) / 1000)
         except ValueError:  # not a record or a key of ours
             return 0.0
 
@@ -135,7 +134,7 @@ class Run:
         return Job._lazy(self.id, self.queue, self._fields_after)
 
     def _fields(self) -> dict[str, Any]:
-        lease = b"%s|%d|%s" % (self.lease.split(b"|")[0], self.started_ms, self.lease.split(b"|", 2)[2])
+        lease = b"%s|%d|%s" % (self.lease.split(b"|")[0], self.started_ms(), self.lease.split(b"|", 2)[2])
         return fields_of(
             self.queue, Row(self.key_text, State.ACTIVE, self.text, lease, None, b"", b"", b"", False)
         )
@@ -144,7 +143,7 @@ class Run:
         outcome = self.outcome
         assert outcome is not None
         finished = datetime.fromtimestamp(
-            (self.started_ms + (self.finished - self.started) * 1000) / 1000, UTC
+            (self.started_ms() + (self.finished - self.started) * 1000) / 1000, UTC
         )
         fields = self._fields() | {"attempts_made": self.attempt, "error": outcome.error}
         if outcome.kind == "r":
@@ -206,14 +205,14 @@ class Outcome:
             text = run.sealed(self.text, encryption.RESULT if self.kind == "c" else encryption.ERROR)
         if self.kind == "c":
             if self.keep is None and (run.record is None or not run.record.head or _is_plain(run.record)):
-                return b"c%d|%b" % (run.started_ms, text)
-            return b"C%b|%d|%b" % (_ms(self.keep), run.started_ms, text)
+                return b"c%d|%b" % (run.started_ms(), text)
+            return b"C%b|%d|%b" % (_ms(self.keep), run.started_ms(), text)
         if self.kind == "r":
-            return b"r%d|%d|%b" % (self.delay * 1000, run.started_ms, text)
+            return b"r%d|%d|%b" % (self.delay * 1000, run.started_ms(), text)
         if self.kind == "f":
-            return b"f%b|%d|%b" % (_ms(self.keep), run.started_ms, text)
+            return b"f%b|%d|%b" % (_ms(self.keep), run.started_ms(), text)
         if self.kind == "x":
-            return b"x%d|" % run.started_ms
+            return b"x%d|" % run.started_ms()
         if self.kind == "k":
             return b"k%d" % (self.delay * 1000)
         return self.kind.encode()

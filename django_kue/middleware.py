@@ -25,10 +25,10 @@ from contextlib import (
     contextmanager,
 )
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
@@ -92,7 +92,8 @@ Hook = Callable[[Any], AbstractContextManager[Any]]
 AsyncHook = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
-class Chain(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Chain:
     """The hooks of a project, in their order. Among the asynchronous ones are those that needn't be."""
 
     enqueue: tuple[Hook, ...]
@@ -153,7 +154,7 @@ def load(path: str) -> Middleware:
         raise ImproperlyConfigured(f"{where} is no subclass of django_kue.middleware.Middleware")
     try:
         one: Middleware = kind()
-        for name in Chain._fields:
+        for name in (hook.name for hook in fields(Chain)):
             _hook(one, name)
     except TypeError as error:
         raise ImproperlyConfigured(f"{where}: {error}") from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any, Final, NamedTuple, TypedDict
+from typing import Any, Final, TypedDict
 
 from django_kue import kinds, option_kinds
 from django_kue.backoff import LONGEST, Backoff
@@ -306,7 +306,8 @@ def to_store(options: Options, definition: Options) -> dict[str, Any]:
     return changed
 
 
-class RunRules(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RunRules:
     """What holds for the runs of one job. Times are seconds."""
 
     attempts: int

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Self, overload
 
@@ -231,7 +232,8 @@ _TERMS = ("delay", "run_at", "expires", "unique_for")
 _DEFAULTS = NewJob._field_defaults
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """A stored record, taken apart; its JSON is still text."""
 
     head: Mapping[str, str]

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -109,7 +109,7 @@ def _record(row: reads.Row) -> records.Record:
     try:
         return records.decode(row.record)
     except records.NewerRecord as error:
-        return UNREADABLE._replace(head=error.head)
+        return replace(UNREADABLE, head=error.head)
 
 
 def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any]:

@@ -145,7 +145,7 @@ class MemoryQueue:
     def settle(self, job: Stored, run: Run, outcome: Outcome) -> None:
         """A run has ended."""
         job.lease, job.run = b"", None
-        started = b"%d" % run.started_ms
+        started = b"%d" % run.started_ms()
         worker = run.lease.split(b"|", 2)[2].strip()
         if job.is_gone:
             return

@@ -68,9 +68,9 @@ class Board:
         self.queues = tuple(queues)
         self._number = {queue: i for i, queue in enumerate(queues)}
         self._queues_at = _COUNTS.size
-        self._slots_at = self._queues_at + _QUEUE.size * len(queues)
-        self._slots = slots
-        self._ends_at = self._slots_at + _SLOT.size * slots
+        slots_at = self._queues_at + _QUEUE.size * len(queues)
+        self._slots_at = range(slots_at, slots_at + _SLOT.size * slots, _SLOT.size)
+        self._ends_at = slots_at + _SLOT.size * slots
         self._free_ends = deque(range(_ENDS))
         self._memory = mmap.mmap(-1, self._ends_at + _END.size * _ENDS)
 
@@ -79,7 +79,7 @@ class Board:
     def begin(
         self, slot: int, queue: str, key: bytes, started: float, deadline: float, suspicion: int
     ) -> None:
-        at = self._slots_at + _SLOT.size * slot
+        at = self._slots_at[slot]
         _SLOT.pack_into(
             self._memory, at, FREE, deadline, self._number[queue], key, started, NO_DELAY
         )  # fmt: skip
@@ -87,20 +87,17 @@ class Board:
 
     def note_delay(self, slot: int, delay: float) -> None:
         """What the project's own backoff function says of the run in this slot."""
-        _TIME.pack_into(self._memory, self._slots_at + _SLOT.size * (slot + 1) - _TIME.size, delay)
+        _TIME.pack_into(self._memory, self._slots_at[slot] + _SLOT.size - _TIME.size, delay)
 
     def blame(self, runs: Iterable[tuple[str, bytes, float, int]]) -> None:
         """Put runs into free slots again, as far as there are some: the process dies of one of them."""
-        free = (slot for slot in range(self._slots) if self._state(slot) == FREE)
+        free = (slot for slot, at in enumerate(self._slots_at) if self._memory[at] == FREE)
         for slot, (queue, key, started, suspicion) in zip(free, runs, strict=False):
             self.begin(slot, queue, key, started, 0.0, suspicion)
 
-    def _state(self, slot: int) -> int:
-        return self._memory[self._slots_at + _SLOT.size * slot]
-
     def end(self, slot: int) -> None:
         # Without a deadline: nor may the next one seem late by this one's.
-        _OVER.pack_into(self._memory, self._slots_at + _SLOT.size * slot, FREE, 0.0)
+        _OVER.pack_into(self._memory, self._slots_at[slot], FREE, 0.0)
 
     def note_end(self, queue: str, key: bytes, lease: bytes, outcome: bytes) -> int | None:
         """A run completed: should this process die before it's told, the supervisor tells it.
@@ -167,10 +164,8 @@ class Board:
 
     def busy(self) -> Iterator[Busy]:
         """What is running."""
-        for slot in range(self._slots):
-            state, deadline, number, key, started, delay = _SLOT.unpack_from(
-                self._memory, self._slots_at + _SLOT.size * slot
-            )
+        for at in self._slots_at:
+            state, deadline, number, key, started, delay = _SLOT.unpack_from(self._memory, at)
             if state != FREE:
                 noted = None if delay == NO_DELAY else delay
                 yield Busy(self.queues[number], key, state - BUSY, started, deadline, noted)
@@ -184,8 +179,8 @@ class Board:
 
     def busy_count(self, first: int, end: int) -> int:
         """How many of the slots from ``first`` to before ``end`` are in use."""
-        at, size = self._slots_at, _SLOT.size
-        states = self._memory[at + size * first : at + size * end : size]
+        within = self._slots_at[first:end]
+        states = self._memory[within.start : within.stop : within.step]
         return len(states) - states.count(FREE)
 
     def close(self) -> None:

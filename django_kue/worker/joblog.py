@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any
 
 from django_kue.context import current_job
-from django_kue.execution import Run, kind_of
+from django_kue.execution import Run
 from django_kue.words import one_line
 
 logger = logging.getLogger("django_kue.worker")
@@ -19,7 +19,7 @@ _WORDS = {
 }  # fmt: skip
 
 _LEVELS = {"f": logging.ERROR, "r": logging.WARNING, "stale": logging.WARNING}
-_UNTOLD, _UNTOLD_TO_FEW = frozenset("b"), frozenset("bcx")  # where INFO is read, and where it isn't
+
 
 MOST = 10_000  # lines that wait; they hold their runs
 
@@ -33,14 +33,13 @@ class JobLog:
         self._told_left_out = 0  # … and by who writes
         self._unknown: dict[str, float] = {}
 
-    def add(self, runs: Collection[Run]) -> None:
+    def add(self, runs: Iterable[Run]) -> None:
         """The outcomes of these runs were accepted."""
-        untold = _UNTOLD if logger.isEnabledFor(logging.INFO) else _UNTOLD_TO_FEW
-        if untold.issuperset(map(kind_of, runs)):
-            return
+        untold = "b" if logger.isEnabledFor(logging.INFO) else "bcx"
         for run in runs:
-            if (kind := kind_of(run)) not in untold:
-                self._put(run, kind)
+            assert run.outcome is not None
+            if run.outcome.kind not in untold:
+                self._put(run, run.outcome.kind)
 
     def add_stale(self, run: Run) -> None:
         """A run's outcome was refused."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from operator import attrgetter
 from typing import NamedTuple
 
 from django_kue.conf import QueueSettings, settings
-from django_kue.execution import PARK_MOST, Run, kind_of, time_of
+from django_kue.execution import PARK_MOST, Run
 from django_kue.store import moves
 
 AHEAD = 0.003  # seconds of work that a process fetches ahead, unless a turn takes longer …
@@ -21,8 +20,6 @@ PAST = 10  # runs: in the average of how long they take, all that was before wei
 SMOOTH = 0.1  # weight of what's newest in other averages
 PATIENCE = 5  # turns in vain, one a second
 ASIDE = 0.02  # seconds that others have for a job which may not be known here
-_COMPLETED = frozenset("c")
-_lease = attrgetter("lease")
 
 
 def is_short(duration: float | None) -> bool:
@@ -181,18 +178,20 @@ class Served:
 
     def settled(self, runs: list[Run]) -> None:
         """Outcomes were told: their leases are over."""
-        for lease, ended in Counter(map(_lease, runs)).items():
+        for lease, ended in Counter([run.lease for run in runs]).items():
             left = self.leases.get(lease, 0) - ended
             if left > 0:
                 self.leases[lease] = left
             else:
                 self.leases.pop(lease, None)
         # What goes back, or ends before it begins, tells nothing of how long its function takes.
-        ran = runs
-        if not _COMPLETED.issuperset(map(kind_of, runs)):
-            ran = [run for run in runs if kind_of(run) in "crf" and run.started > run.fetched]
-        if ran:
-            self.duration = averaged(self.duration, time_of(ran) / len(ran), len(ran))
+        spent = [
+            run.finished - run.started
+            for run in runs
+            if run.started > run.fetched and run.outcome is not None and run.outcome.kind in "crf"
+        ]
+        if spent:
+            self.duration = averaged(self.duration, sum(spent) / len(spent), len(spent))
             self.is_short = is_short(self.duration) and self.limits.prefetch
 
     def looked(self, turn: moves.Turn, asked: int) -> None:

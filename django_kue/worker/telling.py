@@ -14,7 +14,7 @@ from django.dispatch import Signal
 
 from django_kue import ids, registry, signals
 from django_kue.errors import KueError
-from django_kue.execution import Run, kind_of
+from django_kue.execution import Run
 from django_kue.jobs import Job
 from django_kue.states import State
 from django_kue.worker import databases
@@ -98,14 +98,10 @@ class OfBuried:
         emit_buried(job_id, signal, delay)
 
 
-def awaited(runs: Sequence[Run]) -> Sequence[Run]:
+def awaited(runs: Sequence[Run]) -> list[Run]:
     """Those of whose end somebody wants to hear."""
     kinds = {kind for kind, signal in SIGNALS.items() if signal.receivers}
-    if not kinds:
-        return ()
-    if kinds.issuperset(map(kind_of, runs)):
-        return runs
-    return [run for run in runs if kind_of(run) in kinds]
+    return [run for run in runs if run.outcome is not None and run.outcome.kind in kinds] if kinds else []
 
 
 def emit_end(run: Run) -> None:

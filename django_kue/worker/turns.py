@@ -13,7 +13,7 @@ from typing import NamedTuple
 from django_kue import execution, signals
 from django_kue.conf import settings
 from django_kue.errors import KueError, StoreError, StoreUnavailable
-from django_kue.execution import RELEASED, Outcome, Run, kind_of, time_of
+from django_kue.execution import RELEASED, Outcome, Run
 from django_kue.store import Call, OwnLink, moves
 from django_kue.store.blocking import BLOCK, LATE
 from django_kue.worker.board import Board
@@ -27,7 +27,6 @@ from django_kue.worker.telling import awaited, emit_read
 logger = logging.getLogger("django_kue.worker")
 
 FRESH = 1 / 2  # of a lease, counted from the question, within which a claimed job may be started
-_BACK = frozenset("bk")  # outcomes with which a job goes back, and nothing of it has ended
 THERE = 0.0001  # seconds within which an answer is read that was there already
 _SUSPECT = re.compile(rb"(?:[^|,]*,)*z")  # a record whose head has this token
 
@@ -238,9 +237,11 @@ class Turns:
     def _call(self, turn: Planned) -> Call[moves.Turn]:
         queue = turn.queue
         batches: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        spent = 0.0
         for run in turn.acks:
             assert run.outcome is not None
             batches.setdefault(run.lease, []).append((run.key, run.outcome.encode(run)))
+            spent += run.finished - run.started
         switches = "w" if queue.is_woken else ""
         if signals.job_promoted.receivers:
             switches += "p"
@@ -248,7 +249,7 @@ class Turns:
         queue.is_woken = False
         return moves.turn(
             queue.name, self._owner, want=turn.wants, sequence=queue.sequence, batches=batches,
-            switches=switches, work_ms=int(time_of(turn.acks) * 1000),
+            switches=switches, work_ms=int(spent * 1000),
         )  # fmt: skip
 
     def _sync(self, queue: Served) -> None:
@@ -300,13 +301,13 @@ class Turns:
         queue = planned.queue
         if not turn.keys:
             return
-        claimed_ms = int(turn.lease.split(b"|", 2)[1])
+        name, lease, reports = queue.name, turn.lease, self._crew.reports
+        claimed_ms = int(lease.split(b"|", 2)[1])
         fresh_until = asked_at + settings.LEASE * fresh
-        runs = []
-        for key, text in zip(turn.keys, turn.records, strict=True):
-            runs.append(
-                Run(queue.name, key, turn.lease, text, claimed_ms, heard_at, fresh_until, self._crew.reports)
-            )
+        runs = [
+            Run(name, key, lease, text, claimed_ms, heard_at, fresh_until, reports)
+            for key, text in zip(turn.keys, turn.records, strict=True)
+        ]
         outcomes = [execution.load(run) for run in runs]
         queue.claimed(turn.lease, runs)
         self._board.set_claimed(queue.name, asked_at + settings.LEASE)
@@ -358,9 +359,7 @@ class Turns:
     def _ended(self, runs: list[Run]) -> None:
         """Outcomes were accepted: measure and log them, and tell the receivers on an executor thread."""
         self.log.add(runs)
-        ended = runs
-        if not _BACK.isdisjoint(map(kind_of, runs)):
-            ended = [run for run in runs if kind_of(run) not in _BACK]
+        ended = [run for run in runs if run.outcome is not None and run.outcome.kind not in "bk"]
         self.measuring.add(ended)
         self.done_count += len(ended)
         self._board.set_done(self.done_count)

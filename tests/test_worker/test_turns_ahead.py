@@ -403,4 +403,4 @@ def test_no_run_starts_later_by_redis_clock_than_it_did(leader: Leader) -> None:
     run = leader.crew.buffer.waiting()[0]
     run.started = time.monotonic()
     seconds, micros = client.time()
-    assert run.started_ms <= seconds * 1000 + micros / 1000
+    assert run.started_ms() <= seconds * 1000 + micros / 1000
