@@ -279,7 +279,9 @@ def test_a_slot_of_the_board_shows_no_run_while_it_is_written(monkeypatch: pytes
     assert seen == []
     assert list(board.busy()) == [Busy("default", b"2" * 22, 3, 100.0, 200.0, None)]
     board.end(0)
-    assert slots.unpack_from(board._memory, board._slots_at[0])[1] == 0.0, "nothing to take for the next one's"
+    assert slots.unpack_from(board._memory, board._slots_at[0])[1] == 0.0, (
+        "nothing to take for the next one's"
+    )
     board.close()
 
 
