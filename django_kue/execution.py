@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
-from operator import attrgetter, sub
 from types import MappingProxyType
 from typing import Any
 
@@ -168,17 +167,6 @@ class Run:
     def sealed(self, text: bytes, kind: str) -> bytes:
         """A text of this run as it's stored."""
         return encryption.seal(text, kind, self.queue, self.key_text)
-
-
-# Of many runs, without a step of Python's for each.
-kind_of = attrgetter("outcome.kind")
-_started, _finished = attrgetter("started"), attrgetter("finished")
-
-
-def time_of(runs: Collection[Run]) -> float:
-    """Seconds that these took, all together."""
-    seconds: float = sum(map(sub, map(_finished, runs), map(_started, runs)))
-    return seconds
 
 
 # ── outcomes ──
