@@ -53,21 +53,23 @@ class JobFunction(Generic[P, R]):
         signature = Signature(function, takes_context=options.takes_context)
         _check_search_keys(options, signature)
         self._become(
-            name=options.name or _default_name(function),
-            function=function,
-            is_async=iscoroutinefunction(function),
-            options=options,
-            original=self,
-            signature=signature,
-            title_template=_template("title", options.title, signature),
-            unique_template=_template("unique", options.unique, signature),
-            stored={},
+            {
+                "name": options.name or _default_name(function),
+                "function": function,
+                "is_async": iscoroutinefunction(function),
+                "options": options,
+                "original": self,
+                "signature": signature,
+                "title_template": _template("title", options.title, signature),
+                "unique_template": _template("unique", options.unique, signature),
+                "stored": {},
+            }
         )
 
-    def _become(self, **values: Any) -> None:
+    def _become(self, values: dict[str, Any]) -> None:
         """Set attributes, though it's frozen. In a dictionary made at once, CPython finds them without a
         search; not in the one that an instance begins with."""
-        object.__setattr__(self, "__dict__", {**vars(self), **values})
+        object.__setattr__(self, "__dict__", vars(self) | values)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, as if it weren't a job. A coroutine function gives its coroutine.
@@ -136,7 +138,7 @@ class JobFunction(Generic[P, R]):
         """A copy with these options, which were read already."""
         copy = object.__new__(type(self))
         stored = to_store(options, self.original.options)
-        copy._become(**vars(self) | {"options": options, "stored": stored})
+        copy._become(vars(self) | {"options": options, "stored": stored})
         return copy
 
     def title_for(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:

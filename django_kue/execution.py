@@ -38,7 +38,8 @@ PARK, PARK_GROWTH, PARK_MOST = 0.05, 1.3, 30.0
 class Run:
     """A claimed job on its way through a worker. It's also what the job's context reports to."""
 
-    # These stay as they are here with most runs, and are seldom asked for.
+    # Set later, or with few runs only. What's seldom set and often asked for is in __init__, since CPython
+    # finds a class's default by a search each time.
     record: records.Record | None = None
     definition: JobFunction[Any, Any] | None = None
     rules: RunRules | None = None
@@ -95,7 +96,7 @@ class Run:
     def name(self) -> str:
         return self.record.name if self.record else "(unreadable)"
 
-    def started_ms(self) -> int:
+    def started_ms(self) -> int:  # no property, which would cost a run ten times as much as a call
         return self.claimed_ms + int((self.started - self.fetched) * 1000)
 
     @property

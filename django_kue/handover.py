@@ -55,27 +55,20 @@ def submit_one(queue: str, key: bytes, record: bytes, priority: bytes) -> None:
     begun = time.monotonic()
     link = transport.borrow()
     try:
-        away = None
-        if not _is_new(queue):
-            link.number += 1
-            command = moves.enqueue_one_packed(
-                queue, key, record, priority, sender=link.sender, number=link.number
-            )
-            try:
-                if link.carry_out(command):
-                    return
-            except StoreUnavailable as error:
-                away = error
-        handover = _Handover(1, begun)
-        if away is None:
-            _register(link, queue, handover)
-            link.number += 1  # a script that Redis stopped half-way may have noted the last one
+        link.number += 1
+        terms = queue, key, record, priority, link.sender, link.number
+        try:
+            if not _is_new(queue) and link.carry_out(moves.enqueue_one_packed(*terms)):
+                return
+        except (StoreUnavailable, StoreError) as error:
+            handover = _Handover(1, begun)
             handover.begin()
+            time.sleep(handover.pause_after(error))
         else:
+            handover = _Handover(1, begun)
+            _register(link, queue, handover)
             handover.begin()
-            time.sleep(handover.pause_after(away))
-        call = moves.enqueue_one(queue, key, record, priority, sender=link.sender, number=link.number)
-        _deliver(link, call, handover)
+        _deliver(link, moves.enqueue_one(*terms), handover)
     finally:
         transport.give_back(link)
 

@@ -234,7 +234,10 @@ _DEFAULTS = NewJob._field_defaults
 
 @dataclass(slots=True)
 class Record:
-    """A stored record, taken apart; its JSON is still text."""
+    """A stored record, taken apart; its JSON is still text.
+
+    Nobody changes one. It isn't frozen only because each run makes one, and would pay a microsecond for that.
+    """
 
     head: Mapping[str, str]
     name: str

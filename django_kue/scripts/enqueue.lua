@@ -2,6 +2,7 @@
 -- A connection numbers its sends: one that was applied and is sent again changes nothing.
 -- Most calls bring one job, so this includes nothing: setting up the functions of the libraries would cost
 -- more than all else.
+-- Returns: nothing. ServerLink.carry_out() takes any other reply for a broken connection.
 -- ARGV: sender number priority items...
 --   items: key record, again and again
 -- KEYS: jobs waiting levels senders wake flags events

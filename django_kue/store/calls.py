@@ -52,7 +52,7 @@ def call(
 
 
 @cache
-def beginning(prefix: str, queue: str, name: str, words: int) -> bytes:
+def packed_beginning(prefix: str, queue: str, name: str, words: int) -> bytes:
     """How a packed call of ``scripts/<name>.lua`` begins that has so many arguments."""
     count, head = _packed_head(prefix, queue, name)
     return b"*%d%b" % (count + words, head)
@@ -70,14 +70,14 @@ class _Between(dict[int, bytes]):
         return b"\r\n$%d\r\n" % length
 
 
-between = _Between({length: b"\r\n$%d\r\n" % length for length in range(1024)})
+BETWEEN = _Between({length: b"\r\n$%d\r\n" % length for length in range(1024)})
 
 
 def _joined(words: Sequence[bytes]) -> bytes:
     """Words as they stand in a command after their number, but for the end of the last."""
     parts: list[bytes] = []
     for word in words:
-        parts.append(between[len(word)])
+        parts.append(BETWEEN[len(word)])
         parts.append(word)
     return b"".join(parts)
 

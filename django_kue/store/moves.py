@@ -12,7 +12,7 @@ from django_kue.conf import QueueSettings, settings
 from django_kue.records import Alike, NewJob
 from django_kue.scripts import load
 from django_kue.states import MOVES, State
-from django_kue.store.calls import Call, beginning, between, call
+from django_kue.store.calls import BETWEEN, Call, call, packed_beginning
 
 BULK = 1000  # jobs a call: a script's arguments must fit on Lua's stack
 RESCUED = 1000  # jobs a sweep: MOST in scripts/lib/rescue.lua
@@ -57,22 +57,26 @@ def enqueue(
 
 
 def enqueue_one(
-    queue: str, key: bytes, record: bytes, priority: bytes, *, sender: bytes, number: int
+    queue: str, key: bytes, record: bytes, priority: bytes, sender: bytes, number: int
 ) -> Call[None]:
     """What :func:`enqueue` is for one plain job."""
     return Call(load("enqueue"), queue, (sender, b"%d" % number, priority, key, record), lambda reply: None)
 
 
 def enqueue_one_packed(
-    queue: str, key: bytes, record: bytes, priority: bytes, *, sender: bytes, number: int
+    queue: str, key: bytes, record: bytes, priority: bytes, sender: bytes, number: int
 ) -> bytes:
-    """:func:`enqueue_one` as a command."""
+    """:func:`enqueue_one`, :meth:`~Call.packed`: in a third of the time."""
     counted = b"%d" % number
     return b"".join(
         (
-            beginning(settings.PREFIX, queue, "enqueue", 5),
-            between[len(sender)], sender, between[len(counted)], counted, between[len(priority)], priority,
-            between[len(key)], key, between[len(record)], record, b"\r\n",
+            packed_beginning(settings.PREFIX, queue, "enqueue", 5),
+            BETWEEN[len(sender)], sender,
+            BETWEEN[len(counted)], counted,
+            BETWEEN[len(priority)], priority,
+            BETWEEN[len(key)], key,
+            BETWEEN[len(record)], record,
+            b"\r\n",
         )
     )  # fmt: skip
 

@@ -134,12 +134,14 @@ class ServerLink:
         return [tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     def carry_out(self, command: bytes) -> bool:
-        """Send a packed call to which Redis replies nothing once it's carried out: the short way of
-        :meth:`send`, which knows this one reply. False: it isn't carried out, and that one can say why.
+        """Send a packed call to which Redis replies nothing: the short way of :meth:`send`, which reads this
+        one reply itself. False: nothing of it was done, since there's no connection yet, or Redis has
+        forgotten the script. Then :meth:`send` is to be used.
 
         Raises:
-            StoreUnavailable: the connection broke; it may have been carried out.
+            StoreUnavailable, StoreError: as :meth:`send`.
         """
+        assert not self._posted, "what was posted has to be collected first"
         if self._connection is None:
             return False
         try:
@@ -154,11 +156,16 @@ class ServerLink:
                 reply += part
             if reply == NIL:
                 return True
-            if reply.startswith(b"-"):
-                return False
-            raise InvalidResponse(f"{reply[:40]!r} where nothing was expected")
+            if not reply.startswith(b"-"):
+                raise InvalidResponse(f"{reply[:40]!r} where nothing was expected")
+            refusal = self._connection._parser.parse_error(reply[1:-2].decode(errors="replace"))
         except BaseException as error:  # noqa: BLE001 - half a command may have got there
             self._give_up(error, may_be_applied=True)
+        if isinstance(refusal, NoScriptError):
+            return False
+        if is_from_replica(refusal):
+            self.close()
+        raise _meaning_of(refusal) from refusal
 
     def post(self, *calls: Call[Any]) -> None:
         """Send calls, and leave it to :meth:`collect` to read the replies: before that nothing else may be
@@ -299,10 +306,15 @@ def is_one_of(kinds: tuple[type[Exception], ...], words: re.Pattern[str], reply:
 
 def _checked(reply: Any) -> Any:
     if isinstance(reply, Exception):
-        if is_one_of(TRANSIENT_ERRORS, TRANSIENT, reply):
-            raise unavailable(reply, may_be_applied=False) from reply
-        raise StoreError(f"Redis refused a call: {reply}") from reply
+        raise _meaning_of(reply) from reply
     return reply
+
+
+def _meaning_of(refusal: Exception) -> StoreUnavailable | StoreError:
+    """What to tell people when Redis refuses a call."""
+    if is_one_of(TRANSIENT_ERRORS, TRANSIENT, refusal):
+        return unavailable(refusal, may_be_applied=False)
+    return StoreError(f"Redis refused a call: {refusal}")
 
 
 def _left(deadline: float) -> float:

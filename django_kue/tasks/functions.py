@@ -53,9 +53,9 @@ class TaskFunction(JobFunction[..., Any]):
 
     def __init__(self, task: AnyTask, options: Options) -> None:
         super().__init__(task.func, options)
-        vars(self).update(task_function=task.func, task_class=type(task), backend=task.backend)
+        self._become({"task_function": task.func, "task_class": type(task), "backend": task.backend})
         if task.takes_context:
-            vars(self).update(function=_with_task_context(self))
+            self._become({"function": _with_task_context(self)})
 
     def encode_result(self, result: Any) -> bytes:
         """A result by Django's rules: what's neither JSON nor nearly so is a TypeError."""

@@ -178,7 +178,7 @@ class Threads:
         try:
             deadline = now + timeout if timeout else 0.0
             slot.open(run, deadline)
-            over_by = deadline and deadline + GRACE
+            over_by = deadline + GRACE if timeout else 0.0
             self._board.begin(slot.number, run.queue, run.key, now, over_by, run.suspicion)
             if timeout:
                 note_delay(self._board, slot.number, run)

@@ -340,12 +340,11 @@ def test_the_queue_joins_the_registry_even_when_the_first_enqueue_failed(
 
 @pytest.mark.parametrize("size", [0, 1, 99, 1023, 1024, 100_000])
 def test_one_plain_jobs_command_is_its_calls(size: int) -> None:
-    terms = "default", b"k" * 22, b"r" * size, b"-15"
-    call = moves.enqueue_one(*terms, sender=b"s" * 18, number=12)
-    assert moves.enqueue_one_packed(*terms, sender=b"s" * 18, number=12) == call.packed()
+    terms = "default", b"k" * 22, b"r" * size, b"-15", b"s" * 18, 12
+    assert moves.enqueue_one_packed(*terms) == moves.enqueue_one(*terms).packed()
 
 
-def test_it_is_one_command_and_one_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_sent_and_heard_without_the_ways_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     plain.enqueue(1)
     with monkeypatch.context() as patched:
         patched.setattr(transport.ServerLink, "send", None)
@@ -355,13 +354,21 @@ def test_it_is_one_command_and_one_reply(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.foreign_data
 @both_ways
-def test_a_script_that_stops_halfway_is_not_taken_for_one_that_was_sent_again(function: Any) -> None:
+@pytest.mark.parametrize(("foreign", "is_waiting"), [("w:0", False), ("k", True)])
+def test_a_script_that_stops_halfway_is_not_begun_again(
+    function: Any, foreign: str, is_waiting: bool
+) -> None:
+    function.enqueue(0)
     redis = redis_client()
-    redis.set("kue:{default}:w:0", "something else's")
-    for _ in range(2):
-        with pytest.raises(EnqueueError, match=r"^The job was not enqueued.*WRONGTYPE") as caught:
-            function.enqueue(1)
-        assert not caught.value.may_be_stored
+    redis.delete(f"kue:{{default}}:{foreign}")
+    redis.set(f"kue:{{default}}:{foreign}", "something else's")
+    before = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    with pytest.raises(EnqueueError, match=r"^The job was not enqueued.*WRONGTYPE") as caught:
+        function.enqueue(1)
+    assert not caught.value.may_be_stored
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 1
+    if is_waiting:
+        assert redis.llen("kue:{default}:w:0") == 2
 
 
 @both_ways

@@ -153,8 +153,9 @@ WAYS = pytest.mark.parametrize("way", [by_url, by_alias])
 @WAYS
 def test_jobs_go_over_tls_with_the_authority_that_signed(tls: Tls, way: Any) -> None:
     with way(tls, tls.authority):
-        job = jobs.add.enqueue(1)
-        assert job.refresh().args == (1,)
+        for number in (1, 2):  # over a new connection, and over one that's open
+            job = jobs.add.enqueue(number)
+            assert job.refresh().args == (number,)
 
 
 @WAYS
