@@ -221,8 +221,10 @@ def test_a_former_master_is_left_for_the_new_one(proxy: Proxy, tmp_path: Path, f
         function.enqueue(1)
         client.execute_command("REPLICAOF", "127.0.0.1", str(port))
         proxy.target = port
+        asked = client.info("commandstats")["cmdstat_evalsha"]["calls"]
         handle = function.enqueue(2)
         assert handle.refresh().args == (2,)
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == asked + 1  # it isn't asked again
     finally:
         redis_client().execute_command("REPLICAOF", "NO", "ONE")
         forget_links()
