@@ -3,10 +3,10 @@
 -- ARGV: index part cursor most
 -- @include lib/entries
 local slice
-if index == 'unique' then slice = asked('HSCAN', unique, cursor, 'COUNT', most)
-elseif index == 'failing' then slice = asked('ZSCAN', failing, cursor, 'COUNT', most)
-elseif index == 'search' then slice = asked('ZSCAN', search .. part, cursor, 'COUNT', most)
-else slice = asked('ZSCAN', failed_by .. part, cursor, 'COUNT', most) end
+if index == 'unique' then slice = asked('HSCAN', KEYS.unique, cursor, 'COUNT', most)
+elseif index == 'failing' then slice = asked('ZSCAN', KEYS.failing, cursor, 'COUNT', most)
+elseif index == 'search' then slice = asked('ZSCAN', KEYS.search .. part, cursor, 'COUNT', most)
+else slice = asked('ZSCAN', KEYS.failed_by .. part, cursor, 'COUNT', most) end
 slice = slice or { '0', {} }
 local is_counted = index ~= 'failed_by' or is_right.failing('', part)
 local answer = { slice[1], is_counted and 1 or 0 }

@@ -3,7 +3,7 @@
 -- ARGV: cursor most keys...
 -- @include lib/dossier
 if cursor == '' then return add_dossiers({ unpack(ARGV, keys_at) }, { '0' }) end
-local slice = asked('HSCAN', jobs, cursor, 'COUNT', most) or { '0', {} }
+local slice = asked('HSCAN', KEYS.jobs, cursor, 'COUNT', most) or { '0', {} }
 local keys = {}
 for i = 1, #slice[2], 2 do keys[#keys + 1] = slice[2][i] end
 return add_dossiers(keys, { slice[1] })

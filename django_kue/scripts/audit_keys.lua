@@ -2,9 +2,8 @@
 -- Returns: the next cursor ('0': that was all), then a flat list: name, type, ms that it still lives (-1: for ever),
 -- whether its job would clean it up ('1' also where it's no job's own).
 -- ARGV: cursor most
--- KEYS: jobs side schedules
 -- @include lib/dossier
-local beginning = string.sub(jobs, 1, -2)
+local beginning = string.sub(KEYS.jobs, 1, -2)
 local pattern = string.gsub(beginning, '[%*%?%[%]\\]', '\\%0') .. '*'
 local slice = redis.call('SCAN', cursor, 'MATCH', pattern, 'COUNT', most)
 local answer = { slice[1] }
@@ -12,9 +11,12 @@ for _, key in ipairs(slice[2]) do
   local name = string.sub(key, #beginning + 1)
   local is_clean = '1'
   local owner = string.match(name, '^[lr]:(.*)$')
-  if owner and not (asked('HEXISTS', jobs, owner) == 1 and asked('SISMEMBER', side, owner) == 1) then is_clean = '0' end
+  if owner then
+    local is_known = asked('HEXISTS', KEYS.jobs, owner) == 1 and asked('SISMEMBER', KEYS.side, owner) == 1
+    if not is_known then is_clean = '0' end
+  end
   local schedule = string.match(name, '^sr:(.*)$')
-  if schedule and asked('HEXISTS', schedules, schedule) ~= 1 then is_clean = '0' end
+  if schedule and asked('HEXISTS', KEYS.schedules, schedule) ~= 1 then is_clean = '0' end
   answer[#answer + 1] = name
   answer[#answer + 1] = redis.call('TYPE', key).ok
   answer[#answer + 1] = redis.call('PTTL', key)

@@ -8,7 +8,7 @@ local found, left = {}, tonumber(budget)
 for i = items_at, #ARGV, 3 do
   local key, is_once = ARGV[i], ARGV[i + 1] == '1'
   local row = add_dossiers({ key }, {})[1]
-  local head = head_of(asked('HGET', jobs, key) or '')
+  local head = head_of(asked('HGET', KEYS.jobs, key) or '')
   local own, counts = priority_of(head), {}
   for priority in string.gmatch(own .. ',' .. ARGV[i + 2], '[^,]+') do
     if priority ~= own or #counts == 0 then

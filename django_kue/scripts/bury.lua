@@ -4,23 +4,22 @@
 -- cancelled by their mark.
 -- ARGV: owner retention max_runs max_crashes culprits...
 --   culprits: key outcome, again and again (outcomes as in lib/settle)
--- KEYS: jobs leases ghosts marks owners levels
 -- @include lib/order
 -- @include lib/settle
 -- @include lib/wake
-redis.call('ZREM', owners, owner)
+redis.call('ZREM', KEYS.owners, owner)
 local culprits = {}
 for i = culprits_at, #ARGV, 2 do culprits[ARGV[i]] = ARGV[i + 1] end
-local ghosted = redis.call('HGETALL', ghosts)
+local ghosted = redis.call('HGETALL', KEYS.ghosts)
 for i = 1, #ghosted, 2 do
   if string.match(ghosted[i + 1], '([^|]*)$') == owner then
-    redis.call('HDEL', ghosts, ghosted[i])
-    redis.call('HDEL', marks, ghosted[i])
+    redis.call('HDEL', KEYS.ghosts, ghosted[i])
+    redis.call('HDEL', KEYS.marks, ghosted[i])
   end
 end
 local function sequence_of(lease) return tonumber(string.match(lease, '^%d+')) or 0 end
 
-local held = redis.call('HGETALL', leases)
+local held = redis.call('HGETALL', KEYS.leases)
 local by_lease, order = {}, {}
 for i = 1, #held, 2 do
   local key, lease = held[i], held[i + 1]
@@ -49,6 +48,6 @@ for _, lease in ipairs(order) do
     for _, key in ipairs(ended) do cancelled_[#cancelled_ + 1] = key end
   end
 end
-if redis.call('EXISTS', levels) == 1 and not is_paused then wake_one() end
+if redis.call('EXISTS', KEYS.levels) == 1 and not is_paused then wake_one() end
 publish()
 return { given_back, settled, failed_, cancelled_ }

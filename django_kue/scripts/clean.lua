@@ -1,7 +1,6 @@
 -- Finished jobs of a state that finished before `before` (ms) -> gone, up to `most` a call.
 -- Returns how many went.
 -- ARGV: state before most
--- KEYS: completed failed cancelled
 -- @include lib/finish
 local old = redis.call('ZRANGEBYSCORE', shelves[state], '-inf', '(' .. before, 'LIMIT', 0, most)
 if #old > 0 then

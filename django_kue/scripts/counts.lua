@@ -1,7 +1,6 @@
 -- How many jobs are in each state, exactly: delayed, waiting, active, completed, failed, cancelled.
--- KEYS: leases delayed completed failed cancelled
 -- @include lib/depth
 return {
-  redis.call('ZCARD', delayed), depth(), redis.call('HLEN', leases),
-  redis.call('ZCARD', completed), redis.call('ZCARD', failed), redis.call('ZCARD', cancelled),
+  redis.call('ZCARD', KEYS.delayed), depth(), redis.call('HLEN', KEYS.leases),
+  redis.call('ZCARD', KEYS.completed), redis.call('ZCARD', KEYS.failed), redis.call('ZCARD', KEYS.cancelled),
 }

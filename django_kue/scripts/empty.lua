@@ -1,24 +1,23 @@
 -- waiting, delayed -> gone, up to `most` a call. Returns how many went; 0 when nothing is left.
 -- ARGV: most
--- KEYS: jobs waiting levels stale delayed
 -- @include lib/waiting
 -- @include lib/erase
 local left, gone = tonumber(most), {}
-local later = redis.call('ZRANGE', delayed, 0, left - 1)
+local later = redis.call('ZRANGE', KEYS.delayed, 0, left - 1)
 if #later > 0 then
-  redis.call('ZREM', delayed, unpack(later))
+  redis.call('ZREM', KEYS.delayed, unpack(later))
   for _, key in ipairs(later) do gone[#gone + 1] = key end
 end
 local passed = 0
 while #gone + passed < left do
-  local priority = redis.call('ZRANGE', levels, 0, 0)[1]
+  local priority = redis.call('ZRANGE', KEYS.levels, 0, 0)[1]
   if not priority then break end
-  local is_stale = redis.call('HEXISTS', stale, priority) == 1
+  local is_stale = redis.call('HEXISTS', KEYS.stale, priority) == 1
   local entries = pop_front(priority, left - #gone - passed, is_stale)
   if #entries == 0 then drop_level(priority) end
   local dead = 0
   for _, entry in ipairs(entries) do
-    if is_seated(entry, redis.call('HGET', jobs, (key_and_seat(entry)))) then
+    if is_seated(entry, redis.call('HGET', KEYS.jobs, (key_and_seat(entry)))) then
       gone[#gone + 1] = (key_and_seat(entry))
     else
       dead = dead + 1

@@ -5,10 +5,9 @@
 -- Returns: nothing. ServerLink.carry_out() takes any other reply for a broken connection.
 -- ARGV: sender number priority items...
 --   items: key record, again and again
--- KEYS: jobs waiting levels senders wake flags events
-if redis.call('SET', senders .. sender, number, 'EX', 600, 'GET') == number then return end
+if redis.call('SET', KEYS.senders .. sender, number, 'EX', '600', 'GET') == number then return end
 
-local modes = redis.call('HMGET', flags, 'paused', 'ev')
+local modes = redis.call('HMGET', KEYS.flags, 'paused', 'ev')
 local heard, now_text = nil, nil
 if modes[2] then
   local clock = redis.call('TIME')
@@ -19,19 +18,19 @@ end
 
 local length
 if #ARGV == items_at + 1 then -- as in most calls: without lists to unpack
-  redis.call('HSET', jobs, ARGV[items_at], ARGV[items_at + 1])
-  length = redis.call('RPUSH', waiting .. priority, ARGV[items_at])
+  redis.call('HSET', KEYS.jobs, ARGV[items_at], ARGV[items_at + 1])
+  length = redis.call('RPUSH', KEYS.waiting .. priority, ARGV[items_at])
 else
   local keys = {}
   for i = items_at, #ARGV, 2 do keys[#keys + 1] = ARGV[i] end
-  redis.call('HSET', jobs, unpack(ARGV, items_at))
-  length = redis.call('RPUSH', waiting .. priority, unpack(keys))
+  redis.call('HSET', KEYS.jobs, unpack(ARGV, items_at))
+  length = redis.call('RPUSH', KEYS.waiting .. priority, unpack(keys))
 end
-if length == (#ARGV - items_at + 1) / 2 then redis.call('ZADD', levels, -priority, priority) end
+if length == (#ARGV - items_at + 1) / 2 then redis.call('ZADD', KEYS.levels, -priority, priority) end
 if heard then
   for i = items_at, #ARGV, 2 do
     heard[#heard + 1] = { 'enqueued', ARGV[i], string.match(ARGV[i + 1], '^[^|]*|([^|]*)|') or '', '' }
   end
 end
-if not modes[1] then redis.call('ZADD', wake, 0, '0') end
-if heard and #heard > 0 then redis.call('PUBLISH', events, cjson.encode({ now_text, heard })) end
+if not modes[1] then redis.call('ZADD', KEYS.wake, '0', '0') end
+if heard and #heard > 0 then redis.call('PUBLISH', KEYS.events, cjson.encode({ now_text, heard })) end

@@ -6,19 +6,18 @@
 -- a job that was known already.
 -- ARGV: sender number items...
 --   items: key record priority delay run_at expires unique_ms is_forwarded, again and again
--- KEYS: jobs senders delayed forward bygone
 -- @include lib/clock
 -- @include lib/admit
 -- @include lib/wake
-local previous = redis.call('SET', senders .. sender, number, 'EX', 600, 'GET')
+local previous = redis.call('SET', KEYS.senders .. sender, number, 'EX', '600', 'GET')
 local is_resend = previous == number
 
-local earliest = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+local earliest = redis.call('ZRANGE', KEYS.delayed, '0', '0', 'WITHSCORES')[2]
 earliest = earliest and tonumber(earliest) or math.huge
 local holders, should_wake = {}, false
 
 local function is_known(key)
-  return redis.call('HEXISTS', jobs, key) == 1 or redis.call('EXISTS', bygone .. key, forward .. key) > 0
+  return redis.call('HEXISTS', KEYS.jobs, key) == 1 or redis.call('EXISTS', KEYS.bygone .. key, KEYS.forward .. key) > 0
 end
 
 for i = items_at, #ARGV, 8 do
@@ -29,7 +28,7 @@ for i = items_at, #ARGV, 8 do
   if is_old then
     -- it was sent before
   elseif holder then
-    if ARGV[i + 7] == '1' then redis.call('SET', forward .. key, holder, 'EX', 3600) end
+    if ARGV[i + 7] == '1' then redis.call('SET', KEYS.forward .. key, holder, 'EX', 3600) end
   elseif not is_resend then
     local due = ARGV[i + 4] ~= '' and tonumber(ARGV[i + 4]) or now + tonumber(ARGV[i + 3])
     if not admit(key, record, ARGV[i + 2], due, ARGV[i + 5], ARGV[i + 6], #holders) then

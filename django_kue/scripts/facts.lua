@@ -2,11 +2,10 @@
 -- Returns: 1 time paused (ms) or '', 2 the totals as a flat list, 3 one list of the minute
 -- counters (flat) for each of the last hours, the newest first, 4 Redis's time (ms).
 -- ARGV: hours
--- KEYS: flags totals stats
 -- @include lib/clock
 local buckets = {}
 local hour = math.floor(now / 3600000)
 for i = 0, hours - 1 do
-  buckets[#buckets + 1] = redis.call('HGETALL', stats .. string.format('%d', hour - i))
+  buckets[#buckets + 1] = redis.call('HGETALL', KEYS.stats .. string.format('%d', hour - i))
 end
-return { redis.call('HGET', flags, 'paused') or '', redis.call('HGETALL', totals), buckets, now }
+return { redis.call('HGET', KEYS.flags, 'paused') or '', redis.call('HGETALL', KEYS.totals), buckets, now }

@@ -1,4 +1,3 @@
 -- The outcome of a job that was not kept, for some seconds after its end; or ''.
 -- ARGV: key
--- KEYS: farewells
-return redis.call('GET', farewells .. key) or ''
+return redis.call('GET', KEYS.farewells .. key) or ''

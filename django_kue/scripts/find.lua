@@ -1,14 +1,13 @@
 -- The rows of the jobs that have all these search keys, the newest `most`, newest last.
 -- With several keys, only the newest 10,000 jobs of the rarest are looked at.
 -- ARGV: most hashes...
--- KEYS: search
 -- @include lib/rows
 local LOOKED_AT, BATCH = 10000, 1000
 most = tonumber(most)
 
 local rarest, others = nil, {}
 for i = hashes_at, #ARGV do
-  local set = search .. ARGV[i]
+  local set = KEYS.search .. ARGV[i]
   if not rarest then rarest = set
   elseif redis.call('ZCARD', set) < redis.call('ZCARD', rarest) then
     others[#others + 1] = rarest

@@ -8,14 +8,13 @@
 --   tick: the one that's fired; where nothing is (key is ''), the newest that's missed
 --   how: n to run it now, between the ticks: `expected` and `coming` don't matter, and stay
 --   missed_tick missed_count: of those that are missed the newest, and how many there are
--- KEYS: schedules ticks ghosts outcomes
 -- @include lib/clock
 -- @include lib/admit
 -- @include lib/wake
 -- @include lib/ticked
-local stored = redis.call('HGET', schedules, name)
+local stored = redis.call('HGET', KEYS.schedules, name)
 local head = stored and head_of(stored) or ''
-local standing = redis.call('ZSCORE', ticks, name)
+local standing = redis.call('ZSCORE', KEYS.ticks, name)
 local is_now = how == 'n'
 local CORRECTION = 3 * 3600 * 1000 -- ms, as in ticks.py: what was noted later than that was noted by a wrong clock
 
@@ -26,8 +25,8 @@ end
 
 -- A job is over when it has an outcome or is gone, unless it was removed while it ran.
 local function is_running(job)
-  if redis.call('HEXISTS', ghosts, job) == 1 then return true end
-  return redis.call('HEXISTS', jobs, job) == 1 and redis.call('HEXISTS', outcomes, job) == 0
+  if redis.call('HEXISTS', KEYS.ghosts, job) == 1 then return true end
+  return redis.call('HEXISTS', KEYS.jobs, job) == 1 and redis.call('HEXISTS', KEYS.outcomes, job) == 0
 end
 
 local function is_any_running()
@@ -45,7 +44,7 @@ end
 local function what_becomes()
   if key == '' then return 'm' end
   if not is_now and was_fired() then return 'known' end
-  if redis.call('HEXISTS', jobs, key) == 1 then return 'known' end
+  if redis.call('HEXISTS', KEYS.jobs, key) == 1 then return 'known' end
   if token(head, 'o') and is_any_running() then return 'o' end
   return holder_for(key, record) and 'u' or ''
 end
@@ -54,8 +53,8 @@ if not is_as_read() then return { 'other', '', standing or '' } end
 
 local fate, holder = what_becomes(), key
 if not is_now then
-  if coming == '' then redis.call('ZREM', ticks, name) else redis.call('ZADD', ticks, coming, name) end
-  redis.call('HSET', schedules, name, with_tokens(stored, { l = tick }))
+  if coming == '' then redis.call('ZREM', KEYS.ticks, name) else redis.call('ZADD', KEYS.ticks, coming, name) end
+  redis.call('HSET', KEYS.schedules, name, with_tokens(stored, { l = tick }))
 end
 if missed_count ~= '0' then remember_tick(name, missed_tick, '', 'm', missed_count, '') end
 if fate == 'u' then holder = holder_for(key, record) end

@@ -1,9 +1,8 @@
 -- Keys of the jobs that have one of these search keys: of each the newest `most`.
 -- ARGV: most hashes...
--- KEYS: search
 local found, seen = {}, {}
 for i = hashes_at, #ARGV do
-  for _, key in ipairs(redis.call('ZREVRANGE', search .. ARGV[i], 0, most - 1)) do
+  for _, key in ipairs(redis.call('ZREVRANGE', KEYS.search .. ARGV[i], 0, most - 1)) do
     if not seen[key] then found[#found + 1] = key end
     seen[key] = true
   end

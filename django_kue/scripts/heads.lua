@@ -3,10 +3,9 @@
 -- jobs are limited to, or the priority of waiting ones. Waiting jobs have no time of their own ('': their keys
 -- tell when they were made).
 -- ARGV: state offset most newest lowest highest part
--- KEYS: leases failed_by
 -- @include lib/page
 local is_reversed, first = newest == '1', tonumber(offset)
-local zset = state == 'failed' and part ~= '' and failed_by .. part or places[state]
+local zset = state == 'failed' and part ~= '' and KEYS.failed_by .. part or places[state]
 if zset and is_reversed then
   return redis.call('ZREVRANGEBYSCORE', zset, highest, lowest, 'WITHSCORES', 'LIMIT', first, most)
 elseif zset then
@@ -14,7 +13,7 @@ elseif zset then
 end
 local pairs_ = {}
 for _, key in ipairs(page_of(state, first, tonumber(most), is_reversed, part)) do
-  local lease = state == 'active' and redis.call('HGET', leases, key)
+  local lease = state == 'active' and redis.call('HGET', KEYS.leases, key)
   pairs_[#pairs_ + 1] = key
   pairs_[#pairs_ + 1] = lease and string.match(lease, '|(%d+)|') or ''
 end

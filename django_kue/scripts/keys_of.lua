@@ -1,5 +1,4 @@
 -- Keys of a state's zset from a rank on, without rows; for work on many jobs in batches.
 -- ARGV: state first most
--- KEYS: delayed completed failed cancelled
 -- @include lib/place
 return redis.call('ZRANGE', places[state], first, first + most - 1)

@@ -1,3 +1,2 @@
 -- The priorities that waiting jobs have, highest first.
--- KEYS: levels
-return redis.call('ZRANGE', levels, 0, -1)
+return redis.call('ZRANGE', KEYS.levels, 0, -1)

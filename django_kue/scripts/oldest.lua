@@ -1,15 +1,14 @@
 -- The first waiting job of each priority (within its first 100 entries), as `key`, record.
 -- Returns Redis's time in ms, then the pairs.
--- KEYS: waiting levels
 -- @include lib/clock
 -- @include lib/waiting
 local found = { now }
-for _, priority in ipairs(redis.call('ZRANGE', levels, 0, -1)) do
-  local entries = redis.call('LRANGE', waiting .. priority .. ':front', 0, 99)
-  for _, entry in ipairs(redis.call('LRANGE', waiting .. priority, 0, 99)) do entries[#entries + 1] = entry end
+for _, priority in ipairs(redis.call('ZRANGE', KEYS.levels, 0, -1)) do
+  local entries = redis.call('LRANGE', KEYS.waiting .. priority .. ':front', 0, 99)
+  for _, entry in ipairs(redis.call('LRANGE', KEYS.waiting .. priority, 0, 99)) do entries[#entries + 1] = entry end
   for _, entry in ipairs(entries) do
     local key = key_and_seat(entry)
-    local record = redis.call('HGET', jobs, key)
+    local record = redis.call('HGET', KEYS.jobs, key)
     if is_seated(entry, record) then
       found[#found + 1] = key
       found[#found + 1] = record

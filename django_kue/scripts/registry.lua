@@ -3,11 +3,12 @@
 -- Returns: 1 queue names, 2 workers as a flat list (worker, JSON), 3 their pulses as a flat list
 -- (worker, ms), 4 Redis's time (ms).
 -- ARGV: name worker order
--- KEYS: queues workers pulses orders
 -- @include lib/clock
-if name ~= '' then redis.call('SADD', queues, name) end
-if worker ~= '' and redis.call('HEXISTS', workers, worker) == 1 then redis.call('HSET', orders, worker, order) end
+if name ~= '' then redis.call('SADD', KEYS.queues, name) end
+if worker ~= '' and redis.call('HEXISTS', KEYS.workers, worker) == 1 then
+  redis.call('HSET', KEYS.orders, worker, order)
+end
 return {
-  redis.call('SMEMBERS', queues), redis.call('HGETALL', workers),
-  redis.call('ZRANGE', pulses, 0, -1, 'WITHSCORES'), now,
+  redis.call('SMEMBERS', KEYS.queues), redis.call('HGETALL', KEYS.workers),
+  redis.call('ZRANGE', KEYS.pulses, 0, -1, 'WITHSCORES'), now,
 }

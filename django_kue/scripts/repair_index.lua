@@ -8,9 +8,9 @@ for i = entries_at, #ARGV do
   local entry = ARGV[i]
   if not is_right[index](part, entry) then
     gone = gone + 1
-    if index == 'unique' then redis.call('HDEL', unique, entry)
-    elseif index == 'search' then redis.call('ZREM', search .. part, entry)
-    elseif index == 'failed_by' then redis.call('ZREM', failed_by .. part, entry)
+    if index == 'unique' then redis.call('HDEL', KEYS.unique, entry)
+    elseif index == 'search' then redis.call('ZREM', KEYS.search .. part, entry)
+    elseif index == 'failed_by' then redis.call('ZREM', KEYS.failed_by .. part, entry)
     else count_failed(entry) end
   end
 end

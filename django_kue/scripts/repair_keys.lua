@@ -7,14 +7,13 @@
 --         `lists` : logs and runs of a job that's gone, last ticks of a schedule that is; else it's noted that they need cleaning up;
 --         `tick` (extra: a schedule): it has a next tick, which is now, unless it has one
 --         `owner` (extra: owner, value: ms): its lease ends then
--- KEYS: jobs side owners schedules
 -- @include lib/clock
 -- @include lib/quarantine
-local beginning, done, by = string.sub(jobs, 1, -2), 0, {}
+local beginning, done, by = string.sub(KEYS.jobs, 1, -2), 0, {}
 
 function by.type(key, name, kind)
   if redis.call('TYPE', key).ok ~= kind then return false end
-  redis.call('RENAME', key, quarantined .. name .. ':' .. now_text)
+  redis.call('RENAME', key, KEYS.quarantined .. name .. ':' .. now_text)
   return true
 end
 
@@ -38,7 +37,7 @@ end
 function by.tick(key, _, name)
   local standing = redis.call('ZSCORE', key, name)
   if standing and standing ~= 'inf' and standing ~= '-inf' then return false end
-  if redis.call('HEXISTS', schedules, name) == 0 then return false end
+  if redis.call('HEXISTS', KEYS.schedules, name) == 0 then return false end
   redis.call('ZADD', key, now, name)
   return true
 end
@@ -46,12 +45,12 @@ end
 function by.lists(key, name)
   local schedule = string.match(name, '^sr:(.*)$')
   if schedule then
-    if redis.call('HEXISTS', schedules, schedule) == 0 then redis.call('DEL', key) end
+    if redis.call('HEXISTS', KEYS.schedules, schedule) == 0 then redis.call('DEL', key) end
     return true
   end
   local owner = string.sub(name, 3)
-  if redis.call('HEXISTS', jobs, owner) == 1 then
-    redis.call('SADD', side, owner)
+  if redis.call('HEXISTS', KEYS.jobs, owner) == 1 then
+    redis.call('SADD', KEYS.side, owner)
   else
     redis.call('DEL', key)
   end

@@ -2,17 +2,16 @@
 -- audit_level; '': never mind), how many stale entries are noted ('': none, and no front list).
 -- Returns whether they were.
 -- ARGV: priority shape dead
--- KEYS: waiting levels stale
 -- @include lib/shape
 -- @include lib/wake
-local main, front = waiting .. priority, waiting .. priority .. ':front'
+local main, front = KEYS.waiting .. priority, KEYS.waiting .. priority .. ':front'
 if redis.call('EXISTS', main, front) == 0 then
-  redis.call('ZREM', levels, priority)
+  redis.call('ZREM', KEYS.levels, priority)
 elseif string.find(priority, '^-?%d+$') then
-  redis.call('ZADD', levels, -priority, priority)
+  redis.call('ZADD', KEYS.levels, -priority, priority)
   wake_one()
 end
 if shape == '' then return 1 end
 if shape_of(priority) ~= shape then return 0 end
-if dead == '' then redis.call('HDEL', stale, priority) else redis.call('HSET', stale, priority, dead) end
+if dead == '' then redis.call('HDEL', KEYS.stale, priority) else redis.call('HSET', KEYS.stale, priority, dead) end
 return 1

@@ -3,24 +3,23 @@
 -- ARGV: name version record next
 --   version: of the record that was read, '' when there was none; record: the new one, '' to delete it
 --   next: its next tick; '' leaves it as it is, '-' takes it off
--- KEYS: schedules ticks ticked
 -- @include lib/record
-local stored = redis.call('HGET', schedules, name)
+local stored = redis.call('HGET', KEYS.schedules, name)
 local head = stored and head_of(stored) or ''
 if (stored and token(head, 'v') or '') ~= version then return 0 end
 
 if record == '' then
-  redis.call('HDEL', schedules, name)
-  redis.call('ZREM', ticks, name)
-  redis.call('DEL', ticked .. name)
+  redis.call('HDEL', KEYS.schedules, name)
+  redis.call('ZREM', KEYS.ticks, name)
+  redis.call('DEL', KEYS.ticked .. name)
   return 1
 end
 -- last tick and last success: noted by scripts, maybe after it was read
 local kept = { l = token(head, 'l'), s = token(head, 's') }
-redis.call('HSET', schedules, name, stored and with_tokens(record, kept) or record)
+redis.call('HSET', KEYS.schedules, name, stored and with_tokens(record, kept) or record)
 if next == '-' then
-  redis.call('ZREM', ticks, name)
+  redis.call('ZREM', KEYS.ticks, name)
 elseif next ~= '' then
-  redis.call('ZADD', ticks, next, name)
+  redis.call('ZADD', KEYS.ticks, next, name)
 end
 return 1

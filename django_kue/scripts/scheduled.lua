@@ -1,5 +1,4 @@
 -- Queues that have, or had, schedules; a queue that's named joins them.
 -- ARGV: queue
--- KEYS: scheduled
-if queue ~= '' then redis.call('SADD', scheduled, queue) end
-return redis.call('SMEMBERS', scheduled)
+if queue ~= '' then redis.call('SADD', KEYS.scheduled, queue) end
+return redis.call('SMEMBERS', KEYS.scheduled)

@@ -2,12 +2,11 @@
 -- Who looks also notes how many jobs wait: so the depth is known when no worker listens.
 -- Returns: the number of the last bucket, then the rows.
 -- ARGV: tiers tier count
--- KEYS: measures
 -- @include lib/measures
 -- Protected: full memory or a replica refuse the write, and that's when people look.
 pcall(add_to_queue, tiers, row_of_depth(depth()))
 local answer = { 0 }
-answer[1] = in_last_buckets(measures, tier, tonumber(count), function(key, buckets)
+answer[1] = in_last_buckets(KEYS.measures, tier, tonumber(count), function(key, buckets)
   for _, row in ipairs(redis.call('HMGET', key, unpack(buckets))) do answer[#answer + 1] = row or '' end
 end)
 return answer

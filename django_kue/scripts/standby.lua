@@ -3,17 +3,16 @@
 -- a turn. To set up the functions that a turn needs costs more than all that's done here, so this includes nothing.
 -- Returns: lease, claimed keys, their records; nothing when nothing was claimed.
 -- ARGV: want owner lease_ms sequence
--- KEYS: jobs waiting leases wake levels stale owners flags
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local modes = redis.call('HMGET', flags, 'paused', 'ev')
-if modes[1] or (tonumber(modes[2] or '') or 0) > now or redis.call('EXISTS', stale) == 1 then return end
+local modes = redis.call('HMGET', KEYS.flags, 'paused', 'ev')
+if modes[1] or (tonumber(modes[2] or '') or 0) > now or redis.call('EXISTS', KEYS.stale) == 1 then return end
 
-local priority = redis.call('ZRANGE', levels, 0, 0)[1]
+local priority = redis.call('ZRANGE', KEYS.levels, '0', '0')[1]
 if not priority then return end
-local keys = redis.call('LRANGE', waiting .. priority, 0, want - 1)
+local keys = redis.call('LRANGE', KEYS.waiting .. priority, '0', string.format('%d', want - 1))
 if #keys == 0 then return end
-local records = redis.call('HMGET', jobs, unpack(keys))
+local records = redis.call('HMGET', KEYS.jobs, unpack(keys))
 local lease = sequence .. '|' .. string.format('%d', now) .. '|' .. owner
 local leased = {}
 for i = 1, #keys do
@@ -21,9 +20,9 @@ for i = 1, #keys do
   leased[2 * i - 1], leased[2 * i] = keys[i], lease
 end
 
-redis.call('LPOP', waiting .. priority, #keys)
-if #keys < tonumber(want) then redis.call('ZREM', levels, priority) end
-redis.call('HSET', leases, unpack(leased))
-redis.call('ZADD', owners, now + lease_ms, owner)
-if redis.call('EXISTS', levels) == 1 then redis.call('ZADD', wake, 0, '0') end
+redis.call('LPOP', KEYS.waiting .. priority, string.format('%d', #keys))
+if #keys < tonumber(want) then redis.call('ZREM', KEYS.levels, priority) end
+redis.call('HSET', KEYS.leases, unpack(leased))
+redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)
+if redis.call('EXISTS', KEYS.levels) == 1 then redis.call('ZADD', KEYS.wake, '0', '0') end
 return { lease, keys, records }

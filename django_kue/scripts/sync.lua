@@ -1,7 +1,6 @@
 -- A worker lost a reply: leases of its that it doesn't know of go back, unharmed and unblamed.
 -- Returns the keys that were given back, and those that had been asked to stop: they're cancelled.
 -- ARGV: owner retention known_leases...
--- KEYS: jobs leases ghosts marks
 -- @include lib/limits
 -- @include lib/order
 -- @include lib/settle
@@ -25,13 +24,13 @@ local function take_unknown(hash)
   return found, counts
 end
 
-for _, key in ipairs((take_unknown(ghosts))) do redis.call('HDEL', marks, key) end
-local unknown, unstarted = take_unknown(leases)
+for _, key in ipairs((take_unknown(KEYS.ghosts))) do redis.call('HDEL', KEYS.marks, key) end
+local unknown, unstarted = take_unknown(KEYS.leases)
 for lease, count in pairs(unstarted) do uncount_starts(count, lease) end
 local keys, records = {}, {}
 for _, key in ipairs(unknown) do
-  local record = redis.call('HGET', jobs, key)
-  local is_marked = redis.call('HDEL', marks, key) == 1
+  local record = redis.call('HGET', KEYS.jobs, key)
+  local is_marked = redis.call('HDEL', KEYS.marks, key) == 1
   if record and is_marked then
     end_cancelled(key, record, '', '|', retention)
   elseif record then

@@ -7,14 +7,13 @@
 --   switches: letters; w woken by the marker, p tell the promoted keys
 --   batches:  lease count kind keys×count outcomes×count, again and again; kind c: all are plain completions
 --             without their letter
--- KEYS: jobs leases delayed wake levels totals owners
 -- @include lib/clock
 -- @include lib/settle
 -- @include lib/limits
 -- @include moves/promote
 -- @include moves/claim
 local refused, cancelled_ = {}, {}
-redis.call('HDEL', leases, '') -- a first write that is never refused for want of memory
+redis.call('HDEL', KEYS.leases, '') -- a first write that is never refused for want of memory
 
 local i, settled = batches_at, 0
 while ARGV[i] do
@@ -33,9 +32,9 @@ while ARGV[i] do
   i = i + 3 + 2 * count
   settled = settled + count
 end
-if work_ms ~= '0' then add_up(totals, 'work_ms', tonumber(work_ms)) end
+if work_ms ~= '0' then add_up(KEYS.totals, 'work_ms', tonumber(work_ms)) end
 
-local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now_text, 'LIMIT', 0, 256)
+local due = redis.call('ZRANGEBYSCORE', KEYS.delayed, '-inf', now_text, 'LIMIT', '0', '256')
 if #due > 0 then promote(due) end
 
 local wait, keys, records, expired = 0, {}, {}, {}
@@ -58,14 +57,14 @@ end
 -- came free.
 local is_woken = string.find(switches, 'w', 1, true) or #due > 0 or has_refilled
   or (is_limited and settled > 0)
-local has_more = redis.call('EXISTS', levels) == 1
+local has_more = redis.call('EXISTS', KEYS.levels) == 1
 if is_woken and has_more and not is_paused then
   local free = not is_limited or room_for(1, concurrency, rate_limit) > 0
-  if free then redis.call('ZADD', wake, 0, '0') end
+  if free then redis.call('ZADD', KEYS.wake, '0', '0') end
 end
 
 if #keys == 0 and wait == 0 then
-  local next_due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+  local next_due = redis.call('ZRANGE', KEYS.delayed, '0', '0', 'WITHSCORES')[2]
   wait = next_due and math.max(1, next_due - now) or -3
   if has_more and room > 0 then wait = 1 end -- only stale entries were passed: go on
 end

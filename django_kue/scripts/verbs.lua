@@ -2,7 +2,6 @@
 -- Returns for each key `ok:<state before>`, the state that forbids it, `held` (another job holds
 -- the unique key), or '' when there's no such job.
 -- ARGV: verb argument retention legal_states keys...
--- KEYS: jobs
 -- @include lib/place
 -- @include lib/wake
 -- @include moves/promote
@@ -13,7 +12,7 @@ local should_wake = false
 local verbs = {}
 
 function verbs.promote(key, state, record)
-  redis.call('HSET', jobs, key, with_tokens(record, { d = now_text }))
+  redis.call('HSET', KEYS.jobs, key, with_tokens(record, { d = now_text }))
   promote({ key })
   should_wake = true
 end
@@ -37,17 +36,17 @@ function verbs.set_priority(key, state, record)
   local head = head_of(record)
   local changes = { p = argument ~= '0' and argument }
   if state ~= 'waiting' then
-    redis.call('HSET', jobs, key, with_tokens(record, changes))
+    redis.call('HSET', KEYS.jobs, key, with_tokens(record, changes))
     return
   end
   changes.s = next_seat(head)
   record = with_tokens(record, changes)
-  redis.call('HSET', jobs, key, record)
+  redis.call('HSET', KEYS.jobs, key, record)
   leave_waiting(priority_of(head))
   push_back(argument, { entry_of(key, head_of(record)) })
 end
 
-redis.call('HDEL', jobs, '') -- a first write that is never refused for want of memory
+redis.call('HDEL', KEYS.jobs, '') -- a first write that is never refused for want of memory
 local answers = {}
 for i = keys_at, #ARGV do
   local key = ARGV[i]
@@ -56,7 +55,7 @@ for i = keys_at, #ARGV do
   if not state then answer = ''
   elseif not string.find(legal_states, state, 1, true) then answer = state
   else
-    answer = verbs[verb](key, state, redis.call('HGET', jobs, key)) or 'ok:' .. state
+    answer = verbs[verb](key, state, redis.call('HGET', KEYS.jobs, key)) or 'ok:' .. state
   end
   answers[#answers + 1] = answer
 end

@@ -54,8 +54,8 @@ def _accept_anything() -> None:
 
 def _forget_sends() -> None:
     """A send that's repeated creates its jobs again."""
-    seen = "if redis.call('SET', senders .. sender, number, 'EX', 600, 'GET') == number then return end"
-    _rewrite("enqueue", seen, "")
+    was_applied = "redis.call('SET', KEYS.senders .. sender, number, 'EX', '600', 'GET') == number"
+    _rewrite("enqueue", f"if {was_applied} then return end", "")
 
 
 def _rewrite(name: str, old: str, new: str) -> None:

@@ -29,20 +29,22 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = {
-    "a job is claimed without a lease": Mutant("moves/claim", "redis.call('HSET', leases, unpack(pairs_))"),
+    "a job is claimed without a lease": Mutant(
+        "moves/claim", "redis.call('HSET', KEYS.leases, unpack(pairs_))"
+    ),
     "nobody would notice the death of who claims": Mutant(
-        "moves/claim", "redis.call('ZADD', owners, now + lease_ms, owner)"
+        "moves/claim", "redis.call('ZADD', KEYS.owners, now + lease_ms, owner)"
     ),
     "an enqueue that's sent again makes a second job": Mutant(
         "enqueue_special", "previous == number", "false"
     ),
     "a completed job is on no shelf": Mutant(
-        "moves/complete", "redis.call('ZADD', completed, unpack(scored))"
+        "moves/complete", "redis.call('ZADD', KEYS.completed, unpack(scored))"
     ),
     "a completed job has no outcome": Mutant(
-        "moves/complete", "redis.call('HSET', outcomes, unpack(stored))"
+        "moves/complete", "redis.call('HSET', KEYS.outcomes, unpack(stored))"
     ),
-    "a lease isn't dropped": Mutant("lib/settle", "redis.call('HDEL', leases, unpack(accepted))"),
+    "a lease isn't dropped": Mutant("lib/settle", "redis.call('HDEL', KEYS.leases, unpack(accepted))"),
     "a cancelled job keeps its seat": Mutant(
         "moves/cancel", "record = with_tokens(record, { s = next_seat(head) })"
     ),
@@ -51,13 +53,15 @@ MUTANTS = {
         "lib/waiting", "for i = #entries, 1, -1 do reversed", "for i = 1, #entries do reversed"
     ),
     "a failed job isn't listed under its function": Mutant(
-        "lib/finish", "redis.call('ZADD', failed_by .. name_of(record), now, key)"
+        "lib/finish", "redis.call('ZADD', KEYS.failed_by .. name_of(record), now, key)"
     ),
     "failed jobs aren't counted": Mutant(
         "lib/finish", "now, key)\n    count_failed(name_of(record))", "now, key)"
     ),
-    "a removed job can still be found": Mutant("lib/erase", "redis.call('ZREM', search .. hash, key)"),
-    "a removed job's slot is free at once": Mutant("moves/remove", "redis.call('HSET', ghosts, key, lease)"),
+    "a removed job can still be found": Mutant("lib/erase", "redis.call('ZREM', KEYS.search .. hash, key)"),
+    "a removed job's slot is free at once": Mutant(
+        "moves/remove", "redis.call('HSET', KEYS.ghosts, key, lease)"
+    ),
     "a stale worker's word counts": Mutant(
         "lib/settle", "if held[i] ~= lease then\n      refused", "if false then\n      refused"
     ),

@@ -1,6 +1,5 @@
 -- (nothing) -> waiting | delayed: one new job that takes a decision.
 -- Returns the key that holds: its own, or that of the job which has its unique key.
--- KEYS: jobs delayed side search
 -- @include lib/events
 -- @include lib/waiting
 -- @include lib/unique
@@ -20,15 +19,15 @@ local function admit(key, record, priority, due, expires, unique_ms, order)
   if claim then hold(claim, key, tonumber(unique_ms)) end
   if hashes then
     local made = now + order / 1024 -- jobs of one call keep their order
-    for hash in string.gmatch(hashes, '[^+]+') do redis.call('ZADD', search .. hash, made, key) end
+    for hash in string.gmatch(hashes, '[^+]+') do redis.call('ZADD', KEYS.search .. hash, made, key) end
   end
-  if hashes or token(head, 'b') then redis.call('SADD', side, key) end
+  if hashes or token(head, 'b') then redis.call('SADD', KEYS.side, key) end
   if due > now then
-    redis.call('ZADD', delayed, due, key)
+    redis.call('ZADD', KEYS.delayed, due, key)
   else
     push_back(priority, { key })
   end
-  redis.call('HSET', jobs, key, record) -- last: a job that foreign data keep out mustn't be known
+  redis.call('HSET', KEYS.jobs, key, record) -- last: a job that foreign data keep out mustn't be known
   emit('enqueued', key, record, due > now and 'd' or nil)
   return due > now
 end

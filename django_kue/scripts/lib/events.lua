@@ -1,8 +1,7 @@
 -- Events: gathered by the moves, published once a script, and only while somebody listens.
--- KEYS: flags events
 -- @include lib/clock
 -- @include lib/record
-local modes = redis.call('HMGET', flags, 'paused', 'ev')
+local modes = redis.call('HMGET', KEYS.flags, 'paused', 'ev')
 local is_paused = modes[1]
 local is_heard = (tonumber(modes[2] or '') or 0) > now
 local heard = {}
@@ -12,5 +11,5 @@ local function emit(name, key, record, data)
 end
 
 local function publish()
-  if #heard > 0 then redis.call('PUBLISH', events, cjson.encode({ now_text, heard })) end
+  if #heard > 0 then redis.call('PUBLISH', KEYS.events, cjson.encode({ now_text, heard })) end
 end

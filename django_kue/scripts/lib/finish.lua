@@ -1,33 +1,31 @@
 -- The end of a job: its outcome is stored, its unique key let go, and its state's shelf trimmed.
 -- Retention is `count ms` for completed, failed and cancelled; a job with its own keep has its
 -- own time and doesn't count towards the queue's.
--- KEYS: jobs outcomes farewells completed failed cancelled kept_completed kept_failed kept_cancelled
--- KEYS: failed_by failing flags totals stats
 -- @include lib/clock
 -- @include lib/sums
 -- @include lib/erase
 -- @include lib/ticked
-local shelves = { completed = completed, failed = failed, cancelled = cancelled }
-local kept = { completed = kept_completed, failed = kept_failed, cancelled = kept_cancelled }
+local shelves = { completed = KEYS.completed, failed = KEYS.failed, cancelled = KEYS.cancelled }
+local kept = { completed = KEYS.kept_completed, failed = KEYS.kept_failed, cancelled = KEYS.kept_cancelled }
 local SLACK = 256 -- trims are done in batches of about so many
 local FAREWELL = 512 -- bytes of an outcome that's remembered of a job that isn't kept
 
 -- Failed jobs are listed by function, too. A name may hold any bytes; it ends the key, so that no two
 -- names share one. Completing costs nothing of this.
 local function count_failed(name)
-  local count = redis.call('ZCARD', failed_by .. name)
-  if count > 0 then redis.call('ZADD', failing, count, name) else redis.call('ZREM', failing, name) end
+  local count = redis.call('ZCARD', KEYS.failed_by .. name)
+  if count > 0 then redis.call('ZADD', KEYS.failing, count, name) else redis.call('ZREM', KEYS.failing, name) end
 end
 
 local function unlist(name, keys)
-  redis.call('ZREM', failed_by .. name, unpack(keys))
+  redis.call('ZREM', KEYS.failed_by .. name, unpack(keys))
   count_failed(name)
 end
 
 -- Before their records go: these tell the name. One whose record was evicted is looked for under the names
 -- that fail most.
 local function unlist_failed(keys)
-  local records, by_name, nameless = redis.call('HMGET', jobs, unpack(keys)), {}, {}
+  local records, by_name, nameless = redis.call('HMGET', KEYS.jobs, unpack(keys)), {}, {}
   for i = 1, #keys do
     local group = nameless
     if records[i] then
@@ -39,7 +37,7 @@ local function unlist_failed(keys)
   end
   for name, group in pairs(by_name) do unlist(name, group) end
   if #nameless > 0 then
-    for _, name in ipairs(redis.call('ZREVRANGE', failing, 0, 99)) do unlist(name, nameless) end
+    for _, name in ipairs(redis.call('ZREVRANGE', KEYS.failing, 0, 99)) do unlist(name, nameless) end
   end
 end
 
@@ -53,14 +51,14 @@ end
 -- Remove up to `most` of the oldest that have no keep of their own, of those that finished before `before`
 -- (ms; nil: of all). A cursor remembers the score below which only jobs with their own keep are left.
 local function trim_oldest(state, most, before)
-  local cursor = redis.call('HGET', flags, 'trim:' .. state) or '-inf'
+  local cursor = redis.call('HGET', KEYS.flags, 'trim:' .. state) or '-inf'
   if before and cursor ~= '-inf' and tonumber(cursor) >= before then return end
   -- what finished in the cursor's own millisecond may be seen once more
   local seen = cursor == '-inf' and 0 or redis.call('ZCOUNT', shelves[state], cursor, cursor)
   local oldest = redis.call('ZRANGEBYSCORE', shelves[state], cursor,
     before and string.format('(%d', before) or '+inf', 'LIMIT', 0, most + SLACK + seen)
   if #oldest == 0 then
-    if cursor ~= '-inf' and not before then redis.call('HDEL', flags, 'trim:' .. state) end
+    if cursor ~= '-inf' and not before then redis.call('HDEL', KEYS.flags, 'trim:' .. state) end
     return
   end
   local own = redis.call('ZMSCORE', kept[state], unpack(oldest))
@@ -69,7 +67,7 @@ local function trim_oldest(state, most, before)
     if own[i] then skipped = true elseif #gone < most then gone[#gone + 1] = oldest[i] end
   end
   if skipped and #gone < most then
-    redis.call('HSET', flags, 'trim:' .. state, redis.call('ZSCORE', shelves[state], oldest[#oldest]))
+    redis.call('HSET', KEYS.flags, 'trim:' .. state, redis.call('ZSCORE', shelves[state], oldest[#oldest]))
   end
   if #gone > 0 then
     redis.call('ZREM', shelves[state], unpack(gone))
@@ -96,7 +94,7 @@ local function keeps_none(state, retention) return limits(retention, state) == 0
 -- A small outcome of a job that's forgotten at once stays for a moment: somebody who enqueued it may be about to
 -- wait for it.
 local function bid_farewell(key, outcome)
-  if #outcome <= FAREWELL then redis.call('SET', farewells .. key, outcome, 'EX', 10) end
+  if #outcome <= FAREWELL then redis.call('SET', KEYS.farewells .. key, outcome, 'EX', 10) end
 end
 
 local function trim(state, retention)
@@ -126,9 +124,9 @@ local function trim_old(retention)
 end
 
 local function count_up(state, count)
-  add_up(totals, state, count)
+  add_up(KEYS.totals, state, count)
   local minute = math.floor(now / 60000)
-  local hour = stats .. string.format('%d', math.floor(minute / 60))
+  local hour = KEYS.stats .. string.format('%d', math.floor(minute / 60))
   local field = string.sub(state, 1, 2) .. string.format('%d', minute)
   if add_up(hour, field, count) == count then redis.call('EXPIRE', hour, 90000) end
 end
@@ -149,10 +147,10 @@ local function finish(state, key, record, outcome, keep, retention)
     erase({ key })
     return
   end
-  redis.call('HSET', outcomes, key, outcome)
+  redis.call('HSET', KEYS.outcomes, key, outcome)
   redis.call('ZADD', shelves[state], now, key)
   if state == 'failed' then
-    redis.call('ZADD', failed_by .. name_of(record), now, key)
+    redis.call('ZADD', KEYS.failed_by .. name_of(record), now, key)
     count_failed(name_of(record))
   end
   if keep ~= '' then

@@ -1,10 +1,9 @@
 -- How many more jobs may start now, by CONCURRENCY and RATE, over all workers.
 -- RATE counts the starts of the last period exactly: a list of `count:ms:sum`, oldest at its head. The sum is
 -- of all starts up to and with this entry, so that head and tail tell how many the list holds.
--- KEYS: leases ghosts rate
 -- @include lib/clock
 local function start_at(index)
-  local count, at, sum = string.match(redis.call('LINDEX', rate, index) or '', '^(%d+):(%d+):(%d+)$')
+  local count, at, sum = string.match(redis.call('LINDEX', KEYS.rate, index) or '', '^(%d+):(%d+):(%d+)$')
   return tonumber(count), tonumber(at), tonumber(sum)
 end
 
@@ -13,13 +12,13 @@ end
 local function forget_starts(period)
   local _, oldest = start_at(0)
   if not oldest or oldest + period > now then return end
-  local starts, gone = redis.call('LRANGE', rate, 0, 255), 0
+  local starts, gone = redis.call('LRANGE', KEYS.rate, 0, 255), 0
   for i = 1, #starts do
     local at = tonumber(string.match(starts[i], '^%d+:(%d+):') or '')
     if at and at + period > now then break end
     gone = gone + 1
   end
-  redis.call('LTRIM', rate, gone, -1)
+  redis.call('LTRIM', KEYS.rate, gone, -1)
 end
 
 -- How many starts the list holds, and when the oldest of them was.
@@ -27,7 +26,7 @@ local function starts_held()
   local count, oldest, sum = start_at(0)
   local _, _, last = start_at(-1)
   if count and last then return last - sum + count, oldest end
-  redis.call('DEL', rate) -- there is none, or it isn't ours
+  redis.call('DEL', KEYS.rate) -- there is none, or it isn't ours
   return 0, now
 end
 
@@ -35,7 +34,7 @@ end
 local function room_for(want, concurrency, rate_limit)
   local room, wait = want, nil
   if concurrency ~= '' then
-    local active = redis.call('HLEN', leases) + redis.call('HLEN', ghosts)
+    local active = redis.call('HLEN', KEYS.leases) + redis.call('HLEN', KEYS.ghosts)
     room = math.min(room, math.max(0, tonumber(concurrency) - active))
   end
   if rate_limit ~= '' then
@@ -53,8 +52,8 @@ local function count_starts(started, rate_limit)
   local period = string.match(rate_limit, ':(%d+)$')
   local _, _, sum = start_at(-1)
   sum = string.format('%d', (sum or 0) + started)
-  redis.call('RPUSH', rate, started .. ':' .. now_text .. ':' .. sum)
-  redis.call('PEXPIRE', rate, period)
+  redis.call('RPUSH', KEYS.rate, started .. ':' .. now_text .. ':' .. sum)
+  redis.call('PEXPIRE', KEYS.rate, period)
 end
 
 -- So many jobs of a claim never ran: others may start for them. Only among the last 256 entries, since all sums
@@ -62,7 +61,7 @@ end
 local function uncount_starts(unstarted, lease)
   if unstarted == 0 then return end
   local claimed = string.match(lease, '|(%d+)|')
-  local entries, given_back = redis.call('LRANGE', rate, -256, -1), 0
+  local entries, given_back = redis.call('LRANGE', KEYS.rate, -256, -1), 0
   for i = 1, #entries do
     local started, at, sum = string.match(entries[i], '^(%d+):(%d+):(%d+)$')
     if not started then return end -- it isn't ours
@@ -70,7 +69,7 @@ local function uncount_starts(unstarted, lease)
     given_back = given_back + fewer
     if given_back > 0 then
       sum = string.format('%d', sum - given_back)
-      redis.call('LSET', rate, i - #entries - 1, (started - fewer) .. ':' .. at .. ':' .. sum)
+      redis.call('LSET', KEYS.rate, i - #entries - 1, (started - fewer) .. ':' .. at .. ':' .. sum)
     end
   end
 end

@@ -1,5 +1,4 @@
 -- Rows of measurements, whose layout measures.py describes: they're added up here.
--- KEYS: measures
 -- @include lib/tiers
 -- @include lib/depth
 local HEAD, HISTOGRAM_AT, UNSEEN = '<I4I4I4I4di4', 29, -1
@@ -53,5 +52,5 @@ local function add_row(key, name, row, expires)
 end
 
 local function add_to_queue(tiers, row)
-  in_each_tier(measures, tiers, function(key, bucket, expires) add_row(key, bucket, row, expires) end)
+  in_each_tier(KEYS.measures, tiers, function(key, bucket, expires) add_row(key, bucket, row, expires) end)
 end

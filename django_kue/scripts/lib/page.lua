@@ -4,7 +4,6 @@
 -- A waiting list with stale entries has to be read from its end to know what stands at an offset. A call
 -- reads so 5,000 entries; beyond them it takes every entry for a job's, and passes long stale stretches
 -- in growing steps: such a page is about right, and any page costs a bounded time.
--- KEYS: jobs waiting levels stale leases delayed completed failed cancelled
 -- @include lib/place
 -- @include lib/waiting
 local function page_of(state, skip, left, is_reversed, only)
@@ -49,7 +48,7 @@ local function page_of(state, skip, left, is_reversed, only)
       else
         local entries, lookups = entries_of(list, length, at, math.min(at + BATCH, length) - 1), {}
         for i = 1, #entries do lookups[i] = (key_and_seat(entries[i])) end
-        local records, is_empty = redis.call('HMGET', jobs, unpack(lookups)), true
+        local records, is_empty = redis.call('HMGET', KEYS.jobs, unpack(lookups)), true
         for i = 1, #entries do
           if is_seated(entries[i], records[i]) then
             is_empty = false
@@ -67,11 +66,11 @@ local function page_of(state, skip, left, is_reversed, only)
 
   if state == 'waiting' then
     local is_one = only and only ~= ''
-    local order = is_one and { only } or redis.call(is_reversed and 'ZREVRANGE' or 'ZRANGE', levels, 0, -1)
+    local order = is_one and { only } or redis.call(is_reversed and 'ZREVRANGE' or 'ZRANGE', KEYS.levels, 0, -1)
     for _, priority in ipairs(order) do
       if left == 0 then break end
-      local is_clean = redis.call('HEXISTS', stale, priority) == 0
-      local list = waiting .. priority
+      local is_clean = redis.call('HEXISTS', KEYS.stale, priority) == 0
+      local list = KEYS.waiting .. priority
       if is_clean then take_clean(list)
       else
         take_seated(is_reversed and list or list .. ':front')
@@ -79,7 +78,7 @@ local function page_of(state, skip, left, is_reversed, only)
       end
     end
   elseif state == 'active' then
-    local held = redis.call('HGETALL', leases)
+    local held = redis.call('HGETALL', KEYS.leases)
     local rows = {}
     for j = 1, #held, 2 do
       rows[#rows + 1] = { tonumber(string.match(held[j + 1], '|(%d+)|') or 0), held[j] }

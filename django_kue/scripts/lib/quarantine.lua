@@ -1,9 +1,8 @@
 -- What can't be read is put aside, where people can look at it, and is in nobody's way.
--- KEYS: quarantined
 -- The value of a hash's field, if there is one, leaves the hash.
 local function keep_aside(name, hash, field)
   local value = redis.call('HGET', hash, field)
   if not value then return end
   redis.call('HDEL', hash, field)
-  redis.call('HSET', quarantined .. 'fields', name .. ' ' .. field, value)
+  redis.call('HSET', KEYS.quarantined .. 'fields', name .. ' ' .. field, value)
 end

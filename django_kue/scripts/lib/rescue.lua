@@ -4,7 +4,6 @@
 -- be late), Redis was away, and heartbeats that were due didn't come either: the living first get time to report.
 -- A call takes back so many jobs; an owner who has more stays in `owners` as `dead|<owner>`, with the time
 -- of its death: a beat doesn't revive it, and what it claims after that isn't taken.
--- KEYS: jobs leases ghosts marks owners flags
 -- @include lib/clock
 -- @include lib/order
 -- @include lib/settle
@@ -48,13 +47,13 @@ end
 
 -- The keys that went back, newest first, and whether there may be more.
 local function take_back(died, retention, max_runs, max_crashes)
-  local removed = take_held(ghosts, died)
-  if #removed > 0 then redis.call('HDEL', marks, unpack(removed)) end
-  local found, lease_of = take_held(leases, died)
+  local removed = take_held(KEYS.ghosts, died)
+  if #removed > 0 then redis.call('HDEL', KEYS.marks, unpack(removed)) end
+  local found, lease_of = take_held(KEYS.leases, died)
   if #found == 0 then return {}, #removed == MOST end
   table.sort(found, function(one, other) return is_older(other, one) end)
-  local records, marked = redis.call('HMGET', jobs, unpack(found)), redis.call('HMGET', marks, unpack(found))
-  redis.call('HDEL', marks, unpack(found))
+  local records, marked = redis.call('HMGET', KEYS.jobs, unpack(found)), redis.call('HMGET', KEYS.marks, unpack(found))
+  redis.call('HDEL', KEYS.marks, unpack(found))
   local rescued, suspects, texts = {}, {}, {}
   -- What joins the front last is the first there: the newest go first.
   local function put_back_suspects()
@@ -88,11 +87,11 @@ end
 
 -- Takes the dead out of `owners`. Returns owner -> when it died, or nil when all are alive.
 local function take_dead()
-  local lapsed = redis.call('ZRANGEBYSCORE', owners, '-inf', now_text, 'WITHSCORES')
+  local lapsed = redis.call('ZRANGEBYSCORE', KEYS.owners, '-inf', now_text, 'WITHSCORES')
   if #lapsed == 0 then return nil end
   local died = {}
   for i = 1, #lapsed, 2 do
-    redis.call('ZREM', owners, lapsed[i])
+    redis.call('ZREM', KEYS.owners, lapsed[i])
     local earlier = string.match(lapsed[i], '^dead|(.*)$')
     local owner = earlier or lapsed[i]
     died[owner] = math.max(died[owner] or 0, earlier and tonumber(lapsed[i + 1]) or now)
@@ -103,25 +102,25 @@ end
 -- Time stood still since the last sweep: what was left of a lease then is left of it now, and at least a half,
 -- for a heartbeat of who has to connect again.
 local function give_amnesty(last, lease_ms)
-  local held = redis.call('ZRANGE', owners, 0, -1, 'WITHSCORES')
+  local held = redis.call('ZRANGE', KEYS.owners, 0, -1, 'WITHSCORES')
   for i = 1, #held, 2 do
     if not string.find(held[i], '^dead|') then
       local left = math.min(math.max(held[i + 1] - last, lease_ms / 2), lease_ms)
-      redis.call('ZADD', owners, string.format('%d', now + left), held[i])
+      redis.call('ZADD', KEYS.owners, string.format('%d', now + left), held[i])
     end
   end
 end
 
 -- Redis's clock was set back: no lease is longer than one.
 local function shorten(lease_ms)
-  for _, owner in ipairs(redis.call('ZRANGEBYSCORE', owners, string.format('(%d', now + lease_ms), '+inf')) do
-    redis.call('ZADD', owners, string.format('%d', now + lease_ms), owner)
+  for _, owner in ipairs(redis.call('ZRANGEBYSCORE', KEYS.owners, string.format('(%d', now + lease_ms), '+inf')) do
+    redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)
   end
 end
 
 local function rescue(lease_ms, retention, max_runs, max_crashes)
-  local last = tonumber(redis.call('HGET', flags, 'pulse') or '')
-  redis.call('HSET', flags, 'pulse', now_text)
+  local last = tonumber(redis.call('HGET', KEYS.flags, 'pulse') or '')
+  redis.call('HSET', KEYS.flags, 'pulse', now_text)
   if last and last > now then shorten(lease_ms) end
   if last and now - last > lease_ms * 2 / 3 + 250 then
     give_amnesty(tonumber(last), lease_ms)
@@ -131,7 +130,7 @@ local function rescue(lease_ms, retention, max_runs, max_crashes)
   if not died then return {} end
   local rescued, has_more = take_back(died, retention, max_runs, max_crashes)
   if has_more then
-    for owner, at in pairs(died) do redis.call('ZADD', owners, string.format('%d', at), 'dead|' .. owner) end
+    for owner, at in pairs(died) do redis.call('ZADD', KEYS.owners, string.format('%d', at), 'dead|' .. owner) end
   end
   return rescued
 end

@@ -1,18 +1,17 @@
 -- Jobs as rows for the reader (store/reads.py): key, state, record, lease, score, outcome,
 -- progress, last run, marked. A key that leads nowhere gives no row.
--- KEYS: jobs leases marks outcomes progress runs
 -- @include lib/place
 local function row_of(key)
   local state = state_of(key)
   if not state then return nil end
   local score = places[state] and redis.call('ZSCORE', places[state], key) or ''
   return {
-    key, state, redis.call('HGET', jobs, key),
-    redis.call('HGET', leases, key) or '', score,
-    redis.call('HGET', outcomes, key) or '',
-    redis.call('HGET', progress, key) or '',
-    redis.call('LINDEX', runs .. key, -1) or '',
-    redis.call('HEXISTS', marks, key),
+    key, state, redis.call('HGET', KEYS.jobs, key),
+    redis.call('HGET', KEYS.leases, key) or '', score,
+    redis.call('HGET', KEYS.outcomes, key) or '',
+    redis.call('HGET', KEYS.progress, key) or '',
+    redis.call('LINDEX', KEYS.runs .. key, -1) or '',
+    redis.call('HEXISTS', KEYS.marks, key),
   }
 end
 

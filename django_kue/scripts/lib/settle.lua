@@ -9,7 +9,6 @@
 --   z                          release as a suspect: one of several that ran when their process died
 --   k delay                    park: this worker doesn't know its function
 --   d started|error            its run killed the process
--- KEYS: jobs leases ghosts marks
 -- @include lib/events
 -- @include moves/complete
 -- @include moves/retry
@@ -45,12 +44,12 @@ end
 
 -- The run of a removed job has ended; a stale worker's word says nothing of another's run.
 local function drop_ghosts(lease, keys)
-  if redis.call('EXISTS', ghosts) == 0 then return end
-  local held = redis.call('HMGET', ghosts, unpack(keys))
+  if redis.call('EXISTS', KEYS.ghosts) == 0 then return end
+  local held = redis.call('HMGET', KEYS.ghosts, unpack(keys))
   for i = 1, #keys do
     if held[i] == lease then
-      redis.call('HDEL', ghosts, keys[i])
-      redis.call('HDEL', marks, keys[i])
+      redis.call('HDEL', KEYS.ghosts, keys[i])
+      redis.call('HDEL', KEYS.marks, keys[i])
     end
   end
 end
@@ -59,18 +58,18 @@ local has_refilled = false -- whether jobs went back to where others can take th
 
 -- Whether all of these jobs are under the lease, and none has a mark.
 local function are_all_held(lease, keys)
-  local held = redis.call('HMGET', leases, unpack(keys))
+  local held = redis.call('HMGET', KEYS.leases, unpack(keys))
   for i = 1, #keys do
     if held[i] ~= lease then return false end
   end
-  return redis.call('EXISTS', marks) == 0
+  return redis.call('EXISTS', KEYS.marks) == 0
 end
 
 -- Jobs that completed with nothing else to do; most are. Returns true when that's done, else nothing was.
 local function settle_plain(lease, keys, texts, retention)
-  redis.call('HDEL', leases, lease) -- no such field: a first write that is never refused for want of memory
+  redis.call('HDEL', KEYS.leases, lease) -- no such field: a first write that is never refused for want of memory
   if not are_all_held(lease, keys) then return false end
-  redis.call('HDEL', leases, unpack(keys))
+  redis.call('HDEL', KEYS.leases, unpack(keys))
   complete_plain(keys, texts, worker_of(lease), retention)
   return true
 end
@@ -78,10 +77,10 @@ end
 -- Returns the keys whose outcome was refused, those that ended as cancelled by their mark, and how many
 -- of those it took had never been started.
 local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
-  local held = redis.call('HMGET', leases, unpack(keys))
-  redis.call('HDEL', leases, lease) -- no such field: a first write that is never refused for want of memory
-  local has_marks = redis.call('EXISTS', marks) == 1
-  local marked = has_marks and redis.call('HMGET', marks, unpack(keys)) or {}
+  local held = redis.call('HMGET', KEYS.leases, unpack(keys))
+  redis.call('HDEL', KEYS.leases, lease) -- no such field: a first write that is never refused for want of memory
+  local has_marks = redis.call('EXISTS', KEYS.marks) == 1
+  local marked = has_marks and redis.call('HMGET', KEYS.marks, unpack(keys)) or {}
   local accepted, refused, cancelled_, has_run = {}, {}, {}, {}
   local plain, texts, released, slow, to_front = {}, {}, {}, {}, {}
   local unstarted = 0
@@ -109,29 +108,29 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
     end
   end
   if #accepted > 0 then
-    redis.call('HDEL', leases, unpack(accepted))
-    if has_marks then redis.call('HDEL', marks, unpack(accepted)) end
+    redis.call('HDEL', KEYS.leases, unpack(accepted))
+    if has_marks then redis.call('HDEL', KEYS.marks, unpack(accepted)) end
   end
   if #refused > 0 then drop_ghosts(lease, refused) end
   local worker = worker_of(lease)
   if #plain > 0 then complete_plain(plain, texts, worker, retention) end
   if #released > 0 then
     local found, records = {}, {}
-    local values = redis.call('HMGET', jobs, unpack(released))
+    local values = redis.call('HMGET', KEYS.jobs, unpack(released))
     for i = 1, #released do
       if values[i] then found[#found + 1], records[#records + 1] = released[i], values[i] end
     end
     if #found > 0 then release(found, records) end
   end
   local function settle_at(i)
-    local record = redis.call('HGET', jobs, keys[i])
+    local record = redis.call('HGET', KEYS.jobs, keys[i])
     if record then settle_one(keys[i], outcomes_[i], record, worker, retention, max_runs, max_crashes) end
   end
   for _, i in ipairs(slow) do settle_at(i) end
   for j = #to_front, 1, -1 do settle_at(to_front[j]) end -- the last that's put to the front is the first there
   has_refilled = has_refilled or #released + #to_front > 0
   for _, key in ipairs(cancelled_) do
-    local record = redis.call('HGET', jobs, key)
+    local record = redis.call('HGET', KEYS.jobs, key)
     if record then end_cancelled(key, record, worker, '|', retention, has_run[key]) end
   end
   return refused, cancelled_, unstarted

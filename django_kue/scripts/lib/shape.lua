@@ -1,9 +1,8 @@
 -- What tells whether somebody touched the lists of a priority: their lengths, their ends and the noted stale entries.
--- KEYS: waiting stale
 -- @include lib/dossier
 local function shape_of(priority)
-  local parts = { asked('HGET', stale, priority) or '' }
-  for _, list in ipairs({ waiting .. priority, waiting .. priority .. ':front' }) do
+  local parts = { asked('HGET', KEYS.stale, priority) or '' }
+  for _, list in ipairs({ KEYS.waiting .. priority, KEYS.waiting .. priority .. ':front' }) do
     parts[#parts + 1] = asked('LLEN', list) or 0
     parts[#parts + 1] = asked('LINDEX', list, 0) or ''
     parts[#parts + 1] = asked('LINDEX', list, -1) or ''

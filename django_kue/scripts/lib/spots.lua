@@ -1,5 +1,4 @@
 -- Where in the waiting lists a job's own entry stands.
--- KEYS: waiting
 -- @include lib/dossier
 local function own_entry(key, head)
   local seat = token(head, 's')
@@ -12,7 +11,7 @@ end
 local ENDS = 100000
 local function entries_in(priority, entry, is_once)
   local count, looked = 0, 0
-  for _, list in ipairs({ waiting .. priority, waiting .. priority .. ':front' }) do
+  for _, list in ipairs({ KEYS.waiting .. priority, KEYS.waiting .. priority .. ':front' }) do
     local length = asked('LLEN', list) or 0
     if not is_once then
       count = count + #(asked('LPOS', list, entry, 'COUNT', 0) or {})

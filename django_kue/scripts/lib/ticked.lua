@@ -3,26 +3,25 @@
 -- A tick that made no job has no key: m missed, o the run before wasn't over, u another held its unique key; `ended`
 -- is how many ticks were left out at once, or of o, one after the other: each for itself would push the run that's on
 -- out of the list.
--- KEYS: schedules ticked
 -- @include lib/clock
 -- @include lib/record
 local LAST_TICKS = 20
 
 local function remember_tick(name, tick, key, outcome, ended, how)
   if outcome == 'o' then
-    local others = string.match(redis.call('LINDEX', ticked .. name, 0) or '', '^%d+||o|(%d+)|$')
+    local others = string.match(redis.call('LINDEX', KEYS.ticked .. name, 0) or '', '^%d+||o|(%d+)|$')
     if others then
-      redis.call('LSET', ticked .. name, 0, table.concat({ tick, '', 'o', others + ended, '' }, '|'))
+      redis.call('LSET', KEYS.ticked .. name, 0, table.concat({ tick, '', 'o', others + ended, '' }, '|'))
       return
     end
   end
-  redis.call('LPUSH', ticked .. name, table.concat({ tick, key, outcome, ended, how }, '|'))
-  redis.call('LTRIM', ticked .. name, 0, LAST_TICKS - 1)
+  redis.call('LPUSH', KEYS.ticked .. name, table.concat({ tick, key, outcome, ended, how }, '|'))
+  redis.call('LTRIM', KEYS.ticked .. name, 0, LAST_TICKS - 1)
 end
 
 -- Keys of the jobs of its last ticks.
 local function ticked_keys(name)
-  local keys, texts = {}, redis.call('LRANGE', ticked .. name, 0, -1)
+  local keys, texts = {}, redis.call('LRANGE', KEYS.ticked .. name, 0, -1)
   for i = 1, #texts do
     local key = string.match(texts[i], '^%d+|([^|]+)')
     if key then keys[#keys + 1] = key end
@@ -32,16 +31,16 @@ end
 
 -- A schedule's job has ended: c completed, f failed, x cancelled. Foreign data mustn't stop the end of a job.
 local function note_end_of_tick(name, key, outcome)
-  local texts = redis.pcall('LRANGE', ticked .. name, 0, -1)
+  local texts = redis.pcall('LRANGE', KEYS.ticked .. name, 0, -1)
   if texts.err then return end
   for i = 1, #texts do
     local tick, own, how = string.match(texts[i], '^(%d+)|([^|]*)|[^|]*|[^|]*|(.*)$')
     if own == key then
-      redis.call('LSET', ticked .. name, i - 1, table.concat({ tick, key, outcome, now_text, how }, '|'))
+      redis.call('LSET', KEYS.ticked .. name, i - 1, table.concat({ tick, key, outcome, now_text, how }, '|'))
     end
   end
-  local record = outcome == 'c' and redis.pcall('HGET', schedules, name)
+  local record = outcome == 'c' and redis.pcall('HGET', KEYS.schedules, name)
   if type(record) == 'string' then
-    redis.call('HSET', schedules, name, with_tokens(record, { s = now_text }))
+    redis.call('HSET', KEYS.schedules, name, with_tokens(record, { s = now_text }))
   end
 end

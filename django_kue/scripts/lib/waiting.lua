@@ -3,7 +3,6 @@
 -- stale. Lists that are mostly stale are compacted in slices: live entries move from the head
 -- of the list to its *front list*, which is read first and takes its place when all have moved.
 -- `stale` has a field for a priority exactly while it has stale entries or a front list.
--- KEYS: jobs waiting levels stale
 -- @include lib/record
 local SLICE = 64
 
@@ -19,31 +18,31 @@ local function key_and_seat(entry)
 end
 
 local function push_back(priority, entries)
-  if redis.call('RPUSH', waiting .. priority, unpack(entries)) == #entries then
-    redis.call('ZADD', levels, -priority, priority)
+  if redis.call('RPUSH', KEYS.waiting .. priority, unpack(entries)) == #entries then
+    redis.call('ZADD', KEYS.levels, -priority, priority)
   end
 end
 
 -- The first of `entries` will be the first to run.
 local function push_front(priority, entries)
-  local list = waiting .. priority
-  if redis.call('HEXISTS', stale, priority) == 1 and redis.call('EXISTS', list .. ':front') == 1 then
+  local list = KEYS.waiting .. priority
+  if redis.call('HEXISTS', KEYS.stale, priority) == 1 and redis.call('EXISTS', list .. ':front') == 1 then
     list = list .. ':front'
   end
   local reversed = {}
   for i = #entries, 1, -1 do reversed[#reversed + 1] = entries[i] end
   redis.call('LPUSH', list, unpack(reversed))
-  redis.call('ZADD', levels, -priority, priority)
+  redis.call('ZADD', KEYS.levels, -priority, priority)
 end
 
 local function drop_level(priority)
-  redis.call('ZREM', levels, priority)
-  redis.call('HDEL', stale, priority)
+  redis.call('ZREM', KEYS.levels, priority)
+  redis.call('HDEL', KEYS.stale, priority)
 end
 
 -- Up to `count` entries from the head; `is_stale` says that the level may have a front list.
 local function pop_front(priority, count, is_stale)
-  local list = waiting .. priority
+  local list = KEYS.waiting .. priority
   local front = is_stale and redis.call('LPOP', list .. ':front', count) or {}
   if #front < count then
     local rest = redis.call('LPOP', list, count - #front) or {}
@@ -56,18 +55,18 @@ end
 -- The number of stale entries changes; one that isn't a number begins again.
 local function count_stale(priority, change)
   -- formatted: Lua writes minus zero as -0, which isn't a whole number to Redis
-  local count = redis.pcall('HINCRBY', stale, priority, string.format('%d', change))
+  local count = redis.pcall('HINCRBY', KEYS.stale, priority, string.format('%d', change))
   if type(count) == 'number' then return count end
-  redis.call('HSET', stale, priority, math.max(change, 0))
+  redis.call('HSET', KEYS.stale, priority, math.max(change, 0))
   return math.max(change, 0)
 end
 
 local function settle_stale(priority, gone)
   if count_stale(priority, -gone) <= 0 then
-    if redis.call('EXISTS', waiting .. priority .. ':front') == 0 then
-      redis.call('HDEL', stale, priority)
+    if redis.call('EXISTS', KEYS.waiting .. priority .. ':front') == 0 then
+      redis.call('HDEL', KEYS.stale, priority)
     else
-      redis.call('HSET', stale, priority, 0)
+      redis.call('HSET', KEYS.stale, priority, 0)
     end
   end
 end
@@ -83,7 +82,7 @@ local function compact_slice(priority, list)
   local entries = redis.call('LPOP', list, SLICE) or {}
   local live, lookups = {}, {}
   for i = 1, #entries do lookups[i] = (key_and_seat(entries[i])) end
-  local records = #entries > 0 and redis.call('HMGET', jobs, unpack(lookups)) or {}
+  local records = #entries > 0 and redis.call('HMGET', KEYS.jobs, unpack(lookups)) or {}
   for i = 1, #entries do
     if is_seated(entries[i], records[i]) then live[#live + 1] = entries[i] end
   end
@@ -97,7 +96,7 @@ end
 -- The counter only says when to look; what's dropped was seen to be stale. A counter that is too high (its list
 -- was evicted) is corrected here, and when the lists are empty.
 local function compact(priority, dead)
-  local list = waiting .. priority
+  local list = KEYS.waiting .. priority
   for _ = 1, 3 do -- what is left of a level that's all stale is seen by then
     local length = redis.call('LLEN', list)
     local front = redis.call('LLEN', list .. ':front')
@@ -107,11 +106,11 @@ local function compact(priority, dead)
     end
     if dead > length + front then
       dead = length + front
-      redis.call('HSET', stale, priority, dead)
+      redis.call('HSET', KEYS.stale, priority, dead)
     end
     if dead < length + front and front == 0 and (dead * 2 <= length or length < SLICE) then return end
     compact_slice(priority, list)
-    local left = tonumber(redis.call('HGET', stale, priority) or '') or 0
+    local left = tonumber(redis.call('HGET', KEYS.stale, priority) or '') or 0
     if dead < length + front or left == 0 then break end
     dead = left
   end

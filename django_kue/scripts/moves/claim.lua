@@ -1,7 +1,6 @@
 -- waiting -> active: the next jobs by priority, each under one lease that they share.
 -- A suspect is claimed alone, so that a crash has one culprit. Entries that are nobody's seat are
 -- passed by, a bounded number a call. What is past its `expires` is moved to cancelled.
--- KEYS: jobs leases owners levels stale
 -- @include lib/clock
 -- @include lib/events
 -- @include lib/waiting
@@ -9,11 +8,11 @@
 local function claim(want, lease, owner, lease_ms, retention)
   local keys, records, expired = {}, {}, {}
   local budget, is_alone = want + 256, false
-  local has_stale = redis.call('EXISTS', stale) == 1
+  local has_stale = redis.call('EXISTS', KEYS.stale) == 1
   while #keys < want and budget > 0 and not is_alone do
-    local priority = redis.call('ZRANGE', levels, 0, 0)[1]
+    local priority = redis.call('ZRANGE', KEYS.levels, '0', '0')[1]
     if not priority then break end
-    local is_stale = has_stale and redis.call('HEXISTS', stale, priority) == 1
+    local is_stale = has_stale and redis.call('HEXISTS', KEYS.stale, priority) == 1
     local entries = pop_front(priority, math.min(want - #keys, budget), is_stale)
     if #entries == 0 then drop_level(priority) else
       budget = budget - #entries
@@ -22,7 +21,7 @@ local function claim(want, lease, owner, lease_ms, retention)
         lookups = {}
         for i = 1, #entries do lookups[i] = (key_and_seat(entries[i])) end
       end
-      local found = redis.call('HMGET', jobs, unpack(lookups))
+      local found = redis.call('HMGET', KEYS.jobs, unpack(lookups))
       local passed = 0
       for i = 1, #entries do
         local record = found[i]
@@ -58,8 +57,8 @@ local function claim(want, lease, owner, lease_ms, retention)
     for i = 1, #keys do
       pairs_[2 * i - 1], pairs_[2 * i] = keys[i], lease
     end
-    redis.call('HSET', leases, unpack(pairs_))
-    redis.call('ZADD', owners, now + lease_ms, owner)
+    redis.call('HSET', KEYS.leases, unpack(pairs_))
+    redis.call('ZADD', KEYS.owners, now + lease_ms, owner)
     if is_heard then
       for i = 1, #keys do emit('started', keys[i], records[i]) end
     end

@@ -1,6 +1,5 @@
 -- active -> completed. An outcome's text is `started|result`; the lease is already dropped.
 -- It's stored as `state|finished|worker|started|result`.
--- KEYS: jobs outcomes completed
 -- @include lib/events
 -- @include lib/finish
 local function outcome_text(state, worker, text)
@@ -24,12 +23,12 @@ local function complete_plain(keys, texts, worker, retention)
     if not is_kept then bid_farewell(key, stored[at]) end
   end
   if is_kept then
-    redis.call('HSET', outcomes, unpack(stored))
-    redis.call('ZADD', completed, unpack(scored))
+    redis.call('HSET', KEYS.outcomes, unpack(stored))
+    redis.call('ZADD', KEYS.completed, unpack(scored))
   end
   count_up('completed', #keys)
   if is_heard then
-    local records = redis.call('HMGET', jobs, unpack(keys))
+    local records = redis.call('HMGET', KEYS.jobs, unpack(keys))
     for i = 1, #keys do emit('completed', keys[i], records[i], string.match(texts[i], '|(.*)$')) end
   end
   if is_kept then trim('completed', retention) else erase(keys) end

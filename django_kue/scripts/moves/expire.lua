@@ -1,5 +1,4 @@
 -- waiting -> cancelled: it waited longer than its `expires` allows. Its entry is already gone.
--- KEYS: jobs
 -- @include lib/events
 -- @include lib/finish
 local EXPIRED = '{"type":"django_kue.errors.JobExpired","message":"not started in time"}'

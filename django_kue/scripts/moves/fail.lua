@@ -1,5 +1,4 @@
 -- active -> failed: out of attempts, discarded, or a poison pill.
--- KEYS: jobs
 -- @include lib/events
 -- @include lib/finish
 -- @include moves/retry
@@ -10,7 +9,7 @@ local function fail(key, record, worker, keep, text, retention, max_runs, outcom
   record = with_tokens(record, {
     m = string.format('%d', number_of(head, 'm') + 1), y = false, z = false,
   })
-  redis.call('HSET', jobs, key, record)
+  redis.call('HSET', KEYS.jobs, key, record)
   if keep ~= '0' then remember_run(key, head, outcome or 'failed', started, 0, worker, error_text, max_runs) end
   finish('failed', key, record, outcome_text('f', worker, text), keep, retention)
   count_up('failed', 1)

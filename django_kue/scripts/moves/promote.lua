@@ -1,10 +1,9 @@
 -- delayed -> waiting: its time has come, or somebody said so.
--- KEYS: jobs delayed
 -- @include lib/events
 -- @include lib/waiting
 local function promote(keys)
-  redis.call('ZREM', delayed, unpack(keys))
-  local records = redis.call('HMGET', jobs, unpack(keys))
+  redis.call('ZREM', KEYS.delayed, unpack(keys))
+  local records = redis.call('HMGET', KEYS.jobs, unpack(keys))
   local by_priority, order = {}, {}
   for i = 1, #keys do
     local record = records[i]

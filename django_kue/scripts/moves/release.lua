@@ -1,5 +1,4 @@
 -- active -> waiting, at the front and without using up an attempt: its worker stops or is dead.
--- KEYS: jobs
 -- @include lib/waiting
 -- @include moves/fail
 local function release(keys, records)
@@ -8,7 +7,7 @@ local function release(keys, records)
     local head = head_of(records[i])
     local priority = priority_of(head)
     if token(head, 'y') then
-      redis.call('HSET', jobs, keys[i], with_tokens(records[i], { y = false }))
+      redis.call('HSET', KEYS.jobs, keys[i], with_tokens(records[i], { y = false }))
     end
     by_priority[priority] = by_priority[priority] or {}
     table.insert(by_priority[priority], entry_of(keys[i], head))
@@ -26,7 +25,7 @@ local function suspect_all(keys, records)
     changed[i] = with_tokens(records[i], { z = string.format('%d', suspicion), y = false })
     stored[2 * i - 1], stored[2 * i] = keys[i], changed[i]
   end
-  redis.call('HSET', jobs, unpack(stored))
+  redis.call('HSET', KEYS.jobs, unpack(stored))
   release(keys, changed)
   for i = 1, #keys do emit('stalled', keys[i], changed[i]) end
 end
@@ -41,7 +40,7 @@ local function crash(key, record, worker, max_crashes, text, retention, max_runs
   local head = head_of(record)
   local crashes = number_of(head, 'c') + 1
   record = with_tokens(record, { c = string.format('%d', crashes), z = '1', y = false })
-  redis.call('HSET', jobs, key, record)
+  redis.call('HSET', KEYS.jobs, key, record)
   if crashes >= max_crashes then
     fail(key, record, worker, '', text, retention, max_runs, 'crashed')
     return true

@@ -1,18 +1,17 @@
 -- any state -> gone. A removed active job vanishes at once but holds its slot, as a ghost, until
 -- its run ends; its worker learns by the mark that it should stop.
--- KEYS: jobs leases ghosts marks delayed
 -- @include lib/erase
 -- @include lib/events
 -- @include lib/waiting
 -- @include lib/finish
 local function remove(key, state, record)
   if state == 'active' then
-    local lease = redis.call('HGET', leases, key)
-    redis.call('HDEL', leases, key)
-    redis.call('HSET', ghosts, key, lease)
-    redis.call('HSET', marks, key, lease)
+    local lease = redis.call('HGET', KEYS.leases, key)
+    redis.call('HDEL', KEYS.leases, key)
+    redis.call('HSET', KEYS.ghosts, key, lease)
+    redis.call('HSET', KEYS.marks, key, lease)
   elseif state == 'delayed' then
-    redis.call('ZREM', delayed, key)
+    redis.call('ZREM', KEYS.delayed, key)
   elseif shelves[state] then
     take_off(state, { key })
   end

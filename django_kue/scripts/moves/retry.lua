@@ -1,16 +1,15 @@
 -- active -> waiting | delayed: a run ended badly and there are attempts left.
 -- It joins the back of its priority; with a delay it waits for its time first.
--- KEYS: jobs delayed runs side
 -- @include lib/events
 -- @include lib/waiting
 -- @include lib/wake
 -- A run that didn't complete is remembered: `attempt|outcome|started|finished|delay|worker|error`.
 local function remember_run(key, head, outcome, started, delay, worker, error_text, max_runs)
   if max_runs == '0' then return end
-  redis.call('RPUSH', runs .. key, string.format('%d', number_of(head, 'm') + 1) .. '|' ..
+  redis.call('RPUSH', KEYS.runs .. key, string.format('%d', number_of(head, 'm') + 1) .. '|' ..
     outcome .. '|' .. started .. '|' .. now_text .. '|' .. delay .. '|' .. worker .. '|' .. error_text)
-  redis.call('LTRIM', runs .. key, -max_runs, -1)
-  redis.call('SADD', side, key)
+  redis.call('LTRIM', KEYS.runs .. key, -max_runs, -1)
+  redis.call('SADD', KEYS.side, key)
 end
 
 local function retry(key, record, worker, delay, text, max_runs)
@@ -23,9 +22,9 @@ local function retry(key, record, worker, delay, text, max_runs)
     d = string.format('%d', due),
     y = false, z = false, n = false,
   })
-  redis.call('HSET', jobs, key, record)
+  redis.call('HSET', KEYS.jobs, key, record)
   if tonumber(delay) > 0 then
-    redis.call('ZADD', delayed, due, key)
+    redis.call('ZADD', KEYS.delayed, due, key)
   else
     push_back(priority_of(head), { entry_of(key, head) })
   end
@@ -36,10 +35,10 @@ end
 -- How often that was is counted: it says how long the next while is.
 local function park(key, record, delay)
   local due = now + tonumber(delay)
-  redis.call('HSET', jobs, key, with_tokens(record, {
+  redis.call('HSET', KEYS.jobs, key, with_tokens(record, {
     n = string.format('%d', number_of(head_of(record), 'n') + 1),
     d = string.format('%d', due),
     y = false,
   }))
-  redis.call('ZADD', delayed, due, key)
+  redis.call('ZADD', KEYS.delayed, due, key)
 end
