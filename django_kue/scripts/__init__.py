@@ -1,15 +1,16 @@
 """The Lua scripts, read once: includes resolved, KEYS and ARGV named.
 
-A script says ``KEYS.leases`` for the key of that name in ``keys.py``, which becomes ``KEYS[3]`` or
-whichever it is: no body counts positions. Its header lists the names of its arguments (``-- ARGV:``), which
-become locals, and what it includes (``-- @include``). Each included file is pasted once, in order. An
+A script's header lists the names of its keys and arguments (``-- KEYS:``, ``-- ARGV:``) and what it
+includes (``-- @include``). Each included file is pasted once, in order. The body says ``KEYS.leases``,
+which becomes ``KEYS[3]`` or whichever it is; arguments become locals: so no body counts positions. An
 argument whose name ends in ``...`` is the first of many: the body gets its position as ``<name>_at``. The
 folder listing *is* the list of operations.
 
-Two things cost Redis more than they look like. At each call of a script Lua sets up its functions, and
-looks for all that they refer to, one after the other: if keys were locals, that took an eighth of a turn.
-And up to 7.0 Redis writes a number as floating-point, which takes as long as a short command: what's called
-for every job or turn gives it texts, such as ``'0'``.
+Two things cost Redis more than they look like. Each call makes a script's functions anew, and for each
+outer local that one of them uses Lua 5.1 walks a list of all those in use: with keys as locals, that was an
+eighth of a turn. And up to 7.0 Redis writes each number that's given to a command as floating-point, which
+takes as long as a short command does: what's called for every plain job or turn gives texts, such as
+``'0'``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hashlib import sha1
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-_ARGUMENTS = re.compile(r"^-- ARGV: (.+)$", re.M)
+_HEADER = re.compile(r"^-- (KEYS|ARGV): (.+)$", re.M)
 _INCLUDE = re.compile(r"^-- @include (\S+)$", re.M)
 _COMMENT = re.compile(r"^\s*--.*\n", re.M)
 _KEY = re.compile(r"\bKEYS\.(\w+)")
@@ -42,17 +43,21 @@ class Script:
 def load(name: str) -> Script:
     """The script ``scripts/<name>.lua``."""
     texts = _with_includes(name, {})
-    code = "\n".join(_COMMENT.sub("", text) for text in texts.values())
-    keys = tuple(dict.fromkeys(_KEY.findall(code)))
-    arguments = tuple(word for names in _ARGUMENTS.findall(texts[name]) for word in names.split())
+    keys = tuple(dict.fromkeys(word for text in texts.values() for word in _names("KEYS", text)))
+    arguments = tuple(_names("ARGV", texts[name]))
     lines = [
         f"local {word[:-3]}_at = {i}" if word.endswith("...") else f"local {word} = ARGV[{i}]"
         for i, word in enumerate(arguments, 1)
     ]
-    lines.append(_KEY.sub(lambda match: f"KEYS[{keys.index(match[1]) + 1}]", code))
+    places = {key: f"KEYS[{i}]" for i, key in enumerate(keys, 1)}
+    lines += [_KEY.sub(lambda match: places[match[1]], _COMMENT.sub("", text)) for text in texts.values()]
     source = "\n".join(lines).encode()
     digest = sha1(source, usedforsecurity=False)  # what Redis knows scripts by
     return Script(name, keys, arguments, source, digest.hexdigest().encode())
+
+
+def _names(kind: str, text: str) -> list[str]:
+    return [word for found, words in _HEADER.findall(text) if found == kind for word in words.split()]
 
 
 def _with_includes(name: str, seen: dict[str, str]) -> dict[str, str]:

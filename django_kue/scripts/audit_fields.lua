@@ -2,6 +2,7 @@
 -- `name` is what follows the common beginning of its keys.
 -- Returns: the next cursor ('0': that was all), then a flat list.
 -- ARGV: name kind cursor most
+-- KEYS: jobs
 -- @include lib/dossier
 local key = string.sub(KEYS.jobs, 1, -2) .. name
 local slice = asked(kind == 'hash' and 'HSCAN' or 'ZSCAN', key, cursor, 'COUNT', most) or { '0', {} }

@@ -1,6 +1,7 @@
 -- A slice of an index: its entries that are wrong. `part` is the function or the search key of an index that has many.
 -- Returns: the next cursor ('0': that was all), whether as many are counted as there are, then the entries.
 -- ARGV: index part cursor most
+-- KEYS: unique failing search failed_by
 -- @include lib/entries
 local slice
 if index == 'unique' then slice = asked('HSCAN', KEYS.unique, cursor, 'COUNT', most)

@@ -1,6 +1,7 @@
 -- A slice of the jobs as dossiers (lib/dossier). With an empty `cursor`, of the given keys instead.
 -- Returns: the next cursor ('0': that was all), then the dossiers.
 -- ARGV: cursor most keys...
+-- KEYS: jobs
 -- @include lib/dossier
 if cursor == '' then return add_dossiers({ unpack(ARGV, keys_at) }, { '0' }) end
 local slice = asked('HSCAN', KEYS.jobs, cursor, 'COUNT', most) or { '0', {} }

@@ -2,6 +2,7 @@
 -- Returns: the next cursor ('0': that was all), then a flat list: name, type, ms that it still lives (-1: for ever),
 -- whether its job would clean it up ('1' also where it's no job's own).
 -- ARGV: cursor most
+-- KEYS: jobs side schedules
 -- @include lib/dossier
 local beginning = string.sub(KEYS.jobs, 1, -2)
 local pattern = string.gsub(beginning, '[%*%?%[%]\\]', '\\%0') .. '*'

@@ -4,6 +4,7 @@
 -- entries are noted ('': none), 4 whether there's a front list, 5 how many entries were passed (0: that was all),
 -- 6 how many of them are stale, then the keys of the others.
 -- ARGV: priority first most
+-- KEYS: jobs waiting levels stale
 -- @include lib/shape
 -- @include lib/waiting
 local main, front = KEYS.waiting .. priority, KEYS.waiting .. priority .. ':front'

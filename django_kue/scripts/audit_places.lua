@@ -1,6 +1,8 @@
 -- A slice of one of the places that hold jobs' keys: those that have no record, and of leases that aren't a job's all.
 -- Returns: the next cursor ('0': that was all), then keys.
 -- ARGV: place cursor most
+-- KEYS: jobs leases ghosts marks delayed completed failed cancelled kept_completed kept_failed kept_cancelled
+-- KEYS: outcomes progress side
 -- @include lib/dossier
 local zsets = {
   delayed = KEYS.delayed, completed = KEYS.completed, failed = KEYS.failed, cancelled = KEYS.cancelled,

@@ -3,6 +3,7 @@
 -- Returns for each job a dossier, then a flat list: priority, how often its entry is in that list.
 -- ARGV: budget items...
 --   items: key is_once priorities, again and again; priorities: besides its own, separated by commas
+-- KEYS: jobs
 -- @include lib/spots
 local found, left = {}, tonumber(budget)
 for i = items_at, #ARGV, 3 do

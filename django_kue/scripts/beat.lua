@@ -1,6 +1,7 @@
 -- Renew an owner's lease. One that was declared dead is never revived: it's told so by 0.
 -- Returns: 1 or 0, then the keys of its jobs that should stop.
 -- ARGV: owner lease_ms
+-- KEYS: owners marks
 -- @include lib/clock
 local is_alive = redis.call('ZREM', KEYS.owners, owner)
 if is_alive == 1 then redis.call('ZADD', KEYS.owners, now + lease_ms, owner) end

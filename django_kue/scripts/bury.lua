@@ -4,6 +4,7 @@
 -- cancelled by their mark.
 -- ARGV: owner retention max_runs max_crashes culprits...
 --   culprits: key outcome, again and again (outcomes as in lib/settle)
+-- KEYS: leases ghosts marks owners levels
 -- @include lib/order
 -- @include lib/settle
 -- @include lib/wake

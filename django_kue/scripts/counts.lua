@@ -1,4 +1,5 @@
 -- How many jobs are in each state, exactly: delayed, waiting, active, completed, failed, cancelled.
+-- KEYS: leases delayed completed failed cancelled
 -- @include lib/depth
 return {
   redis.call('ZCARD', KEYS.delayed), depth(), redis.call('HLEN', KEYS.leases),

@@ -1,6 +1,7 @@
 -- Schedules of a queue whose tick has come, the earliest first.
 -- Returns: now (ms), the earliest tick that's still to come ('' for none), then flat: name, record, its tick.
 -- ARGV: most
+-- KEYS: schedules ticks
 -- @include lib/clock
 local found = redis.call('ZRANGEBYSCORE', KEYS.ticks, '-inf', now_text, 'WITHSCORES', 'LIMIT', 0, most)
 local coming = redis.call('ZRANGEBYSCORE', KEYS.ticks, '(' .. now_text, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

@@ -1,5 +1,6 @@
 -- waiting, delayed -> gone, up to `most` a call. Returns how many went; 0 when nothing is left.
 -- ARGV: most
+-- KEYS: jobs levels stale delayed
 -- @include lib/waiting
 -- @include lib/erase
 local left, gone = tonumber(most), {}

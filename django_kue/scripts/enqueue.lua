@@ -5,6 +5,7 @@
 -- Returns: nothing. ServerLink.carry_out() takes any other reply for a broken connection.
 -- ARGV: sender number priority items...
 --   items: key record, again and again
+-- KEYS: jobs waiting levels senders wake flags events
 if redis.call('SET', KEYS.senders .. sender, number, 'EX', '600', 'GET') == number then return end
 
 local modes = redis.call('HMGET', KEYS.flags, 'paused', 'ev')
@@ -26,7 +27,9 @@ else
   redis.call('HSET', KEYS.jobs, unpack(ARGV, items_at))
   length = redis.call('RPUSH', KEYS.waiting .. priority, unpack(keys))
 end
-if length == (#ARGV - items_at + 1) / 2 then redis.call('ZADD', KEYS.levels, -priority, priority) end
+if length == (#ARGV - items_at + 1) / 2 then
+  redis.call('ZADD', KEYS.levels, string.format('%d', -priority), priority)
+end
 if heard then
   for i = items_at, #ARGV, 2 do
     heard[#heard + 1] = { 'enqueued', ARGV[i], string.match(ARGV[i + 1], '^[^|]*|([^|]*)|') or '', '' }

@@ -6,6 +6,7 @@
 -- a job that was known already.
 -- ARGV: sender number items...
 --   items: key record priority delay run_at expires unique_ms is_forwarded, again and again
+-- KEYS: jobs senders delayed forward bygone
 -- @include lib/clock
 -- @include lib/admit
 -- @include lib/wake

@@ -2,6 +2,7 @@
 -- Returns: 1 time paused (ms) or '', 2 the totals as a flat list, 3 one list of the minute
 -- counters (flat) for each of the last hours, the newest first, 4 Redis's time (ms).
 -- ARGV: hours
+-- KEYS: flags totals stats
 -- @include lib/clock
 local buckets = {}
 local hour = math.floor(now / 3600000)

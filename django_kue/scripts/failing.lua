@@ -1,2 +1,3 @@
 -- Functions that have failed jobs, each with how many; at most the 500 that fail most.
+-- KEYS: failing
 return redis.call('ZREVRANGE', KEYS.failing, 0, 499, 'WITHSCORES')

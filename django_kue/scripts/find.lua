@@ -1,6 +1,7 @@
 -- The rows of the jobs that have all these search keys, the newest `most`, newest last.
 -- With several keys, only the newest 10,000 jobs of the rarest are looked at.
 -- ARGV: most hashes...
+-- KEYS: search
 -- @include lib/rows
 local LOOKED_AT, BATCH = 10000, 1000
 most = tonumber(most)

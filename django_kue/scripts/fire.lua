@@ -8,6 +8,7 @@
 --   tick: the one that's fired; where nothing is (key is ''), the newest that's missed
 --   how: n to run it now, between the ticks: `expected` and `coming` don't matter, and stay
 --   missed_tick missed_count: of those that are missed the newest, and how many there are
+-- KEYS: schedules ticks ghosts outcomes jobs
 -- @include lib/clock
 -- @include lib/admit
 -- @include lib/wake

@@ -1,5 +1,6 @@
 -- Keys of the jobs that have one of these search keys: of each the newest `most`.
 -- ARGV: most hashes...
+-- KEYS: search
 local found, seen = {}, {}
 for i = hashes_at, #ARGV do
   for _, key in ipairs(redis.call('ZREVRANGE', KEYS.search .. ARGV[i], 0, most - 1)) do

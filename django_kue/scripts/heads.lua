@@ -3,6 +3,7 @@
 -- jobs are limited to, or the priority of waiting ones. Waiting jobs have no time of their own ('': their keys
 -- tell when they were made).
 -- ARGV: state offset most newest lowest highest part
+-- KEYS: leases failed_by
 -- @include lib/page
 local is_reversed, first = newest == '1', tonumber(offset)
 local zset = state == 'failed' and part ~= '' and KEYS.failed_by .. part or places[state]

@@ -2,6 +2,7 @@
 -- outcome, which tells the error. '' for what isn't there. Long records are cut: a title
 -- seldom needs more, and is then read with the whole job.
 -- ARGV: keys...
+-- KEYS: jobs outcomes
 local RECORD, OUTCOME = 4096, 1024 -- bytes; the first as in store/reads.py
 local keys = { unpack(ARGV, keys_at) }
 local records, ends = redis.call('HMGET', KEYS.jobs, unpack(keys)), redis.call('HMGET', KEYS.outcomes, unpack(keys))

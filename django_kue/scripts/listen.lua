@@ -1,5 +1,6 @@
 -- Somebody listens to this queue's events for the next `ms`.
 -- ARGV: ms
+-- KEYS: flags
 -- @include lib/clock
 local heard_until = tonumber(redis.call('HGET', KEYS.flags, 'ev') or '') or 0
 redis.call('HSET', KEYS.flags, 'ev', string.format('%d', math.max(now + ms, heard_until)))

@@ -4,6 +4,7 @@
 -- ARGV: tiers function_tiers most others row functions...
 --   row: as in measures.py, or '': only the depth is noted
 --   functions: name row, again and again
+-- KEYS: function_measures run_sums function_sums
 -- @include lib/measures
 -- @include lib/sums
 local OUTCOMES = { 'completed', 'failed', 'retried', 'other' }

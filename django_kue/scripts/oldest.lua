@@ -1,5 +1,6 @@
 -- The first waiting job of each priority (within its first 100 entries), as `key`, record.
 -- Returns Redis's time in ms, then the pairs.
+-- KEYS: waiting levels jobs
 -- @include lib/clock
 -- @include lib/waiting
 local found = { now }

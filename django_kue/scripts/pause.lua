@@ -1,5 +1,6 @@
 -- Pause (1) or resume (0) a queue for all workers at once. Returns 1 when that changed it.
 -- ARGV: paused
+-- KEYS: flags
 -- @include lib/events
 -- @include lib/wake
 redis.call('HDEL', KEYS.flags, '') -- a first write that is never refused for want of memory

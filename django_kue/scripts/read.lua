@@ -1,5 +1,6 @@
 -- The rows of some jobs, by key. The key of a duplicate that was dropped leads to the first.
 -- ARGV: keys...
+-- KEYS: forward
 -- @include lib/rows
 local rows = {}
 for i = keys_at, #ARGV do

@@ -3,6 +3,7 @@
 -- Returns: 1 queue names, 2 workers as a flat list (worker, JSON), 3 their pulses as a flat list
 -- (worker, ms), 4 Redis's time (ms).
 -- ARGV: name worker order
+-- KEYS: queues workers pulses orders
 -- @include lib/clock
 if name ~= '' then redis.call('SADD', KEYS.queues, name) end
 if worker ~= '' and redis.call('HEXISTS', KEYS.workers, worker) == 1 then

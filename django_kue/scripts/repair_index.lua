@@ -1,6 +1,7 @@
 -- Drop entries of an index that are wrong, if they still are; a function's failed jobs are counted again.
 -- Returns how many went.
 -- ARGV: index part entries...
+-- KEYS: unique search failed_by
 -- @include lib/entries
 -- @include lib/finish
 local gone = 0

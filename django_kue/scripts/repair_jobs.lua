@@ -5,6 +5,8 @@
 --   items: key created fault seen priorities, again and again
 --   fault: `nowhere` (seen: the seat), `places` (seen: the seat; priorities: whose lists have its entry, with commas),
 --          `unreadable` (seen: SHA-1 of the record; priorities as above), `progress` (seen: SHA-1 of it), '' (all else)
+-- KEYS: delayed failed cancelled completed leases owners outcomes progress side logs runs jobs stale waiting
+-- KEYS: failed_by unique search ghosts marks levels
 -- @include lib/spots
 -- @include lib/finish
 -- @include lib/waiting

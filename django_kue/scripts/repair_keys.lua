@@ -7,6 +7,7 @@
 --         `lists` : logs and runs of a job that's gone, last ticks of a schedule that is; else it's noted that they need cleaning up;
 --         `tick` (extra: a schedule): it has a next tick, which is now, unless it has one
 --         `owner` (extra: owner, value: ms): its lease ends then
+-- KEYS: jobs side schedules quarantined
 -- @include lib/clock
 -- @include lib/quarantine
 local beginning, done, by = string.sub(KEYS.jobs, 1, -2), 0, {}

@@ -2,6 +2,7 @@
 -- audit_level; '': never mind), how many stale entries are noted ('': none, and no front list).
 -- Returns whether they were.
 -- ARGV: priority shape dead
+-- KEYS: waiting levels stale
 -- @include lib/shape
 -- @include lib/wake
 local main, front = KEYS.waiting .. priority, KEYS.waiting .. priority .. ':front'

@@ -3,6 +3,7 @@
 -- Returns the keys whose report was refused.
 -- ARGV: max_lines items...
 --   items: lease key kind text, again and again; kind p (progress), l (log line), y (started)
+-- KEYS: jobs leases progress logs side
 -- @include lib/events
 redis.call('HDEL', KEYS.leases, '') -- a first write that is never refused for want of memory
 local refused = {}

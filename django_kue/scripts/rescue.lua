@@ -1,6 +1,7 @@
 -- A supervisor's sweep: jobs of dead owners go back, and what was kept long enough goes.
 -- Returns the keys that were taken back, and those of them that failed.
 -- ARGV: lease_ms retention max_runs max_crashes
+-- KEYS: levels delayed leases
 -- @include lib/rescue
 -- @include lib/finish
 -- @include lib/wake

@@ -3,6 +3,7 @@
 -- ARGV: name version record next
 --   version: of the record that was read, '' when there was none; record: the new one, '' to delete it
 --   next: its next tick; '' leaves it as it is, '-' takes it off
+-- KEYS: schedules ticks ticked
 -- @include lib/record
 local stored = redis.call('HGET', KEYS.schedules, name)
 local head = stored and head_of(stored) or ''

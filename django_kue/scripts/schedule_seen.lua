@@ -1,6 +1,7 @@
 -- A worker declares these schedules: that's noted in the records which stand as it declares them.
 -- ARGV: items...
 --   items: name digest, again and again
+-- KEYS: schedules
 -- @include lib/clock
 -- @include lib/record
 for i = items_at, #ARGV, 2 do

@@ -1,4 +1,5 @@
 -- Queues that have, or had, schedules; a queue that's named joins them.
 -- ARGV: queue
+-- KEYS: scheduled
 if queue ~= '' then redis.call('SADD', KEYS.scheduled, queue) end
 return redis.call('SMEMBERS', KEYS.scheduled)

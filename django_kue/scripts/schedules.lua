@@ -1,6 +1,7 @@
 -- Schedules of a queue as they're stored: those that are named, or else all.
 -- Returns: now (ms), then flat: name, record, next tick ('' for none), list of its last ticks.
 -- ARGV: names...
+-- KEYS: schedules ticks ticked
 -- @include lib/clock
 local names = #ARGV > 0 and ARGV or redis.call('HKEYS', KEYS.schedules)
 local answer = { now }

@@ -2,6 +2,7 @@
 -- Who looks also notes how many jobs wait: so the depth is known when no worker listens.
 -- Returns: the number of the last bucket, then the rows.
 -- ARGV: tiers tier count
+-- KEYS: measures
 -- @include lib/measures
 -- Protected: full memory or a replica refuse the write, and that's when people look.
 pcall(add_to_queue, tiers, row_of_depth(depth()))

@@ -1,6 +1,7 @@
 -- How busy all workers were in the last `count` buckets of a tier, the running one last.
 -- Returns: the number of the last bucket, then busy and slots of each ('' where no worker was).
 -- ARGV: tier count
+-- KEYS: load
 -- @include lib/tiers
 local answer = { 0 }
 answer[1] = in_last_buckets(KEYS.load, tier, tonumber(count), function(key, buckets)

@@ -3,6 +3,7 @@
 -- a turn. To set up the functions that a turn needs costs more than all that's done here, so this includes nothing.
 -- Returns: lease, claimed keys, their records; nothing when nothing was claimed.
 -- ARGV: want owner lease_ms sequence
+-- KEYS: jobs waiting leases wake levels stale owners flags
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local modes = redis.call('HMGET', KEYS.flags, 'paused', 'ev')
@@ -20,7 +21,7 @@ for i = 1, #keys do
   leased[2 * i - 1], leased[2 * i] = keys[i], lease
 end
 
-redis.call('LPOP', KEYS.waiting .. priority, string.format('%d', #keys))
+redis.call('LPOP', KEYS.waiting .. priority, want)
 if #keys < tonumber(want) then redis.call('ZREM', KEYS.levels, priority) end
 redis.call('HSET', KEYS.leases, unpack(leased))
 redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)

@@ -2,6 +2,7 @@
 -- change: the way to walk through all of it, however much of it is stale.
 -- Returns how many entries were passed, then the keys of those that count.
 -- ARGV: priority front first most
+-- KEYS: jobs waiting
 -- @include lib/waiting
 local list = KEYS.waiting .. priority .. (front == '1' and ':front' or '')
 local length = redis.call('LLEN', list)

@@ -1,6 +1,7 @@
 -- A worker lost a reply: leases of its that it doesn't know of go back, unharmed and unblamed.
 -- Returns the keys that were given back, and those that had been asked to stop: they're cancelled.
 -- ARGV: owner retention known_leases...
+-- KEYS: jobs leases ghosts marks
 -- @include lib/limits
 -- @include lib/order
 -- @include lib/settle

@@ -7,6 +7,7 @@
 --   switches: letters; w woken by the marker, p tell the promoted keys
 --   batches:  lease count kind keys×count outcomes×count, again and again; kind c: all are plain completions
 --             without their letter
+-- KEYS: leases delayed wake levels totals
 -- @include lib/clock
 -- @include lib/settle
 -- @include lib/limits
@@ -32,7 +33,7 @@ while ARGV[i] do
   i = i + 3 + 2 * count
   settled = settled + count
 end
-if work_ms ~= '0' then add_up(KEYS.totals, 'work_ms', tonumber(work_ms)) end
+if work_ms ~= '0' then add_up(KEYS.totals, 'work_ms', work_ms) end
 
 local due = redis.call('ZRANGEBYSCORE', KEYS.delayed, '-inf', now_text, 'LIMIT', '0', '256')
 if #due > 0 then promote(due) end

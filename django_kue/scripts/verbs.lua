@@ -2,6 +2,7 @@
 -- Returns for each key `ok:<state before>`, the state that forbids it, `held` (another job holds
 -- the unique key), or '' when there's no such job.
 -- ARGV: verb argument retention legal_states keys...
+-- KEYS: jobs
 -- @include lib/place
 -- @include lib/wake
 -- @include moves/promote

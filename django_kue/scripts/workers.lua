@@ -2,6 +2,7 @@
 -- Workers that were silent for an hour are forgotten.
 -- ARGV: worker text is_leaving tiers busy slots
 --   busy, slots: samples of how many of its slots were in use, added up since it last said so
+-- KEYS: workers pulses orders load
 -- @include lib/tiers
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS.pulses, '-inf', string.format('%d', now - 3600000))) do
   redis.call('HDEL', KEYS.workers, gone)

@@ -207,23 +207,40 @@ def test_no_script_scans_all_keys_makes_code_or_formats_texts(path: Path) -> Non
         assert re.fullmatch(r"'\(?%d'", format_), f"string.format with {format_}"
 
 
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
+def test_a_script_s_header_lists_the_keys_that_it_uses(path: Path) -> None:
+    text = path.read_text()
+    listed = [word for line in re.findall(r"^-- KEYS: (.+)$", text, re.M) for word in line.split()]
+    assert sorted(listed) == sorted({*re.findall(r"\bKEYS\.(\w+)", _code(path))})
+    unknown = {*listed} - {*keys.QUEUE_KEYS, *keys.GLOBAL_KEYS}
+    assert not unknown, "keys.py has no such names"
+
+
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
+def test_a_key_is_named_only_behind_keys(path: Path) -> None:
+    """A bare name would be a global that doesn't exist, which stops the script in the middle, there only."""
+    code = re.sub(r"'[^']*'", "''", _code(path))
+    words = re.findall(r"(?<![\w.])(\w+)\b(?! *=[^=])", code)  # but for the fields of a table
+    assert not {*words} & {*keys.QUEUE_KEYS, *keys.GLOBAL_KEYS}
+    assert not re.search(r"\bKEYS\b(?!\.\w)", code)
+
+
 @pytest.mark.parametrize("name", TOP)
-def test_every_key_that_a_script_names_stands_in_keys_py(name: str) -> None:
-    """And all of a script's are one queue's, or none is."""
-    named = scripts.load(name).keys
+def test_a_script_s_keys_are_one_queue_s_or_none_is(name: str) -> None:
+    """And there's one, by which a Cluster's node is found."""
+    named = {*scripts.load(name).keys}
     assert named
-    assert {*named} <= {*keys.QUEUE_KEYS} or {*named} <= {*keys.GLOBAL_KEYS}
+    assert named <= {*keys.QUEUE_KEYS} or named <= {*keys.GLOBAL_KEYS}
 
 
 @pytest.mark.parametrize("name", TOP)
-def test_each_key_has_its_place(name: str) -> None:
+def test_each_name_of_a_key_has_become_its_place(name: str) -> None:
     script = scripts.load(name)
-    source = script.source.decode()
-    assert "KEYS." not in source
-    numbers = [int(number) for number in re.findall(r"KEYS\[(\d+)\]", source)]
-    assert {*numbers} == {*range(1, len(script.keys) + 1)}
-    firsts = list(dict.fromkeys(numbers))
-    assert firsts == sorted(firsts)
+    source = re.sub(
+        r"KEYS\[(\d+)\]", lambda match: f"KEYS.{script.keys[int(match[1]) - 1]}", script.source.decode()
+    )
+    for text in scripts._with_includes(name, {}).values():
+        assert re.sub(r"^\s*--.*\n", "", text, flags=re.M) in source
 
 
 @pytest.mark.parametrize("name", TOP)
@@ -273,7 +290,6 @@ def test_a_script_begins_with_its_arguments_by_name() -> None:
     for name in TOP:
         script = scripts.load(name)
         lines = script.source.decode().split("\n")
-        for position, word in enumerate(script.arguments):
-            many = word.removesuffix("...")
-            value = f"ARGV[{position + 1}]" if word == many else str(position + 1)
-            assert lines[position] == f"local {many}{'' if word == many else '_at'} = {value}"
+        for place, word in enumerate(script.arguments, 1):
+            expected = f"{word[:-3]}_at = {place}" if word.endswith("...") else f"{word} = ARGV[{place}]"
+            assert lines[place - 1] == f"local {expected}"

@@ -33,7 +33,7 @@ MUTANTS = {
         "moves/claim", "redis.call('HSET', KEYS.leases, unpack(pairs_))"
     ),
     "nobody would notice the death of who claims": Mutant(
-        "moves/claim", "redis.call('ZADD', KEYS.owners, now + lease_ms, owner)"
+        "moves/claim", "redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)"
     ),
     "an enqueue that's sent again makes a second job": Mutant(
         "enqueue_special", "previous == number", "false"
@@ -53,10 +53,10 @@ MUTANTS = {
         "lib/waiting", "for i = #entries, 1, -1 do reversed", "for i = 1, #entries do reversed"
     ),
     "a failed job isn't listed under its function": Mutant(
-        "lib/finish", "redis.call('ZADD', KEYS.failed_by .. name_of(record), now, key)"
+        "lib/finish", "redis.call('ZADD', KEYS.failed_by .. name_of(record), now_text, key)"
     ),
     "failed jobs aren't counted": Mutant(
-        "lib/finish", "now, key)\n    count_failed(name_of(record))", "now, key)"
+        "lib/finish", "now_text, key)\n    count_failed(name_of(record))", "now_text, key)"
     ),
     "a removed job can still be found": Mutant("lib/erase", "redis.call('ZREM', KEYS.search .. hash, key)"),
     "a removed job's slot is free at once": Mutant(

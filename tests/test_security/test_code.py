@@ -104,7 +104,8 @@ def test_scripts_load_no_code_and_look_for_no_patterns(script: Path) -> None:
 
 
 def test_no_script_is_put_together_from_what_came_in() -> None:
-    """Scripts are the files in ``scripts/``; only their header is made, of names that stand in them."""
+    """Scripts are the files in ``scripts/``; only the locals of their arguments and the numbers of their keys
+    are made, of names that stand in them."""
     makers = {
         str(module.relative_to(PACKAGE))
         for module in MODULES

@@ -1,5 +1,6 @@
 -- (nothing) -> waiting | delayed: one new job that takes a decision.
 -- Returns the key that holds: its own, or that of the job which has its unique key.
+-- KEYS: jobs delayed side search
 -- @include lib/events
 -- @include lib/waiting
 -- @include lib/unique

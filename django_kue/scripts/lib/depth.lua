@@ -1,4 +1,5 @@
 -- How many jobs wait, exactly: the entries of all lists without the stale ones. O(priorities).
+-- KEYS: waiting levels stale
 local function depth()
   local waits = 0
   for _, priority in ipairs(redis.call('ZRANGE', KEYS.levels, 0, -1)) do

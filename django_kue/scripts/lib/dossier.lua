@@ -1,5 +1,7 @@
 -- Dossiers: every place where a job's key stands, all of one moment. An audit judges by them.
 -- A key of a wrong type counts as empty: audit_keys tells of it.
+-- KEYS: jobs leases ghosts marks owners delayed completed failed cancelled kept_completed kept_failed
+-- KEYS: kept_cancelled outcomes progress side failed_by unique search
 -- @include lib/record
 local TEXT, OUTCOME, CHUNK = 16384, 128, 500 -- bytes of a text that are shown; keys that are looked at together
 

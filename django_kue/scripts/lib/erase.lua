@@ -1,4 +1,5 @@
 -- Forget jobs: their records and all that hangs on them. Places and leases are the caller's.
+-- KEYS: jobs outcomes progress logs runs side unique search bygone
 -- @include lib/record
 local function release_unique(key, head)
   local claim = token(head, 'u')

@@ -1,4 +1,5 @@
 -- Events: gathered by the moves, published once a script, and only while somebody listens.
+-- KEYS: flags events
 -- @include lib/clock
 -- @include lib/record
 local modes = redis.call('HMGET', KEYS.flags, 'paused', 'ev')

@@ -1,6 +1,8 @@
 -- The end of a job: its outcome is stored, its unique key let go, and its state's shelf trimmed.
 -- Retention is `count ms` for completed, failed and cancelled; a job with its own keep has its
 -- own time and doesn't count towards the queue's.
+-- KEYS: jobs outcomes farewells completed failed cancelled kept_completed kept_failed kept_cancelled
+-- KEYS: failed_by failing flags totals stats
 -- @include lib/clock
 -- @include lib/sums
 -- @include lib/erase
@@ -94,7 +96,7 @@ local function keeps_none(state, retention) return limits(retention, state) == 0
 -- A small outcome of a job that's forgotten at once stays for a moment: somebody who enqueued it may be about to
 -- wait for it.
 local function bid_farewell(key, outcome)
-  if #outcome <= FAREWELL then redis.call('SET', KEYS.farewells .. key, outcome, 'EX', 10) end
+  if #outcome <= FAREWELL then redis.call('SET', KEYS.farewells .. key, outcome, 'EX', '10') end
 end
 
 local function trim(state, retention)
@@ -124,11 +126,12 @@ local function trim_old(retention)
 end
 
 local function count_up(state, count)
-  add_up(KEYS.totals, state, count)
+  local text = string.format('%d', count)
+  add_up(KEYS.totals, state, text)
   local minute = math.floor(now / 60000)
   local hour = KEYS.stats .. string.format('%d', math.floor(minute / 60))
   local field = string.sub(state, 1, 2) .. string.format('%d', minute)
-  if add_up(hour, field, count) == count then redis.call('EXPIRE', hour, 90000) end
+  if add_up(hour, field, text) == count then redis.call('EXPIRE', hour, '90000') end
 end
 
 -- `keep` is '' (what the record says, else the queue's), or ms; '0' forgets the job at once.
@@ -148,9 +151,9 @@ local function finish(state, key, record, outcome, keep, retention)
     return
   end
   redis.call('HSET', KEYS.outcomes, key, outcome)
-  redis.call('ZADD', shelves[state], now, key)
+  redis.call('ZADD', shelves[state], now_text, key)
   if state == 'failed' then
-    redis.call('ZADD', KEYS.failed_by .. name_of(record), now, key)
+    redis.call('ZADD', KEYS.failed_by .. name_of(record), now_text, key)
     count_failed(name_of(record))
   end
   if keep ~= '' then

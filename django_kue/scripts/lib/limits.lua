@@ -1,6 +1,7 @@
 -- How many more jobs may start now, by CONCURRENCY and RATE, over all workers.
 -- RATE counts the starts of the last period exactly: a list of `count:ms:sum`, oldest at its head. The sum is
 -- of all starts up to and with this entry, so that head and tail tell how many the list holds.
+-- KEYS: leases ghosts rate
 -- @include lib/clock
 local function start_at(index)
   local count, at, sum = string.match(redis.call('LINDEX', KEYS.rate, index) or '', '^(%d+):(%d+):(%d+)$')

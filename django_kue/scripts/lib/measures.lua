@@ -1,4 +1,5 @@
 -- Rows of measurements, whose layout measures.py describes: they're added up here.
+-- KEYS: measures
 -- @include lib/tiers
 -- @include lib/depth
 local HEAD, HISTOGRAM_AT, UNSEEN = '<I4I4I4I4di4', 29, -1

@@ -4,6 +4,7 @@
 -- A waiting list with stale entries has to be read from its end to know what stands at an offset. A call
 -- reads so 5,000 entries; beyond them it takes every entry for a job's, and passes long stale stretches
 -- in growing steps: such a page is about right, and any page costs a bounded time.
+-- KEYS: jobs waiting levels stale leases
 -- @include lib/place
 -- @include lib/waiting
 local function page_of(state, skip, left, is_reversed, only)

@@ -1,4 +1,5 @@
 -- Where a job is, is its state.
+-- KEYS: jobs leases delayed completed failed cancelled
 local places = { delayed = KEYS.delayed, completed = KEYS.completed, failed = KEYS.failed, cancelled = KEYS.cancelled }
 
 local function state_of(key)

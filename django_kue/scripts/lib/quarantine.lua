@@ -1,4 +1,5 @@
 -- What can't be read is put aside, where people can look at it, and is in nobody's way.
+-- KEYS: quarantined
 -- The value of a hash's field, if there is one, leaves the hash.
 local function keep_aside(name, hash, field)
   local value = redis.call('HGET', hash, field)

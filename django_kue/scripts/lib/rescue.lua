@@ -4,6 +4,7 @@
 -- be late), Redis was away, and heartbeats that were due didn't come either: the living first get time to report.
 -- A call takes back so many jobs; an owner who has more stays in `owners` as `dead|<owner>`, with the time
 -- of its death: a beat doesn't revive it, and what it claims after that isn't taken.
+-- KEYS: jobs leases ghosts marks owners flags
 -- @include lib/clock
 -- @include lib/order
 -- @include lib/settle

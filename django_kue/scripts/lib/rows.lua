@@ -1,5 +1,6 @@
 -- Jobs as rows for the reader (store/reads.py): key, state, record, lease, score, outcome,
 -- progress, last run, marked. A key that leads nowhere gives no row.
+-- KEYS: jobs leases marks outcomes progress runs
 -- @include lib/place
 local function row_of(key)
   local state = state_of(key)

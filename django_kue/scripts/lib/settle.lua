@@ -9,6 +9,7 @@
 --   z                          release as a suspect: one of several that ran when their process died
 --   k delay                    park: this worker doesn't know its function
 --   d started|error            its run killed the process
+-- KEYS: jobs leases ghosts marks
 -- @include lib/events
 -- @include moves/complete
 -- @include moves/retry

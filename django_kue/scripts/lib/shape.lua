@@ -1,4 +1,5 @@
 -- What tells whether somebody touched the lists of a priority: their lengths, their ends and the noted stale entries.
+-- KEYS: waiting stale
 -- @include lib/dossier
 local function shape_of(priority)
   local parts = { asked('HGET', KEYS.stale, priority) or '' }

@@ -1,4 +1,5 @@
 -- Where in the waiting lists a job's own entry stands.
+-- KEYS: waiting
 -- @include lib/dossier
 local function own_entry(key, head)
   local seat = token(head, 's')

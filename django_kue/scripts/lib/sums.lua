@@ -3,5 +3,5 @@ local function add_up(hash, field, count)
   local sum = redis.pcall('HINCRBY', hash, field, count)
   if type(sum) == 'number' then return sum end
   redis.call('HSET', hash, field, count)
-  return count
+  return tonumber(count)
 end

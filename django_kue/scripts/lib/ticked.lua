@@ -3,6 +3,7 @@
 -- A tick that made no job has no key: m missed, o the run before wasn't over, u another held its unique key; `ended`
 -- is how many ticks were left out at once, or of o, one after the other: each for itself would push the run that's on
 -- out of the list.
+-- KEYS: schedules ticked
 -- @include lib/clock
 -- @include lib/record
 local LAST_TICKS = 20

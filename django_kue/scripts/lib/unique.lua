@@ -1,4 +1,5 @@
 -- Unique keys: held by a job's states (a hash), or for a time (a string that Redis expires).
+-- KEYS: jobs unique locks
 -- @include lib/place
 -- The key of the job that holds this claim (`hash:mode`), if it's another one than `key`.
 local function holder_of(claim, key)

@@ -3,6 +3,7 @@
 -- stale. Lists that are mostly stale are compacted in slices: live entries move from the head
 -- of the list to its *front list*, which is read first and takes its place when all have moved.
 -- `stale` has a field for a priority exactly while it has stale entries or a front list.
+-- KEYS: jobs waiting levels stale
 -- @include lib/record
 local SLICE = 64
 
@@ -19,7 +20,7 @@ end
 
 local function push_back(priority, entries)
   if redis.call('RPUSH', KEYS.waiting .. priority, unpack(entries)) == #entries then
-    redis.call('ZADD', KEYS.levels, -priority, priority)
+    redis.call('ZADD', KEYS.levels, string.format('%d', -priority), priority)
   end
 end
 
@@ -32,7 +33,7 @@ local function push_front(priority, entries)
   local reversed = {}
   for i = #entries, 1, -1 do reversed[#reversed + 1] = entries[i] end
   redis.call('LPUSH', list, unpack(reversed))
-  redis.call('ZADD', KEYS.levels, -priority, priority)
+  redis.call('ZADD', KEYS.levels, string.format('%d', -priority), priority)
 end
 
 local function drop_level(priority)
@@ -45,7 +46,7 @@ local function pop_front(priority, count, is_stale)
   local list = KEYS.waiting .. priority
   local front = is_stale and redis.call('LPOP', list .. ':front', count) or {}
   if #front < count then
-    local rest = redis.call('LPOP', list, count - #front) or {}
+    local rest = redis.call('LPOP', list, string.format('%d', count - #front)) or {}
     if #front == 0 then return rest end
     for i = 1, #rest do front[#front + 1] = rest[i] end
   end

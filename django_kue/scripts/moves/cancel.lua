@@ -1,4 +1,5 @@
 -- waiting | delayed -> cancelled. An active job gets a mark; the end of its run moves it.
+-- KEYS: jobs leases marks delayed
 -- @include lib/events
 -- @include lib/finish
 -- @include lib/waiting

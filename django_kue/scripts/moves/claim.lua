@@ -1,6 +1,7 @@
 -- waiting -> active: the next jobs by priority, each under one lease that they share.
 -- A suspect is claimed alone, so that a crash has one culprit. Entries that are nobody's seat are
 -- passed by, a bounded number a call. What is past its `expires` is moved to cancelled.
+-- KEYS: jobs leases owners levels stale
 -- @include lib/clock
 -- @include lib/events
 -- @include lib/waiting
@@ -58,7 +59,7 @@ local function claim(want, lease, owner, lease_ms, retention)
       pairs_[2 * i - 1], pairs_[2 * i] = keys[i], lease
     end
     redis.call('HSET', KEYS.leases, unpack(pairs_))
-    redis.call('ZADD', KEYS.owners, now + lease_ms, owner)
+    redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)
     if is_heard then
       for i = 1, #keys do emit('started', keys[i], records[i]) end
     end

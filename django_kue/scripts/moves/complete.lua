@@ -1,5 +1,6 @@
 -- active -> completed. An outcome's text is `started|result`; the lease is already dropped.
 -- It's stored as `state|finished|worker|started|result`.
+-- KEYS: jobs outcomes completed
 -- @include lib/events
 -- @include lib/finish
 local function outcome_text(state, worker, text)

@@ -1,4 +1,5 @@
 -- active -> failed: out of attempts, discarded, or a poison pill.
+-- KEYS: jobs
 -- @include lib/events
 -- @include lib/finish
 -- @include moves/retry

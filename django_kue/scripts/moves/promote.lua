@@ -1,4 +1,5 @@
 -- delayed -> waiting: its time has come, or somebody said so.
+-- KEYS: jobs delayed
 -- @include lib/events
 -- @include lib/waiting
 local function promote(keys)

@@ -1,4 +1,5 @@
 -- active -> waiting, at the front and without using up an attempt: its worker stops or is dead.
+-- KEYS: jobs
 -- @include lib/waiting
 -- @include moves/fail
 local function release(keys, records)

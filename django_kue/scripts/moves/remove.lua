@@ -1,5 +1,6 @@
 -- any state -> gone. A removed active job vanishes at once but holds its slot, as a ghost, until
 -- its run ends; its worker learns by the mark that it should stop.
+-- KEYS: leases ghosts marks delayed
 -- @include lib/erase
 -- @include lib/events
 -- @include lib/waiting

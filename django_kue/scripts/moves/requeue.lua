@@ -1,4 +1,5 @@
 -- failed | completed | cancelled -> waiting, with fresh attempts, at the back of its priority.
+-- KEYS: jobs outcomes progress
 -- @include lib/events
 -- @include lib/finish
 -- @include lib/waiting

@@ -1,5 +1,6 @@
 -- active -> waiting | delayed: a run ended badly and there are attempts left.
 -- It joins the back of its priority; with a delay it waits for its time first.
+-- KEYS: jobs delayed runs side
 -- @include lib/events
 -- @include lib/waiting
 -- @include lib/wake
