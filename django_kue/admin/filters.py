@@ -17,6 +17,7 @@ from django_kue import registry
 from django_kue.listing import TIMED, Listing, queue_names, tally
 from django_kue.states import State
 from django_kue.store import reads, send
+from django_kue.templatetags import kue
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STATE, QUEUE, NAME = "state__exact", "queue__exact", "name__exact"  # as links.py has them
@@ -103,6 +104,11 @@ class FunctionFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
         return queryset.filter(name=self.value()) if self.value() else queryset
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Long names break where their parts end."""
+        for choice in super().choices(changelist):
+            yield choice | {"display": kue.breakable(str(choice["display"]))}
 
     def get_facet_queryset(self, changelist: Any) -> dict[str, int]:
         """All counts by looking once; functions that aren't known here join the choices."""

@@ -56,11 +56,6 @@ class Crew:
             Places(loop.count, loop.free, len(loop.waiting()) + coming, now - loop.taken_at < FLOWING),
         )
 
-    @property
-    def has_room(self) -> bool:
-        """Whether a job could start now."""
-        return self.threads.idle > len(self.buffer) or self.loop.room > 0
-
     def alone_until(self, now: float) -> float:
         """While a suspect is tried nothing is taken beside it, so that a crash has one culprit."""
         if not self._suspects:
@@ -161,6 +156,10 @@ class Crew:
         """
         for queue in self.queues.values():
             queue.tellable = len(queue.acks)
+
+    def begin_telling(self) -> None:
+        """Whatever may be told goes with the turn that's asked for now."""
+        self.first_ack = 0.0
 
     @property
     def is_idle(self) -> bool:

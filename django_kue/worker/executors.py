@@ -243,11 +243,6 @@ class Loop:
         return len(self._free)
 
     @property
-    def room(self) -> int:
-        """How many more could start now, besides those that wait."""
-        return max(0, len(self._free) - len(self._waiting))
-
-    @property
     def busy(self) -> int:
         return len(self._running)
 

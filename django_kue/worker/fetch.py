@@ -353,7 +353,7 @@ class Fetcher:
         """Sleep until a bell rings, this thread is needed, or ``nap`` seconds are over."""
         if now < self._deaf_until:
             nap = min(nap, self._deaf_until - now)
-        is_armed = now >= self._deaf_until and self.crew.is_taking and self.crew.has_room
+        is_armed = now >= self._deaf_until and self.crew.is_taking
         full: list[str] = []
         if self._passes:  # queues for whose jobs there's no room
             full = [name for name, queue in self._queues.items() if not self._turns.wants(queue, now)]

@@ -32,7 +32,11 @@ class Measuring:
         self.flush_at = 0.0
 
     def add(self, runs: Iterable[Run]) -> None:
-        """The ends of these runs were accepted."""
+        """The ends of these runs were accepted.
+
+        It's the dearest that's done for each run beside the run itself, so that it's written out: a plain
+        job's waiting is what :attr:`Run.waited` says, without the steps that others need.
+        """
         sums = self._sums
         stamp, stamp_ms = b"", 0  # the last key's time as it's written there, and read: most share it
         for run in runs:

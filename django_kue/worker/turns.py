@@ -90,7 +90,7 @@ class Turns:
         turns = self._planned(now)
         if not turns:
             return
-        self._crew.first_ack = 0.0
+        self._crew.begin_telling()
         self._asked = Asked(turns, now)
         try:
             self._link.post(*[self._call(turn) for turn in turns])
@@ -187,7 +187,7 @@ class Turns:
         chosen, wanted = self._choose(now)
         turns = []
         for queue in self.queues.values():
-            is_offer = now >= queue.offer_at and self._crew.is_taking
+            is_offer = now >= queue.offer_at
             if is_offer:
                 wants = 0
             elif queue is chosen:

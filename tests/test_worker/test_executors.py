@@ -92,7 +92,7 @@ async def test_a_coroutine_whose_lease_may_be_over_isnt_started(outcomes: dict[b
     loop.put([stale, fresh])
     assert settled(outcomes, fresh).kind == "c"
     assert outcomes[stale.key] is RELEASED
-    assert loop.room == 2
+    assert loop.free == 2
 
 
 async def test_a_task_that_exits_ends_no_event_loop(
