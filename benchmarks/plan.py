@@ -50,7 +50,7 @@ WORKLOADS = (
     Workload("queues", workloads.drain, 20_000, (QUEUES,)),
     Workload("enqueue", workloads.enqueue_one, 5_000),
     Workload("bulk", workloads.enqueue_bulk, 20_000, fewer={"rq": 5_000}),
-    Workload("latency", workloads.latency, 200, rounds=3),
+    Workload("latency", workloads.latency, 600, rounds=3),
     Workload("io", workloads.io, 2_000, rounds=3),
     Workload("cpu", workloads.cpu, 400, rounds=3),
     Workload("plain", workloads.cpu_plain, 400, (PLAIN,), rounds=3),

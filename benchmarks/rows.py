@@ -73,7 +73,7 @@ SECTIONS = (
     ),
     Section(
         "From the enqueue call to the job's first line",
-        "200 jobs, each of which finds the worker idle.",
+        "600 jobs, each of which finds the worker idle.",
         (Row("latency", "p50", "median, ms"), Row("latency", "p99", "99th percentile, ms")),
     ),
     Section(
