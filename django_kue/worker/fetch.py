@@ -63,6 +63,7 @@ class Fetcher:
         self._lost: deque[tuple[str, float]] = deque()  # queues of which the leases are gone
         self._is_doubted = False  # whether the connections may lead nowhere
         self.log = self._turns.log
+        self.log.on_failure = self.leadership.call_watcher
 
     # ── called by others, from any thread ──
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import time
 from collections.abc import Collection
@@ -11,10 +12,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from django_kue import execution, failures, ids, signals
+from django_kue.conf import settings
 from django_kue.errors import JobCrashed, JobTimeout, StoreError, StoreUnavailable
 from django_kue.execution import Run
 from django_kue.measures import Row
+from django_kue.rows import error_of
 from django_kue.store import Link, moves, reads
+from django_kue.words import many, span
+from django_kue.worker import joblog
 from django_kue.worker.board import ALONE, NOTORIOUS, Board, Busy, Untold
 from django_kue.worker.codes import BROKEN, GUTTED
 
@@ -92,8 +97,8 @@ class Graves:
         for queue, burial in zip(queues, burials, strict=True):
             if isinstance(burial, moves.Burial) and burial.given_back:
                 logger.warning(
-                    "%s: %d jobs that the dead process hadn't heard of are handed back",
-                    queue, len(burial.given_back),
+                    "%s: %s handed back that the dead process hadn't heard of",
+                    queue, many(len(burial.given_back), "job"),
                 )  # fmt: skip
 
     def _bury(self, queue: str, grave: Grave) -> None:
@@ -110,14 +115,27 @@ class Graves:
             burial = moves.Burial([], [], [], [])
         del grave.queues[queue]
         ended = burial.settled
-        if burial.given_back or ended:
+        if burial.given_back:
             logger.warning(
-                "%s: %d jobs of the dead process are handed back, %d settled",
-                queue, len(burial.given_back) + sum(o == b"z" for o in settled.values()),
-                sum(o != b"z" for o in settled.values()),
+                "%s: %s of the dead process handed back", queue, many(len(burial.given_back), "job"),
             )  # fmt: skip
         self.note(queue, ended, settled, failed=burial.failed, cancelled=burial.cancelled)
+        self._say(queue, burial, settled)
         self._measure(queue, [settled[key] for key in ended])
+
+    def _say(self, queue: str, burial: moves.Burial, outcomes: dict[bytes, bytes]) -> None:
+        """A line for each job that ran when its process died, which said nothing of it itself."""
+        keys = burial.settled
+        stored: dict[bytes, bytes] | None = None
+        if keys:
+            with suppress(StoreError, StoreUnavailable):  # then what's known without their records is said
+                lights = self._link.send(reads.lights(queue, keys))[0]
+                stored = {key: record for key, (record, _) in zip(keys, lights, strict=True)}
+        for key in keys:
+            record = None if stored is None else stored[key]
+            job_id, name = ids.joined(queue, key), _name_in(record) if record else "?"
+            level, word, why = _fate(queue, key, outcomes[key], burial, record)
+            joblog.say_of_dead(level, word, queue, job_id, name, why)
 
     def _tell_ends(self, queue: str, grave: Grave) -> None:
         """What it had completed is told as it would have done itself, so that nobody runs it again."""
@@ -129,7 +147,8 @@ class Graves:
         refused = {*turn.refused, *turn.cancelled}
         told = [pair for pairs in batches.values() for pair in pairs if pair[0] not in refused]
         if told:
-            logger.warning("%s: %d runs that the dead process had completed are told", queue, len(told))
+            runs = many(len(told), "run")
+            logger.warning("%s: %s told that the dead process had completed", queue, runs)
         if signals.job_completed.receivers:
             self.untold += [Buried(ids.joined(queue, key), "completed") for key, _ in told]
         self._measure(queue, [outcome for _, outcome in told])
@@ -190,10 +209,50 @@ class Graves:
             elif key in cancelled:
                 self.untold.append(Buried(job_id, "cancelled"))
             elif outcome.startswith(b"r"):
-                delay = int(outcome[1:].split(b"|", 1)[0]) / 1000
-                self.untold.append(Buried(job_id, "retrying", delay))
+                self.untold.append(Buried(job_id, "retrying", _delay_in(outcome)))
             else:
                 self.untold.append(Buried(job_id, "stalled"))
+
+
+def _fate(
+    queue: str, key: bytes, outcome: bytes, burial: moves.Burial, record: bytes | None
+) -> tuple[int, str, str]:
+    """What the burial made of a job, for the log: level, word, and why. ``record``: ``None`` when it couldn't
+    be read, empty when it's gone."""
+    kind = outcome[:1]
+    text = outcome.split(b"|", 1 if kind == b"d" else 2)[-1] if kind in b"dfr" else b""
+    error = error_of(text, queue, key.decode(errors="replace"))
+    why = f": {error.summary[:200]}" if error is not None else ""
+    again = "it's gone" if record == b"" else "it runs again"
+    if key in burial.failed:
+        return logging.ERROR, "FAILED", why
+    if key in burial.cancelled:
+        return logging.INFO, "cancelled", ""
+    if kind == b"r":
+        return logging.WARNING, "retry", f" in {span(_delay_in(outcome))}{why}"
+    if kind == b"d":
+        most = settings.queue_or_default(queue).max_crashes
+        crash = f" crash {_crashes_in(record)}/{most}" if record else ""
+        return logging.WARNING, "crashed", f"{crash}{why}; {again}"
+    if kind == b"z":
+        return logging.WARNING, "suspect", f": its process died, and it wasn't the only one that ran; {again}"
+    if kind == b"b":
+        return logging.WARNING, "stalled", f": its process ended because of another job; {again}"
+    return logging.WARNING, "given back", ": it's left in its queue"
+
+
+def _name_in(record: bytes) -> str:
+    return record.split(b"|", 2)[1].decode(errors="replace") if record.count(b"|") > 1 else "?"
+
+
+def _crashes_in(record: bytes) -> int:
+    found = re.match(rb"(?:[^|,]*,)*c([0-9]+)[,|]", record)
+    return int(found[1]) if found else 0
+
+
+def _delay_in(outcome: bytes) -> float:
+    """Seconds, of a retry's outcome."""
+    return int(outcome[1:].split(b"|", 1)[0]) / 1000
 
 
 def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, is_killed: bool) -> Grave:
@@ -216,7 +275,8 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
         return grave
     if late is not None:
         grave.late = late
-        grave.queues.setdefault(late.queue, {})[late.key] = b"b"
+        for one in (*busy, late):
+            grave.queues.setdefault(one.queue, {})[one.key] = b"b"
         return grave
     culprits = culprits_among(busy, time.monotonic())
     error = failures.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django_kue.context import current_job
 from django_kue.execution import Run
-from django_kue.words import one_line
+from django_kue.words import one_line, span
 
 logger = logging.getLogger("django_kue.worker")
 
@@ -32,14 +32,20 @@ class JobLog:
         self._left_out = 0  # counted by who adds …
         self._told_left_out = 0  # … and by who writes
         self._unknown: dict[str, float] = {}
+        # wakes who writes: a failure is to be read even if the process dies of its next job
+        self.on_failure: Callable[[], None] = lambda: None
 
     def add(self, runs: Iterable[Run]) -> None:
         """The outcomes of these runs were accepted."""
         untold = "b" if logger.isEnabledFor(logging.INFO) else "bcx"
+        has_failed = False
         for run in runs:
             assert run.outcome is not None
             if run.outcome.kind not in untold:
                 self._put(run, run.outcome.kind)
+                has_failed |= run.outcome.kind == "f"
+        if has_failed:
+            self.on_failure()
 
     def add_stale(self, run: Run) -> None:
         """A run's outcome was refused."""
@@ -71,8 +77,8 @@ class JobLog:
         }  # fmt: skip
         _write(
             _level(verdict), facts, "%-9s %s %s attempt %d/%d waited %s ran %s%s",
-            _WORDS[verdict], name, job_id, run.attempt, attempts, _span(run.waited),
-            _span(run.finished - run.started), _why(run, verdict),
+            _WORDS[verdict], name, job_id, run.attempt, attempts, span(run.waited),
+            span(run.finished - run.started), _why(run, verdict),
         )  # fmt: skip
 
     def _say_unknown(self, run: Run) -> None:
@@ -96,6 +102,12 @@ class JobLog:
         )  # fmt: skip
 
 
+def say_of_dead(level: int, word: str, queue: str, job_id: str, name: str, why: str) -> None:
+    """What became of a job that ran when its process died. The process has told nothing of it itself."""
+    facts = {"job_id": one_line(job_id), "job_name": one_line(name), "queue": queue, "outcome": word}
+    _write(level, facts, "%-9s %s %s%s", word, facts["job_name"], facts["job_id"], one_line(why))
+
+
 def _level(verdict: str) -> int:
     return _LEVELS.get(verdict, logging.INFO)
 
@@ -110,17 +122,11 @@ def _write(level: int, facts: dict[str, Any], message: str, *args: Any) -> None:
 def _why(run: Run, verdict: str) -> str:
     outcome = run.outcome
     if verdict == "stale":
-        return ": another worker has it now; this run's outcome was refused"
+        return ": this run's outcome was refused, since another worker has the job now, or it's gone"
     if outcome is None or outcome.error is None:
         return ""
-    line = one_line(str(outcome.error)[:200])
-    return f" in {_span(outcome.delay)}: {line}" if verdict == "r" else f": {line}"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    line = one_line(outcome.error.summary[:200])
+    return f" in {span(outcome.delay)}: {line}" if verdict == "r" else f": {line}"
 
 
 _plain_factory = logging.getLogRecordFactory()

@@ -23,7 +23,7 @@ from django.db import connections
 from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
-from django_kue.words import one_line
+from django_kue.words import many, one_line
 from django_kue.worker import child as children
 from django_kue.worker import codes, joblog
 from django_kue.worker.announcing import Living, LoadMeter, portrait
@@ -83,9 +83,9 @@ class Supervisor:
         if not self._stopping.is_asked:
             self._once_redis_answers()
             logger.info(
-                "worker %s: %d processes × (%d threads + %d coroutines) on %s",
-                self.id, self._options.processes, self._options.threads, self._options.coroutines,
-                ", ".join(self._options.queues),
+                "worker %s: %s × (%d threads + %d coroutines) on %s",
+                self.id, many(self._options.processes, "process", "processes"),
+                self._options.threads, self._options.coroutines, ", ".join(self._options.queues),
             )  # fmt: skip
         self._respawn_at = dict.fromkeys(range(self._options.processes), 0.0)
         while self._children or self._respawn_at or self._graves:

@@ -13,7 +13,7 @@ from typing import ClassVar
 from django.dispatch import Signal
 
 from django_kue import ids, registry, signals
-from django_kue.errors import KueError
+from django_kue.errors import JobCrashed, JobTimeout, KueError
 from django_kue.execution import Run
 from django_kue.jobs import Job
 from django_kue.states import State
@@ -139,19 +139,30 @@ def emit_read(signal: Signal, queue: str, keys: list[bytes]) -> None:
             signals.emit(signal, registry.get(job.name), job=job)
 
 
+_OF_THE_DEAD = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (JobCrashed, JobTimeout)}
+
+
+def _exception_of(job: Job) -> KueError:
+    """What a job that was taken from the dead failed of: receivers get an exception, as from any other."""
+    if job.error is None:  # it has gone on since
+        return KueError("its process died")
+    kind = _OF_THE_DEAD.get(job.error.type)
+    return kind(job.error.message) if kind else KueError(str(job.error))
+
+
 def emit_buried(job_id: str, signal: str, delay: float) -> None:
     """The signal for a job that was taken from a dead sibling or worker."""
     with suppress(KueError):
         job = Job.get(job_id)
         sender = registry.get(job.name)
         if signal == "failed":
-            signals.emit(signals.job_failed, sender, job=job, exception=job.error)
+            signals.emit(signals.job_failed, sender, job=job, exception=_exception_of(job))
         elif signal == "cancelled":
             signals.emit(signals.job_cancelled, sender, job=job)
         elif signal == "completed":
             signals.emit(signals.job_completed, sender, job=job, result=job.result)
         elif signal == "retrying":
             job = replace(job, state=State.DELAYED if delay else State.WAITING)
-            signals.emit(signals.job_retrying, sender, job=job, exception=job.error, delay=delay)
+            signals.emit(signals.job_retrying, sender, job=job, exception=_exception_of(job), delay=delay)
         else:
             signals.emit(signals.job_stalled, sender, job=replace(job, state=State.WAITING))

@@ -88,7 +88,7 @@ def test_the_retry_that_a_frozen_worker_asks_for_afterwards_is_refused() -> None
         for pid in pids:
             frozen.send(signal.SIGCONT, pid)
         job = finished(job)
-        frozen.wait_log("another worker has it now")
+        frozen.wait_log("another worker has the job now")
         assert sorted(marks("refused")) == ["bad", "good", "run", "run"]
         assert (job.state, job.result, job.attempts_made, job.runs()) == ("completed", "good", 1, [])
     assert is_well("default")

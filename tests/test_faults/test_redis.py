@@ -191,7 +191,7 @@ def test_a_reply_cut_after_any_command_of_a_worker_doubles_and_loses_nothing(
         again = ran - wanted
         assert {line.split()[0] for line in again} <= {"bury"}, again  # that's where a process died
         assert counts() == {"completed": 1 + 12 * len(KINDS)}
-        assert worker.log.count("died") == 1
+        assert worker.log.count("ERROR   process ") == 1
         assert worker.stop() == 0
     assert is_well("default")
 

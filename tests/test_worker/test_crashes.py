@@ -14,7 +14,7 @@ import pytest
 
 from django_kue import Job, get_queue, signals
 from django_kue.audit import audit
-from django_kue.errors import StoreUnavailable
+from django_kue.errors import JobCrashed, JobTimeout, StoreUnavailable
 from django_kue.execution import DONE, Run
 from django_kue.store import moves, new_link, send
 from django_kue.worker import board as boards
@@ -24,6 +24,7 @@ from django_kue.worker.fetch import Fetcher
 from django_kue.worker.graves import Buried, Graves, grave_of
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.supervisor import ORDERLY
+from django_kue.worker.telling import emit_buried
 from tests.app import abuse, jobs
 from tests.conftest import redis_client
 from tests.worker_process import (
@@ -75,6 +76,10 @@ def test_a_process_killed_in_a_job_is_replaced_and_the_job_runs_again(worker: Wo
     assert (run.outcome, run.error.type) == ("crashed", "django_kue.errors.JobCrashed")
     assert "killed by SIGKILL" in run.error.message
     assert worker.child() != child
+    worker.wait_log(
+        f"crashed   tests.app.jobs.nap {job.id} crash 1/3: "
+        "JobCrashed: its process died: killed by SIGKILL; it runs again"
+    )
 
 
 def test_a_run_that_completed_is_not_repeated_when_its_process_dies_before_it_was_told(
@@ -93,7 +98,7 @@ def test_a_run_that_completed_is_not_repeated_when_its_process_dies_before_it_wa
         job = finished(job)
         assert (job.state, job.result, job.crashes, job.attempts_made) == ("completed", "noted", 0, 1)
         assert path.read_text() == "start\nend\n"
-        worker.wait_log("1 runs that the dead process had completed are told")
+        worker.wait_log("1 run told that the dead process had completed")
         told = [json.loads(text)["signal"] for text in wait_marks("signals", 2)]
         wait_for(lambda: "job_completed" in "".join(marks("signals")))
         assert "job_stalled" not in told
@@ -222,6 +227,167 @@ def test_what_becomes_of_a_job_after_it_was_taken_from_the_dead_is_for_others_to
     finally:
         signals.job_failed.disconnect(ignore)
     assert job.refresh().state == "failed"
+
+
+def dead_with(
+    *runs: tuple[str, int],
+    late: str = "",
+    before: Callable[[], object] = lambda: None,
+    link: Any = None,
+) -> Graves:
+    """What a process left that died with runs of these jobs, of which so many deaths were known."""
+    queue, owner = "email", moves.owner("dead/1")
+    board = Board((queue,), 1 + len(runs))
+    send(moves.turn(queue, owner, want=len(runs), sequence=1, batches={}))
+    before()
+    board.set_held(queue, len(runs))
+    for slot, (job_id, suspicion) in enumerate(runs):
+        board.begin(slot, queue, job_id.partition(".")[2].encode(), time.monotonic(), 0.0, suspicion)
+    busy = next((one for one in board.busy() if one.job_id == late), None)
+    graves = Graves(link or new_link(2.0))
+    graves.dig(grave_of(owner, board, -9, late=busy, is_killed=False))
+    graves.bury()
+    board.close()
+    return graves
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The lines about jobs, each without what's the same in all."""
+    caplog.set_level("INFO", "django_kue.worker")
+
+    def lines() -> list[str]:
+        told = [record for record in caplog.records if hasattr(record, "job_id")]
+        return [f"{record.levelname} {record.getMessage()}".replace("tests.app.", "") for record in told]
+
+    return lines
+
+
+def ids_of(*definitions: Any) -> list[str]:
+    return [one.using(queue="email").enqueue("name").id for one in definitions]
+
+
+def test_of_several_that_ran_none_is_blamed_and_each_is_named(said: Callable[[], list[str]]) -> None:
+    one, other = ids_of(abuse.fail_and_mark, abuse.die)
+    dead_with((one, 0), (other, 0))
+    why = ": its process died, and it wasn't the only one that ran; it runs again"
+    assert sorted(said()) == sorted(
+        [f"WARNING suspect   abuse.fail_and_mark {one}{why}", f"WARNING suspect   abuse.die {other}{why}"]
+    )
+
+
+def test_beside_a_culprit_the_others_are_named_too(said: Callable[[], list[str]]) -> None:
+    one, other = ids_of(abuse.fail_and_mark, abuse.die)
+    dead_with((one, 0), (other, 2))
+    died, because = (
+        "JobCrashed: its process died: killed by SIGKILL",
+        "its process ended because of another job",
+    )
+    assert sorted(said()) == [
+        f"WARNING crashed   abuse.die {other} crash 1/3: {died}; it runs again",
+        f"WARNING stalled   abuse.fail_and_mark {one}: {because}; it runs again",
+    ]
+
+
+def test_a_job_that_fails_with_its_process_is_named_as_failed(said: Callable[[], list[str]]) -> None:
+    heard: list[Any] = []
+
+    def hear(exception: Any, **kwargs: Any) -> None:
+        heard.append(exception)
+
+    signals.job_failed.connect(hear)
+    try:
+        (job_id,) = ids_of(abuse.die)
+        for _ in range(3):
+            graves = dead_with((job_id, 0))
+        for one in graves.untold:
+            emit_buried(one.job_id, one.signal, one.delay)
+        late = jobs.stubborn.using(queue="email", attempts=1).enqueue("name").id
+        graves = dead_with((late, 0), late=late)
+        for one in graves.untold:
+            emit_buried(one.job_id, one.signal, one.delay)
+    finally:
+        signals.job_failed.disconnect(hear)
+    died = "its process died: killed by SIGKILL"
+    timed_out = "it ran longer than its timeout of 0.5 s, and its process was ended"
+    assert said()[2:] == [
+        f"ERROR FAILED    abuse.die {job_id}: JobCrashed: {died}",
+        f"ERROR FAILED    jobs.stubborn {late}: JobTimeout: {timed_out}",
+    ]
+    assert [(type(one), str(one)) for one in heard] == [(JobCrashed, died), (JobTimeout, timed_out)]
+
+
+def test_a_job_that_is_tried_again_after_its_process_was_ended_is_named(
+    said: Callable[[], list[str]],
+) -> None:
+    job_id = jobs.stubborn.using(queue="email", attempts=2, backoff=30).enqueue("name").id
+    dead_with((job_id, 0), late=job_id)
+    timed_out = "it ran longer than its timeout of 0.5 s, and its process was ended"
+    assert said() == [f"WARNING retry     jobs.stubborn {job_id} in 30 s: JobTimeout: {timed_out}"]
+
+
+def test_a_job_that_was_asked_to_stop_is_named(said: Callable[[], list[str]]) -> None:
+    job = jobs.noop.using(queue="email", keep=60).enqueue()
+    dead_with((job.id, 0), before=lambda: job.cancel())
+    assert said() == [f"INFO cancelled jobs.noop {job.id}"]
+
+
+def test_beside_a_job_that_did_not_stop_at_its_timeout_the_others_are_named(
+    said: Callable[[], list[str]],
+) -> None:
+    late, other = ids_of(jobs.stubborn.using(attempts=1), abuse.die)
+    signals.job_stalled.connect(ignore)
+    try:
+        graves = dead_with((late, 0), (other, 0), late=late)
+    finally:
+        signals.job_stalled.disconnect(ignore)
+    assert {*graves.untold} == {Buried(late, "failed"), Buried(other, "stalled")}
+    failed, stalled = sorted(said())
+    assert failed.startswith(f"ERROR FAILED    jobs.stubborn {late}: JobTimeout: it ran longer")
+    assert stalled == (
+        f"WARNING stalled   abuse.die {other}: its process ended because of another job; it runs again"
+    )
+
+
+def test_what_became_of_a_job_is_said_though_its_record_cant_be_read(said: Callable[[], list[str]]) -> None:
+    (job_id,) = ids_of(abuse.die)
+    dead_with((job_id, 0), link=Deaf("lights"))
+    died = "JobCrashed: its process died: killed by SIGKILL"
+    assert said() == [f"WARNING crashed   ? {job_id}: {died}; it runs again"]
+
+
+def test_a_job_that_is_gone_is_not_said_to_run_again(said: Callable[[], list[str]]) -> None:
+    (job_id,) = ids_of(abuse.die)
+    dead_with((job_id, 0), link=Meddled(lambda: Job.get(job_id).remove()))
+    assert said()[0].endswith("killed by SIGKILL; it's gone")
+
+
+@pytest.mark.parametrize("record", [b"", b"x", b"\xff|\xff\n|", b"c9x|name|", b"c" * 99])
+def test_whatever_stands_in_a_record_the_supervisor_can_say_it(
+    record: bytes, said: Callable[[], list[str]]
+) -> None:
+    (job_id,) = ids_of(abuse.die)
+    key = job_id.partition(".")[2]
+    dead_with(
+        (job_id, 0),
+        link=Meddled(lambda: redis_client().hset("kue:{email}:d", key, record)),  # type: ignore[arg-type]
+    )
+    [line] = said()
+    assert "crashed" in line
+    assert "\n" not in line
+    redis_client().hdel("kue:{email}:d", key)
+
+
+class Deaf:
+    """A link on which one script isn't answered."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def send(self, call: Any) -> list[Any]:
+        if call.script.name == self._name:
+            raise StoreUnavailable("nobody answers")
+        return send(call)
 
 
 class Meddled:

@@ -48,7 +48,7 @@ def test_a_frozen_worker_loses_its_jobs_and_what_it_says_afterwards_is_refused()
         job = finished(job)
         assert (job.state, job.crashes, job.attempts_made) == ("completed", 0, 1)
         assert job.worker.split("/")[0] in other.log
-        frozen.wait_log("another worker has it now")
+        frozen.wait_log("another worker has the job now")
         other.wait_log("done ")
         assert frozen.stop() == other.stop() == 0  # whoever had more to say has said it
         assert terminal_signals() == [(job.id, "job_completed")]
@@ -112,7 +112,7 @@ def test_nothing_that_a_frozen_worker_had_not_begun_is_begun_twice() -> None:
             for pid in pids:
                 first.send(signal.SIGCONT, pid)
             assert {job.state for job in all_finished(put)} == {"completed"}
-            first.wait_log("another worker has it now")
+            first.wait_log("another worker has the job now")
             begun = Counter(int(mark.split()[0]) for mark in marks("begun"))
             assert begun.pop(20) == 2
             twice = {number for number, count in begun.items() if count > 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,7 +12,7 @@ import pytest
 
 from django_kue import get_queue
 from django_kue.errors import StoreUnavailable
-from django_kue.execution import DONE, Run
+from django_kue.execution import DONE, Outcome, Run
 from django_kue.store import moves, send
 from django_kue.worker.board import Board
 from django_kue.worker.crew import Crew
@@ -23,6 +24,7 @@ from tests.conftest import redis_client
 from tests.worker_process import is_well
 
 OWNER = moves.owner("ahead")
+FAILED = Outcome("f", b'{"type": "ValueError", "message": "no"}')
 
 
 class Leader(Fetcher):
@@ -404,3 +406,19 @@ def test_no_run_starts_later_by_redis_clock_than_it_did(leader: Leader) -> None:
     run.started = time.monotonic()
     seconds, micros = client.time()
     assert run.started_ms() <= seconds * 1000 + micros / 1000
+
+
+def test_a_failure_wakes_who_writes_the_log(leader: Leader) -> None:
+    """Its line is to be read even if the process dies of its next job."""
+    jobs.noop.enqueue_many([()] * 2)
+    leader.ask_and_collect()
+    leader._turns.take_in()
+    for outcome, is_rung in ((DONE, False), (FAILED, True)):
+        leader.leadership._bell.clear()
+        run = leader.crew.buffer.pop()
+        run.started = time.monotonic()
+        leader.crew.done(run, outcome)
+        leader.ask_and_collect()
+        leader._turns.take_in()
+        ready, _, _ = select.select([leader.leadership.bell], [], [], 0)
+        assert bool(ready) is is_rung
