@@ -106,9 +106,10 @@ class Commit:
             EnqueueError: it's given in a test that never commits, or a savepoint was rolled back since, and
                 what Django calls isn't the list that was known.
         """
+        error.is_committed = not self._connection.in_atomic_block
         if not self._is_under_way():
             raise error
-        logger.error("After a commit, jobs of queue %s weren't enqueued: %s", queue, error)
+        logger.error("After a commit, jobs of queue %s weren't enqueued: %s", queue, error.message)
         failures = self._failures()
         if failures is None:
             failures = _Failures()
@@ -143,5 +144,5 @@ class _Failures:
         """
         first, *others = self._errors
         for other in others:
-            first.add_note(f"Others weren't either: {other}")
+            first.add_note(f"Others weren't either: {other.message}")
         raise first
