@@ -68,6 +68,14 @@ def __getattr__(name: str) -> Any:
     """Public names are loaded at first use: importing an installed app must not need the settings."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    from django.core.exceptions import AppRegistryNotReady  # pytest's plugin imports nothing of Django
+
+    try:
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    except AppRegistryNotReady as error:
+        raise AppRegistryNotReady(
+            f"{__name__}.{name} needs Django's apps: import it in an app's jobs.py or views.py, not in its "
+            "__init__.py or apps.py, nor in the settings; a script calls django.setup() first"
+        ) from error
     globals()[name] = value
     return value

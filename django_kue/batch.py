@@ -13,7 +13,7 @@ from django_kue.codecs import CodecError
 from django_kue.conf import QueueSettings, settings
 from django_kue.errors import EnqueueError
 from django_kue.jobs import Job
-from django_kue.options import UNSET, Options, effective
+from django_kue.options import UNSET, USING, Options, effective, is_option
 from django_kue.records import NewJob
 from django_kue.states import State
 from django_kue.store import moves, reads
@@ -193,8 +193,19 @@ def checked(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, 
     try:
         definition.signature.check(args, kwargs)
     except TypeError as error:
-        raise EnqueueError(f"{definition.name}: {error}; it takes {definition.signature}") from error
+        advice = _advice(definition, kwargs)
+        raise EnqueueError(f"{definition.name}: {error}; it takes {definition.signature}{advice}") from error
     return _encode(definition, args, kwargs)
+
+
+def _advice(definition: Definition, kwargs: Mapping[str, Any]) -> str:
+    """Where options were given in place of arguments: how they're given."""
+    signature = definition.signature
+    misplaced = [name for name in kwargs if name not in signature.names and is_option(name, USING)]
+    if not misplaced or signature.takes_any_keyword:
+        return ""
+    given = ", ".join(f"{name}=…" for name in misplaced)
+    return f". Options go into .using({given}).enqueue(…)"
 
 
 def _checked_headers(definition: Definition, headers: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ django_kue.W001     "embedded" while ``DEBUG`` is off
 django_kue.W002     Redis can't be reached (``--deploy``)
 django_kue.W003     Redis forgets everything when it restarts (``--deploy``)
 django_kue.W004     an outbox that a function's jobs pass by
+django_kue.W005     ``TASKS`` names the backend, where nothing reads ``TASKS``
 django_kue.I001     a power cut can cost up to a second of jobs (``--deploy``)
 ==================  ======================================================================
 """
@@ -23,8 +24,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
+import django
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.core.exceptions import ImproperlyConfigured
@@ -34,6 +37,7 @@ from django_kue.errors import KueError
 from django_kue.kinds import Problem
 
 OLDEST_REDIS = (6, 2)
+KUE_BACKEND = "django_kue.tasks.KueBackend"
 
 
 @register("django_kue")
@@ -57,7 +61,7 @@ def check_middleware(**kwargs: Any) -> list[CheckMessage]:
     try:
         middleware.chain()
     except ImproperlyConfigured as error:
-        return [Error(str(error), hint="See the guide on middleware.", id="django_kue.E009")]
+        return [Error(str(error), id="django_kue.E009")]
     return []
 
 
@@ -91,11 +95,28 @@ def check_outbox(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register("django_kue")
+def check_tasks(**kwargs: Any) -> list[CheckMessage]:
+    """Django has tasks from 6.0 on; before that, a package of its own reads the setting."""
+    backends = getattr(django_settings, "TASKS", None)
+    named = backends.values() if isinstance(backends, Mapping) else ()
+    is_meant = any(isinstance(one, Mapping) and one.get("BACKEND") == KUE_BACKEND for one in named)
+    if not is_meant or django.VERSION >= (6, 0) or find_spec("django_tasks"):
+        return []
+    return [
+        Warning(
+            f"TASKS names {KUE_BACKEND}, and Django {django.get_version()} has no tasks.",
+            hint='pip install "django-kue[tasks]", and write "django_tasks" into INSTALLED_APPS.',
+            id="django_kue.W005",
+        )
+    ]
+
+
+@register("django_kue")
 def check_schedules(**kwargs: Any) -> list[CheckMessage]:
     """Every mistake in a schedule that's declared, by ``@job``, ``@schedule`` or the settings."""
     if conf.problems(_raw()):
         return []  # check_settings tells
-    hint = "See the guide on schedules, docs/how-to/schedules.md."
+    hint = "No worker starts until it's right."
     return [Error(f"{text}.", hint=hint, id="django_kue.E010") for text in declared.problems()]
 
 

@@ -174,6 +174,29 @@ class JobFunction(Generic[P, R]):
         return f"<job {self.name}{'' if self.original is self else ', with other options'}>"
 
 
+class _Elsewhere:
+    """What another queue calls the verb that sends a job: no attribute, and the error says what it's here.
+
+    ``__getattr__`` would say so as well, and slow down every attribute that there is.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, definition: object, kind: type) -> object:
+        if definition is None:
+            return self
+        raise AttributeError(
+            f"a job has no {self._name}(): it's sent by .enqueue(…), and options go before that: "
+            ".using(delay=60).enqueue(…)"
+        )
+
+
+for _verb in ("apply_async", "defer", "delay", "kiq", "send", "send_with_options"):
+    setattr(JobFunction, _verb, _Elsewhere(_verb))
+del _verb
+
+
 @overload
 def job(function: Callable[P, R], /) -> JobFunction[P, R]: ...
 @overload
@@ -277,7 +300,8 @@ def _check_function(function: Any, options: Options) -> None:
     scope, _, name = function.__qualname__.rpartition(".")
     if scope and not scope.endswith("<locals>"):
         raise TypeError(f"@job on {where}: a method can't be a job; move it out of its class")
-    if options.name is None and (scope or name == "<lambda>" or function.__module__ == "__main__"):
+    is_elsewhere = function.__module__ in ("__main__", "django.core.management.commands.shell")
+    if options.name is None and (scope or name == "<lambda>" or is_elsewhere):
         raise TypeError(
             f"@job on {where}: workers can't know it by this name; define it at the top of an app's "
             "jobs.py, or give it a @job(name=…)"

@@ -300,9 +300,7 @@ class Job(_Unread):
     @classmethod
     def _only(cls, id: str, queue: str, rows: list[reads.Row]) -> Job:
         if not rows:
-            raise JobDoesNotExist(
-                f"No job {id}: it was removed, its keeping is over, or its transaction isn't committed."
-            )
+            raise JobDoesNotExist(f"No job {id}: {_GONE}.")
         return cls.from_row(queue, rows[0])
 
     def _lists(self, most: int) -> Any:
@@ -325,7 +323,7 @@ class Job(_Unread):
         if answer.is_held:
             raise IllegalTransition(f"Can't {_WORDS[verb]} {self.id}: another job holds its unique key.")
         if answer.before is None:
-            raise JobDoesNotExist(f"Can't {_WORDS[verb]} {self.id}: there's no such job (any more).")
+            raise JobDoesNotExist(f"Can't {_WORDS[verb]} {self.id}: {_GONE}.")
         if not answer.is_done:
             legal = " or ".join(sorted(moves._LEGAL[verb]))
             raise IllegalTransition(
@@ -379,6 +377,7 @@ def _fields_of_new(job: Job, template: records.NewJob) -> dict[str, Any]:
     }
 
 
+_GONE = "it was removed, its keeping is over, or its transaction isn't committed"
 _WORDS = {
     "requeue": "retry", "promote": "promote", "cancel": "cancel", "remove": "remove",
     "set_priority": "change the priority of",

@@ -240,6 +240,11 @@ def read(given: Mapping[str, Any], place: str, base: Options | None = None) -> O
     return options
 
 
+def is_option(name: str, place: str) -> bool:
+    """Whether there's an option of this name there."""
+    return name in TABLE and place in TABLE[name].metadata["places"]
+
+
 def _transaction_of(
     outbox: bool | str, on_commit: bool | str | None, base: Options, place: str
 ) -> bool | str:
@@ -259,7 +264,7 @@ def _read_one(name: str, value: Any, place: str) -> Any:
     row = TABLE.get(name)
     if row is None:
         raise TypeError(f"{place} has no option {name!r}.{_did_you_mean(name, place)}")
-    if place not in row.metadata["places"]:
+    if not is_option(name, place):
         [other] = row.metadata["places"]
         raise TypeError(f"{name} is an option of {other}, not of {place}")
     kind: Kind = row.metadata["kind"]

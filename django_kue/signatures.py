@@ -29,6 +29,7 @@ class Signature:
         self.names = tuple(item.name for item in parameters if item.kind not in _VARIABLE)
         self._positional = [item for item in parameters if item.kind in _POSITIONAL]
         self._rest = next((item.name for item in parameters if item.kind is Parameter.VAR_POSITIONAL), None)
+        self.takes_any_keyword = any(item.kind is Parameter.VAR_KEYWORD for item in parameters)
         self._least, self._most = self._bounds()
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
 from django_kue import embedded, job, registry
+from django_kue.checks import check_tasks
 from django_kue.conf import settings
 from django_kue.store import server_info
 
@@ -84,6 +85,31 @@ def test_a_url_with_another_scheme_is_an_error() -> None:
 def test_the_password_of_a_url_is_not_shown() -> None:
     message = only(checked(KUE={"REDIS": "http://:s3cret@127.0.0.1"}), "E001")
     assert "s3cret" not in str(message)
+
+
+# Tasks
+
+
+@pytest.mark.parametrize("backend", ["django_kue.tasks.KueBackend", "shop.Backend"])
+@pytest.mark.parametrize("version", [(5, 2, 0, "final", 0), (6, 0, 0, "final", 0)])
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_a_backend_of_tasks_that_nothing_reads_is_a_warning(
+    backend: str, version: tuple[Any, ...], is_installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_kue.checks.django.VERSION", version)
+    monkeypatch.setattr("django_kue.checks.find_spec", lambda name: is_installed)
+    with override_settings(TASKS={"default": {"BACKEND": backend}}):
+        found = check_tasks()
+    expected = version < (6, 0) and not is_installed and backend.startswith("django_kue")
+    assert [message.id for message in found] == (["django_kue.W005"] if expected else [])
+    if found:
+        assert 'pip install "django-kue[tasks]"' in str(found[0].hint)
+
+
+@pytest.mark.parametrize("tasks", [None, [], {"default": None}, {"default": {}}])
+def test_tasks_that_make_no_sense_are_for_django_to_tell(tasks: Any) -> None:
+    with override_settings(TASKS=tasks):
+        assert check_tasks() == []
 
 
 # Embedded

@@ -3,8 +3,11 @@
 import asyncio
 import functools
 import importlib
+import os
+import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import FrozenInstanceError
 from datetime import UTC, date, datetime, timedelta
 
@@ -297,7 +300,13 @@ def test_a_module_that_is_imported_again_replaces_its_jobs(tmp_path, monkeypatch
         ((), {}, r"tests\.send: missing a required .*'order_id'; it takes \(order_id: int, \*, copy_to"),
         ((1, 2), {}, "too many positional arguments; it takes"),
         ((1,), {"order_id": 2}, "multiple values for argument 'order_id'"),
-        ((1,), {"copyto": 2}, "unexpected keyword argument 'copyto'"),
+        ((1,), {"copyto": 2}, r"unexpected keyword argument 'copyto'; it takes \(.*\) -> str$"),
+        (
+            (1,),
+            {"delay": 3, "priority": 1},
+            r"'delay'.*Options go into \.using\(delay=…, priority=…\)\.enqueue",
+        ),
+        ((1,), {"aliases": ()}, r"unexpected keyword argument 'aliases'; it takes \(.*\) -> str$"),
         ((b"x",), {}, "argument 'order_id': bytes can't be stored; pass text"),
         (([1, {"a": {2}}],), {}, r"argument 'order_id'\[1\]\['a'\]: set can't be stored; pass a sorted list"),
         ((1,), {"copy_to": float("nan")}, "argument 'copy_to': nan can't be stored"),
@@ -310,6 +319,48 @@ def test_wrong_arguments_are_told_at_enqueue(send, args, kwargs, message):
         with pytest.raises(EnqueueError, match=message):
             verb(*args, **kwargs)
     assert get_queue("default").counts()["waiting"] == 0
+
+
+@pytest.mark.parametrize("verb", ["apply_async", "defer", "delay", "kiq", "send", "send_with_options"])
+def test_who_comes_from_another_queue_is_told_how_a_job_is_sent_here(send, verb):
+    with pytest.raises(AttributeError, match=rf"a job has no {verb}\(\): it's sent by \.enqueue"):
+        getattr(send.using(delay=1), verb)
+    assert not hasattr(send, verb)
+
+
+def test_what_a_shell_defines_needs_a_name():
+    function = nested()
+    function.__module__, function.__qualname__ = "django.core.management.commands.shell", "send"
+    with pytest.raises(TypeError, match="workers can't know it by this name"):
+        job(function)
+
+
+def test_imported_too_early_job_says_where_it_belongs(tmp_path):
+    """What an app's ``__init__.py`` imports is there before the apps are."""
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "__init__.py").write_text("from django_kue import job\n")
+    code = (
+        "import django\n"
+        "from django.conf import settings\n"
+        "settings.configure(INSTALLED_APPS=['early'])\n"
+        "django.setup()\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": path},
+    )  # fmt: skip
+    assert "django_kue.job needs Django's apps: import it in an app's jobs.py" in done.stderr
+
+
+def test_options_are_arguments_where_a_function_takes_any():
+    def many(number, **more):
+        pass
+
+    with pytest.raises(
+        EnqueueError, match=r"missing a required argument: 'number'; it takes \(number, \*\*more\)$"
+    ):
+        define(many).enqueue(delay=3)
 
 
 def test_an_argument_of_a_variable_part_is_named():
@@ -658,8 +709,9 @@ def redis_is_away():
 def test_redis_being_away_is_told_soon(send, redis_is_away):
     started = time.monotonic()
     for attempt in (send.enqueue, lambda number: asyncio.run(send.aenqueue(number))):
-        with pytest.raises(EnqueueError, match="not enqueued"):
+        with pytest.raises(EnqueueError, match="^The job was not enqueued") as caught:
             attempt(1)
+        assert not caught.value.is_committed
     assert time.monotonic() - started < 4
 
 
@@ -670,9 +722,22 @@ def test_redis_being_away_at_the_commit_is_told_to_who_commits(send, redis_is_aw
             User.objects.create(username="ada")
             send.enqueue(1)
 
-    with pytest.raises(EnqueueError, match="not enqueued"):
+    with pytest.raises(EnqueueError, match="is committed, and holds. The job was not enqueued") as caught:
         order()
-    assert User.objects.filter(username="ada").exists()  # it was committed before
+    assert caught.value.is_committed
+    assert User.objects.filter(username="ada").exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_it_is_said_too_after_a_savepoint_was_rolled_back(send, redis_is_away):
+    """Django takes another list of what waits for the commit then."""
+    with pytest.raises(EnqueueError) as caught, transaction.atomic():
+        User.objects.create(username="ada")
+        send.enqueue(1)
+        with suppress(ValueError), transaction.atomic():
+            raise ValueError
+    assert caught.value.is_committed
+    assert User.objects.filter(username="ada").exists()
 
 
 @pytest.fixture

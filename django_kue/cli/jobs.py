@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandError
 
+from django_kue import registry
 from django_kue.cli import arguments
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
@@ -100,6 +101,15 @@ def _listed(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]
     return total, jobs
 
 
+def _why_none(wanted: Mapping[str, Any]) -> str:
+    """What may be wrong with a search that found nothing."""
+    known = {key for function in registry.functions() for key in function.options.search_keys}
+    if strangers := [name for name in wanted if name not in known]:
+        keys = ", ".join(repr(name) for name in strangers)
+        return f" No @job here has search_keys=[{keys}]."
+    return " Numbers are taken as such; for text write name='\"17\"'."
+
+
 def _row(job: Job) -> list[Cell]:
     return [
         job.id,
@@ -135,7 +145,7 @@ def _note(job: Job) -> Cell:
 
 def _summary(options: Namespace, total: int, shown: int) -> str:
     if not total:
-        hint = " Numbers are taken as such; for text write name='\"17\"'." if options.find else ""
+        hint = _why_none(dict(options.find)) if options.find else ""
         return f"No such jobs.{hint}" if options.find or options.state or options.queue else "No jobs."
     if shown == total:
         return many(total, "job") + "."

@@ -74,6 +74,7 @@ def test_jobs_are_found_by_search_keys(charge: object) -> None:
     assert ids_in("--find", "order_id=17", "--state", "failed") == []
     assert ids_in("--find", 'order_id="17"') == []
     assert "for text write" in kue("jobs", "--find", "order_id=19").out
+    assert "No @job here has search_keys=['seconds']" in kue("jobs", "--find", "seconds=19").out
     assert "name=value" in kue("jobs", "--find", "order_id").err
     assert "no job here has an argument 'oder_id'" in kue("jobs", "--find", "oder_id=17").err
 
