@@ -109,7 +109,7 @@ class Commit:
         error.is_committed = not self._connection.in_atomic_block
         if not self._is_under_way():
             raise error
-        logger.error("After a commit, jobs of queue %s weren't enqueued: %s", queue, error.message)
+        logger.error("After a commit, jobs of queue %s weren't enqueued: %s", queue, error.args[0])
         failures = self._failures()
         if failures is None:
             failures = _Failures()
@@ -144,5 +144,5 @@ class _Failures:
         """
         first, *others = self._errors
         for other in others:
-            first.add_note(f"Others weren't either: {other.message}")
+            first.add_note(f"Others weren't either: {other.args[0]}")
         raise first

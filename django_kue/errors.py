@@ -17,22 +17,19 @@ class EnqueueError(KueError):
             when it's sure that it isn't.
         stored: of the jobs of an ``enqueue_many``, the first so many are surely stored; 0 unless
             there were more than 1,000.
-        message: why, by itself.
         is_committed: True when the transaction that the job waited for is committed: it's raised where
             ``atomic()`` ends, and what was done there holds.
     """
 
     def __init__(self, message: str, *, may_be_stored: bool = False, stored: int = 0) -> None:
         super().__init__(message)
-        self.message = message
         self.may_be_stored = may_be_stored
         self.stored = stored
         self.is_committed = False
 
     def __str__(self) -> str:
-        return (
-            f"The transaction is committed, and holds. {self.message}" if self.is_committed else self.message
-        )
+        prefix = "The transaction is committed, and holds. " if self.is_committed else ""
+        return prefix + super().__str__()
 
 
 class JobDoesNotExist(KueError):

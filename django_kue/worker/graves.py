@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import signal
 import time
 from collections.abc import Collection
@@ -17,6 +16,7 @@ from django_kue.errors import JobCrashed, JobTimeout, StoreError, StoreUnavailab
 from django_kue.execution import Run
 from django_kue.measures import Row
 from django_kue.rows import error_of
+from django_kue.searching import readable
 from django_kue.store import Link, moves, reads
 from django_kue.words import many, span
 from django_kue.worker import joblog
@@ -133,7 +133,7 @@ class Graves:
                 stored = {key: record for key, (record, _) in zip(keys, lights, strict=True)}
         for key in keys:
             record = None if stored is None else stored[key]
-            job_id, name = ids.joined(queue, key), _name_in(record) if record else "?"
+            job_id, name = ids.joined(queue, key), readable(record).name if record else "?"
             level, word, why = _fate(queue, key, outcomes[key], burial, record)
             joblog.say_of_dead(level, word, queue, job_id, name, why)
 
@@ -232,22 +232,13 @@ def _fate(
         return logging.WARNING, "retry", f" in {span(_delay_in(outcome))}{why}"
     if kind == b"d":
         most = settings.queue_or_default(queue).max_crashes
-        crash = f" crash {_crashes_in(record)}/{most}" if record else ""
+        crash = f" crash {readable(record).head.get('c', '?')}/{most}" if record else ""
         return logging.WARNING, "crashed", f"{crash}{why}; {again}"
     if kind == b"z":
         return logging.WARNING, "suspect", f": its process died, and it wasn't the only one that ran; {again}"
     if kind == b"b":
         return logging.WARNING, "stalled", f": its process ended because of another job; {again}"
     return logging.WARNING, "given back", ": it's left in its queue"
-
-
-def _name_in(record: bytes) -> str:
-    return record.split(b"|", 2)[1].decode(errors="replace") if record.count(b"|") > 1 else "?"
-
-
-def _crashes_in(record: bytes) -> int:
-    found = re.match(rb"(?:[^|,]*,)*c([0-9]+)[,|]", record)
-    return int(found[1]) if found else 0
 
 
 def _delay_in(outcome: bytes) -> float:

@@ -293,3 +293,12 @@ def test_a_script_begins_with_its_arguments_by_name() -> None:
         for place, word in enumerate(script.arguments, 1):
             expected = f"{word[:-3]}_at = {place}" if word.endswith("...") else f"{word} = ARGV[{place}]"
             assert lines[place - 1] == f"local {expected}"
+
+
+@pytest.mark.parametrize("name", ["enqueue", "standby", "turn", "moves/claim", "moves/complete", "lib/wake"])
+def test_what_is_called_for_each_plain_job_or_turn_gives_redis_no_numbers(name: str) -> None:
+    """Up to 7.0 it would write them as floating-point first."""
+    code = re.sub(r"string\.format\('%d', [^()]*\)", "''", _code(scripts.FOLDER / f"{name}.lua"))
+    calls = re.findall(r"redis\.p?call\((.*)", code)
+    assert calls
+    assert not [call for call in calls if re.search(r", -?\d+ *[,)]", call)]
