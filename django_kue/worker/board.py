@@ -90,8 +90,12 @@ class Board:
         _TIME.pack_into(self._memory, self._slots_at[slot] + _SLOT.size - _TIME.size, delay)
 
     def blame(self, runs: Iterable[tuple[str, bytes, float, int]]) -> None:
-        """Put runs into free slots again, as far as there are some: the process dies of one of them."""
-        free = (slot for slot, at in enumerate(self._slots_at) if self._memory[at] == FREE)
+        """Put runs into free slots again, as far as there are some: the process dies of one of them.
+
+        From any thread, and while others begin runs: so the last slots, which are taken last.
+        """
+        slots = reversed(range(len(self._slots_at)))
+        free = (slot for slot in slots if self._memory[self._slots_at[slot]] == FREE)
         for slot, (queue, key, started, suspicion) in zip(free, runs, strict=False):
             self.begin(slot, queue, key, started, 0.0, suspicion)
 

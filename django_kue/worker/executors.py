@@ -151,6 +151,7 @@ class Threads:
             outcome = self._run(slot, item)
             slot.is_taken = False
             self._done(item, outcome)
+            self._board.end(slot.number)  # after its end is noted: it's to be found at any moment
         else:
             self._call(item)
             slot.is_taken = False
@@ -193,7 +194,6 @@ class Threads:
         databases.leave_clean()
         if slot.is_interrupted:
             outcome = self._timed_out(run)
-        self._board.end(slot.number)
         return outcome
 
     def _steps(self, run: Run) -> Outcome:
@@ -330,10 +330,10 @@ class Loop:
             outcome = execution.of_exception(run, error)
         finally:
             forks.end_copy(run)
-            self._board.end(slot)
             self._running.discard(run)
             self._free.append(slot)
             self._done(run, outcome)
+            self._board.end(slot)  # last, as in a thread
             if self._waiting:
                 self._start_waiting()
 

@@ -88,11 +88,12 @@ class Fetcher:
     def blame_if_gutted(self) -> None:
         """End this process if its descriptors aren't its own any more: a job closed or replaced them.
 
-        The culprit is one of the runs that ended and couldn't be told, or that are running.
+        The culprit is one of the runs that ended and couldn't be told, or that are running; none that was
+        noted, while they were still ours. From any thread.
         """
         if not self._alarm.is_gutted():
             return
-        runs = [run for run in self._turns.untold() if run.outcome is not RELEASED]
+        runs = [run for run in self._turns.untold() if run.outcome is not RELEASED and run.note is None]
         self._board.blame((run.queue, run.key, run.started, run.suspicion) for run in runs)
         self.give_up(GUTTED)
 

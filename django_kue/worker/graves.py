@@ -257,11 +257,11 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
     held = board.held()
     unheard = [queue for queue in board.queues if queue not in held]
     grave = Grave(owner, queues={queue: {} for queue in held}, unheard=unheard)
-    busy = list(board.busy())
-    blamed = {one.key for one in busy}
-    for end in board.untold():
-        if end.key not in blamed:
-            grave.leave_untold(end)
+    ended = {end.key: end for end in board.untold()}
+    for end in ended.values():
+        grave.leave_untold(end)
+    # A run that ends may still be in its slot: what's noted of it holds. And it may be in two, once blamed.
+    busy = list({one.key: one for one in board.busy() if one.key not in ended}.values())
     if is_killed or code == BROKEN:  # by us: no job is to blame
         return grave
     if late is not None:

@@ -240,7 +240,8 @@ class Supervisor:
         sibling.control.close()
         self._done_before += sibling.board.done()
         code = os.waitstatus_to_exitcode(status)
-        is_orderly = code in ORDERLY and not any(sibling.board.busy())
+        has_left = sibling.board.held() and any(sibling.board.busy())  # a slot may be freed after all is told
+        is_orderly = code in ORDERLY and not has_left
         has_worked = sibling.board.done() or sibling.board.held()
         if not is_orderly or sibling.board.held():
             self._graves.dig(

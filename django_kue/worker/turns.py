@@ -161,10 +161,10 @@ class Turns:
                 yield planned, reply
 
     def untold(self) -> list[Run]:
-        """Runs that have ended, and of whose end Redis may not know."""
-        asked = () if self._asked is None else self._asked.turns
-        told = [run for turn in asked for run in turn.acks]
-        return told + [run for queue in self.queues.values() for run in queue.acks]
+        """Runs that have ended, and of whose end Redis may not know. From any thread."""
+        asked = self._asked
+        told = [] if asked is None else [run for turn in asked.turns for run in turn.acks]
+        return told + [run for queue in self.queues.values() for run in list(queue.acks)]
 
     def lose(self) -> None:
         """Redis can't be reached: what was asked isn't answered any more; what was answered holds."""

@@ -26,6 +26,7 @@ from django_kue.worker.executors import Buffer, Loop, Slot, Threads
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import MOST, Progressed, Reports
 from tests.app import abuse
+from tests.worker_process import wait_for
 
 
 def run_of(name: str = "tests.app.jobs.add", arguments: bytes = b"[1]") -> Run:
@@ -93,6 +94,28 @@ async def test_a_coroutine_whose_lease_may_be_over_isnt_started(outcomes: dict[b
     assert settled(outcomes, fresh).kind == "c"
     assert outcomes[stale.key] is RELEASED
     assert loop.free == 2
+
+
+@pytest.mark.parametrize("name", ["nap", "anap"])
+def test_a_run_is_on_the_board_until_its_end_is_noted(name: str) -> None:
+    """Should its process have to die of it just then, it's to be found."""
+    board, seen = Board(["default"], 3), []
+
+    def done(run: Run, outcome: Outcome) -> None:
+        seen.append([busy.key for busy in board.busy()])
+
+    run = run_of(f"tests.app.jobs.{name}", b"[0]")
+    if name == "nap":
+        threads = Threads(1, Buffer(), board, done, lambda: None)
+        threads.work(threads.slots[0], run)
+    else:
+        loop = Loop(2, 1, board, done)
+        loop.put([run])
+        wait_for(lambda: seen and loop.free == 2 and not list(board.busy()))
+        loop.close()
+    assert seen == [[run.key]]
+    assert not list(board.busy())
+    board.close()
 
 
 async def test_a_task_that_exits_ends_no_event_loop(
@@ -182,15 +205,18 @@ def test_at_whichever_line_a_timeout_comes_its_run_has_one_outcome_and_the_next_
 def interrupt_at_each_line() -> int:
     """How many lines of a run can be interrupted."""
     board = Board(["default"], 3)
-    threads = Threads(1, Buffer(), board, lambda run, outcome: None, lambda: None)
+    over: list[Outcome] = []
+    threads = Threads(1, Buffer(), board, lambda run, outcome: over.append(outcome), lambda: None)
     slot, kinds = threads.slots[0], []
     for line in range(1, 1000):
         with interrupted_at(line, slot) as interrupts:
-            kinds.append(threads._run(slot, run_of("tests.app.abuse.about", b"[0, 1]")).kind)
+            threads.work(slot, run_of("tests.app.abuse.about", b"[0, 1]"))
+        kinds.append(over.pop().kind)
         assert (kinds[-1] == "f") == slot.is_interrupted
         assert slot.run is None
         assert not list(board.busy())
-        after = threads._run(slot, run_of("tests.app.abuse.about", b"[0, 1]"))
+        threads.work(slot, run_of("tests.app.abuse.about", b"[0, 1]"))
+        after = over.pop()
         assert (after.kind, after.text) == ("c", b"1")
         if not interrupts:  # it has fewer lines
             break

@@ -205,6 +205,40 @@ def test_beside_a_culprit_the_others_are_named_too(said: Callable[[], list[str]]
     ]
 
 
+def test_a_run_whose_end_is_noted_is_not_blamed_though_its_slot_is_still_taken() -> None:
+    queue, owner, board = "email", moves.owner("dead/1"), Board(("email",), 2)
+    done, culprit = (
+        abuse.fail_and_mark.using(queue=queue).enqueue("name"),
+        abuse.die.using(queue=queue).enqueue("name"),
+    )
+    turn = send(moves.turn(queue, owner, want=2, sequence=1, batches={}))[0]
+    board.set_held(queue, 2)
+    for slot, key in enumerate(turn.keys):
+        board.begin(slot, queue, key, time.monotonic(), 0.0, 0)
+    board.note_end(queue, turn.keys[0], turn.lease, b"c1|3")
+    link = new_link(2.0)
+    graves = Graves(link)
+    graves.dig(grave_of(owner, board, -9, late=None, is_killed=False))
+    graves.bury()
+    assert [(job.state, job.crashes) for job in (done.refresh(), culprit.refresh())] == [
+        ("completed", 0), ("waiting", 1),
+    ]  # fmt: skip
+    link.close()
+    board.close()
+
+
+def test_a_run_that_is_found_twice_is_one_culprit() -> None:
+    """Its slot wasn't free yet when it was put into another one, for the blame."""
+    board, key = Board(("email",), 3), b"A" * 22
+    board.set_held("email", 1)
+    board.begin(0, "email", key, time.monotonic(), 0.0, 0)
+    board.blame([("email", key, time.monotonic(), 0)])
+    assert len(list(board.busy())) == 2
+    grave = grave_of(moves.owner("dead/1"), board, codes.GUTTED, late=None, is_killed=False)
+    assert grave.queues["email"][key].startswith(b"d")
+    board.close()
+
+
 def test_a_job_that_fails_with_its_process_is_named_as_failed(said: Callable[[], list[str]]) -> None:
     heard: list[Any] = []
 

@@ -20,6 +20,7 @@ import pytest
 from django_kue import signals
 from django_kue.errors import StoreUnavailable
 from django_kue.store import Call, moves
+from django_kue.worker import codes
 from django_kue.worker.board import Board
 from django_kue.worker.child import Child
 from django_kue.worker.graves import Buried
@@ -202,6 +203,18 @@ def test_what_a_child_did_not_begin_to_tell_of_the_dead_another_one_tells(
         supervisor._children[2] = heir.sibling
         supervisor._tell_of_buried()
         assert [order["buried"] for order in heir.orders()] == [[list(word) for word in [*words[1:], last]]]
+
+
+@pytest.mark.parametrize(("held", "is_orderly"), [(0, True), (1, False)])
+def test_a_child_that_told_all_ended_in_order_though_a_slot_is_still_taken(
+    supervisor: Supervisor, child: Born, caplog: pytest.LogCaptureFixture, held: int, is_orderly: bool
+) -> None:
+    """A slot is freed after its run's end is noted, and that may be told by then."""
+    child.board.begin(0, "default", b"A" * 22, time.monotonic(), 0.0, 0)
+    child.board.set_held("default", held)
+    supervisor._ended(supervisor._children.pop(1), status=codes.STOPPED << 8)
+    assert ("died" not in caplog.text) is is_orderly
+    assert len(supervisor._graves) == (0 if is_orderly else 1)
 
 
 def test_words_that_a_child_began_to_tell_are_forgotten(supervisor: Supervisor, child: Born) -> None:

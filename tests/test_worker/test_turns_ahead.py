@@ -15,6 +15,7 @@ from django_kue.errors import StoreUnavailable
 from django_kue.execution import DONE, Outcome, Run
 from django_kue.store import moves, send
 from django_kue.worker.board import Board
+from django_kue.worker.codes import GUTTED
 from django_kue.worker.crew import Crew
 from django_kue.worker.fetch import Fetcher
 from django_kue.worker.options import WorkerOptions
@@ -391,6 +392,32 @@ def test_ends_on_their_way_are_among_those_that_may_not_be_told(leader: Leader) 
     leader.run_all()
     assert leader._turns.is_asked
     assert [run.key for run in leader._turns.untold()] == leader.ran
+
+
+def test_who_lost_its_descriptors_blames_what_ended_since_and_nothing_else(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what was noted as completed while they were still its own, nor what wasn't started."""
+    jobs.noop.enqueue_many([()] * 4)
+    leader.ask_and_collect()
+    leader._turns.take_in()
+    noted, ended, running, unstarted = leader.crew.buffer.drain()
+    now = time.monotonic()
+    leader._board.begin(0, "default", running.key, now, 0.0, 0)
+    for run, before in ((noted, 1.0), (ended, 0.0)):
+        run.started = now - before
+        leader.crew.done(run, DONE)
+    leader.crew.give_back([unstarted])
+    codes: list[int] = []
+    monkeypatch.setattr(leader, "give_up", codes.append)
+    leader.blame_if_gutted()
+    assert not codes
+    monkeypatch.setattr(leader._alarm, "is_gutted", lambda: True)
+    leader.blame_if_gutted()
+    assert codes == [GUTTED]
+    assert [busy.key for busy in leader._board.busy()] == [running.key, ended.key]
+    assert [end.key for end in leader._board.untold()] == [noted.key]
+    assert leader._board.busy_count(0, 2) == 1, "others may begin runs meanwhile, in the first free slots"
 
 
 def test_no_run_starts_later_by_redis_clock_than_it_did(leader: Leader) -> None:
