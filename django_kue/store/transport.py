@@ -39,6 +39,8 @@ from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import connections
 from django_kue.store.calls import Call, pack
 
+AWAKE = 0.0001  # seconds at most for which a reply is waited for awake …
+SERIES = 0.001  # … that long after the one before, at most
 NIL = b"$-1\r\n"  # how Redis says nothing, in the version of its protocol that connections.py asks for
 
 T = TypeVar("T")
@@ -104,6 +106,7 @@ class ServerLink:
         self._connect = connect
         self._connection: Any = None
         self._poller = select.poll()  # of the connection's socket
+        self._prompt_at = -SERIES  # when the last reply came, if it came at once
         self._allowed = 0.0  # seconds that the socket may wait
         self._posted: Sequence[Call[Any]] = ()
 
@@ -149,11 +152,7 @@ class ServerLink:
                 self._allow(self.timeout)
             sock = self._connection._sock
             sock.sendall(command)
-            reply = b""
-            while not reply.endswith(b"\r\n"):
-                if not (part := sock.recv(1024)):
-                    raise ConnectionError("Connection closed by server.")
-                reply += part
+            reply = self._line(sock)
             if reply == NIL:
                 return True
             if not reply.startswith(b"-"):
@@ -166,6 +165,25 @@ class ServerLink:
         if is_from_replica(refusal):
             self.close()
         raise _meaning_of(refusal) from refusal
+
+    def _line(self, sock: Any) -> bytes:
+        """A reply of one line.
+
+        In a series of calls that Redis answers at once it's waited for awake, since falling asleep and being
+        woken would take longer than the answer. Whoever else wants this core goes first, and may be Redis.
+        """
+        asked = time.monotonic()
+        if asked - self._prompt_at < SERIES:
+            while not self._poller.poll(0) and time.monotonic() - asked < AWAKE:
+                os.sched_yield()
+        line = b""
+        while not line.endswith(b"\r\n"):
+            if not (part := sock.recv(1024)):
+                raise ConnectionError("Connection closed by server.")
+            line += part
+        now = time.monotonic()
+        self._prompt_at = now if now - asked < AWAKE else -SERIES
+        return line
 
     def post(self, *calls: Call[Any]) -> None:
         """Send calls, and leave it to :meth:`collect` to read the replies: before that nothing else may be

@@ -354,6 +354,63 @@ def test_they_are_sent_and_heard_without_the_ways_of_others(monkeypatch: pytest.
     assert handle.refresh().args == (2,)
 
 
+class Looks:
+    """Counts how often somebody looks whether there's a reply, and shows none the first times."""
+
+    def __init__(self, poller: Any, in_vain: float) -> None:
+        self.poller, self.in_vain, self.count = poller, in_vain, 0
+
+    def poll(self, timeout: int) -> Any:
+        self.count += 1
+        return self.count > self.in_vain and self.poller.poll(timeout)
+
+
+@pytest.fixture
+def link(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One that just had a reply at once, however slow this machine is."""
+    monkeypatch.setattr(transport, "SERIES", 60.0)
+    monkeypatch.setattr(transport, "AWAKE", 5.0)
+    for number in range(2):
+        plain.enqueue(number)
+    return transport._idle[-1]
+
+
+def looks_for_another_reply(link: Any, in_vain: float = 4) -> int:
+    """How often; the first one is whether the idle link is cut."""
+    looks = link._poller = Looks(link._poller, in_vain)
+    handle = plain.enqueue(3)
+    count = looks.count
+    assert handle.refresh().args == (3,)
+    link.close()
+    return count
+
+
+def test_in_a_series_of_calls_replies_are_waited_for_awake(link: Any) -> None:
+    assert looks_for_another_reply(link) > 4
+
+
+def test_the_first_call_after_a_pause_sleeps_for_its_reply(link: Any) -> None:
+    link._prompt_at -= transport.SERIES
+    assert looks_for_another_reply(link) == 1
+
+
+def test_so_does_the_next_one_after_a_reply_that_took_its_time(
+    link: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(transport, "AWAKE", 0.0)
+        plain.enqueue(2)
+    assert looks_for_another_reply(link) == 1
+
+
+def test_nobody_stays_awake_for_long(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "AWAKE", 0.005)
+    begun = time.monotonic()
+    assert looks_for_another_reply(link, in_vain=float("inf")) > 4
+    assert time.monotonic() - begun < 2.5
+    assert link._prompt_at == -transport.SERIES
+
+
 @pytest.mark.foreign_data
 @both_ways
 @pytest.mark.parametrize(("foreign", "is_waiting"), [("w:0", False), ("k", True)])
