@@ -19,7 +19,8 @@ from django_kue.jobs import Job
 from django_kue.kinds import number_of_seconds
 from django_kue.rows import error_of, fields_of_outcome, result_of
 from django_kue.states import State
-from django_kue.store import aask, ask, reads
+from django_kue.store import aask, asend, ask, reads, send
+from django_kue.workers import WorkerState, workers_in
 
 LAST_WORD = 0.1  # seconds that the event of an end may come later than a reply that shows the end
 
@@ -114,7 +115,8 @@ def _wait_once(job: Job, deadline: float) -> Job:
     """The job as it ended. It's read again every ``RENEW`` seconds: an event may have been missed."""
     with listening([job.queue]) as told:
         while not (job := _now(job)).is_finished:
-            _check_time(job, deadline)
+            if time.monotonic() >= deadline:
+                raise _out_of_time(job, *send(reads.registry(), reads.facts(job.queue)))
             for item in told(_left(deadline)):
                 if item.ends(job):
                     return _ended_by(item, job)
@@ -124,7 +126,8 @@ def _wait_once(job: Job, deadline: float) -> Job:
 async def _await_once(job: Job, deadline: float) -> Job:
     async with alistening([job.queue]) as told:
         while not (job := await _anow(job)).is_finished:
-            _check_time(job, deadline)
+            if time.monotonic() >= deadline:
+                raise _out_of_time(job, *await asend(reads.registry(), reads.facts(job.queue)))
             again = time.monotonic() + _left(deadline)
             while time.monotonic() < again:
                 for item in await told(again - time.monotonic()):
@@ -160,9 +163,17 @@ def _succeeded(job: Job) -> Job:
     return job
 
 
-def _check_time(job: Job, deadline: float) -> None:
-    if time.monotonic() >= deadline:
-        raise TimeoutError(f"{job.id} is still {job.state}")
+def _out_of_time(job: Job, registry: reads.Registry, facts: reads.Facts) -> TimeoutError:
+    """For who waited in vain: and for what, where that can be seen."""
+    why = ""
+    serving = [one for one in workers_in(registry) if job.queue in one.queues]
+    if job.state is State.ACTIVE:
+        pass
+    elif facts.paused_since_ms is not None:
+        why = f": its queue {job.queue} is paused"
+    elif all(one.state is WorkerState.LOST for one in serving):
+        why = f": no worker serves its queue {job.queue}"
+    return TimeoutError(f"{job.id} is still {job.state}{why}")
 
 
 def _ended_by(item: Told, job: Job) -> Job:

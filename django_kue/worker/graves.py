@@ -125,17 +125,26 @@ class Graves:
 
     def _say(self, queue: str, burial: moves.Burial, outcomes: dict[bytes, bytes]) -> None:
         """A line for each job that ran when its process died, which said nothing of it itself."""
-        keys = burial.settled
-        stored: dict[bytes, bytes] | None = None
+        for key, record in self._records(queue, burial.settled):
+            level, word, why = _fate(queue, key, outcomes[key], burial, record)
+            joblog.say_of_dead(level, word, queue, ids.joined(queue, key), _name_in(record), why)
+
+    def say_rescued(self, queue: str, rescue: moves.Rescue) -> None:
+        """How many jobs were taken from a worker that died as a whole, and which of them failed of it."""
+        logger.warning("%s: %s taken back from a worker that died", queue, many(len(rescue.taken), "job"))
+        for key, record in self._records(queue, rescue.failed):
+            why = ": JobCrashed: the worker that ran it died"
+            joblog.say_of_dead(
+                logging.ERROR, "FAILED", queue, ids.joined(queue, key), _name_in(record), why
+            )  # fmt: skip
+
+    def _records(self, queue: str, keys: list[bytes]) -> list[tuple[bytes, bytes | None]]:
+        """Keys and their jobs' records: empty where they're gone, ``None`` where they can't be read."""
         if keys:
             with suppress(StoreError, StoreUnavailable):  # then what's known without their records is said
                 lights = self._link.send(reads.lights(queue, keys))[0]
-                stored = {key: record for key, (record, _) in zip(keys, lights, strict=True)}
-        for key in keys:
-            record = None if stored is None else stored[key]
-            job_id, name = ids.joined(queue, key), readable(record).name if record else "?"
-            level, word, why = _fate(queue, key, outcomes[key], burial, record)
-            joblog.say_of_dead(level, word, queue, job_id, name, why)
+                return [(key, record) for key, (record, _) in zip(keys, lights, strict=True)]
+        return [(key, None) for key in keys]
 
     def _tell_ends(self, queue: str, grave: Grave) -> None:
         """What it had completed is told as it would have done itself, so that nobody runs it again."""
@@ -212,6 +221,10 @@ class Graves:
                 self.untold.append(Buried(job_id, "retrying", _delay_in(outcome)))
             else:
                 self.untold.append(Buried(job_id, "stalled"))
+
+
+def _name_in(record: bytes | None) -> str:
+    return readable(record).name if record else "?"
 
 
 def _fate(

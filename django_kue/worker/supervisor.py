@@ -338,9 +338,7 @@ class Supervisor:
             elif isinstance(rescued, StoreUnavailable):
                 continue
             elif rescued.taken:
-                logger.warning(
-                    "%s: %d jobs were taken back from a worker that died", queue, len(rescued.taken)
-                )
+                self._graves.say_rescued(queue, rescued)
                 self._graves.note(queue, rescued.taken, {}, failed=rescued.failed)
                 if len(rescued.taken) >= moves.RESCUED:  # there may be more
                     self._rescue_at = now

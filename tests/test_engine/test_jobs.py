@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 
 from django_kue import Job, JobDoesNotExist, JobFailed, following, job
 from django_kue.events import Event, listen, send_as_signals
 from django_kue.queue import Queue
 from django_kue.signals import job_completed, job_failed, job_retrying, queue_paused
 from django_kue.states import State
+from django_kue.store import ask, moves
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
     CANCELLED,
@@ -337,6 +338,31 @@ def test_wait_ends_when_its_time_is_over_also_on_a_busy_queue() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("situation", ["unserved", "lost", "served", "paused", "active"])
+def test_who_waited_in_vain_is_told_for_what(situation: str) -> None:
+    job = job_of(put_one())
+    if situation in ("lost", "served"):
+        ask(moves.announce("w1", b'{"queues":["email","default"]}'))
+    ask(moves.announce("w2", b'{"queues":["email"]}'))
+    why = {
+        "unserved": "waiting: no worker serves its queue default",
+        "lost": "waiting: no worker serves its queue default",
+        "served": "waiting",
+        "paused": "waiting: its queue default is paused",
+        "active": "active",
+    }[situation]
+    if situation == "lost":
+        redis_client().zadd("{kue}:pulses", {"w1": 1})
+    if situation == "paused":
+        QUEUE.pause()
+    if situation == "active":
+        Hands().take_one()
+    for wait in (job.wait, async_to_sync(job.await_result)):
+        with pytest.raises(TimeoutError) as caught:
+            wait(timeout=0.01)
+        assert str(caught.value) == f"{job.id} is still {why}"
 
 
 def test_wait_survives_retries_in_between() -> None:

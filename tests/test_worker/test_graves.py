@@ -306,6 +306,18 @@ def test_what_became_of_a_job_is_said_though_its_record_cant_be_read(said: Calla
     assert said() == [f"WARNING crashed   ? {job_id}: {died}; it runs again"]
 
 
+def test_of_a_worker_that_died_as_a_whole_those_are_named_that_failed_of_it(
+    said: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = [job_id.partition(".")[2].encode() for job_id in ids_of(abuse.die, abuse.fail_and_mark)]
+    link = new_link(2.0)
+    Graves(link).say_rescued("email", moves.Rescue(keys, keys[1:]))
+    link.close()
+    died = "JobCrashed: the worker that ran it died"
+    assert said() == [f"ERROR FAILED    abuse.fail_and_mark email.{keys[1].decode()}: {died}"]
+    assert "email: 2 jobs taken back from a worker that died" in caplog.text
+
+
 def test_a_job_that_is_gone_is_not_said_to_run_again(said: Callable[[], list[str]]) -> None:
     (job_id,) = ids_of(abuse.die)
     dead_with((job_id, 0), link=Meddled(lambda: Job.get(job_id).remove()))

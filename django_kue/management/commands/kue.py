@@ -30,13 +30,16 @@ class Command(BaseCommand):
     requires_migrations_checks = False
 
     def add_arguments(self, parser: CommandParser) -> None:
-        rooms = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+        rooms = parser.add_subparsers(dest="subcommand", metavar="COMMAND")
         for subcommand in SUBCOMMANDS.values():
             room = rooms.add_parser(subcommand.name, help=subcommand.help, description=f"{subcommand.help}.")
             subcommand.add_arguments(room)
             _add_general_options(room)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["subcommand"] is None:
+            self.print_help("manage.py", "kue")
+            sys.exit(2)
         screen = self._screen(force_color=options["force_color"])
         try:
             code = SUBCOMMANDS[options["subcommand"]].run(screen, Namespace(**options))
