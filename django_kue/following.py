@@ -13,13 +13,13 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from django_kue import codecs
-from django_kue.errors import JobDoesNotExist, JobFailed, StoreUnavailable
+from django_kue.errors import JobDoesNotExist, JobFailed, StoreError, StoreUnavailable
 from django_kue.events import LAST, RENEW, STATES, Event, Told, alistening, event_of, listening
 from django_kue.jobs import Job
 from django_kue.kinds import number_of_seconds
 from django_kue.rows import error_of, fields_of_outcome, result_of
 from django_kue.states import State
-from django_kue.store import aask, asend, ask, reads, send
+from django_kue.store import aask, ask, reads, send
 from django_kue.workers import WorkerState, workers_in
 
 LAST_WORD = 0.1  # seconds that the event of an end may come later than a reply that shows the end
@@ -116,7 +116,7 @@ def _wait_once(job: Job, deadline: float) -> Job:
     with listening([job.queue]) as told:
         while not (job := _now(job)).is_finished:
             if time.monotonic() >= deadline:
-                raise _out_of_time(job, *send(reads.registry(), reads.facts(job.queue)))
+                raise TimeoutError(f"{job.id} is still {job.state}{_why_it_waits(job)}")
             for item in told(_left(deadline)):
                 if item.ends(job):
                     return _ended_by(item, job)
@@ -127,7 +127,8 @@ async def _await_once(job: Job, deadline: float) -> Job:
     async with alistening([job.queue]) as told:
         while not (job := await _anow(job)).is_finished:
             if time.monotonic() >= deadline:
-                raise _out_of_time(job, *await asend(reads.registry(), reads.facts(job.queue)))
+                why = await sync_to_async(_why_it_waits, thread_sensitive=False)(job)
+                raise TimeoutError(f"{job.id} is still {job.state}{why}")
             again = time.monotonic() + _left(deadline)
             while time.monotonic() < again:
                 for item in await told(again - time.monotonic()):
@@ -163,17 +164,20 @@ def _succeeded(job: Job) -> Job:
     return job
 
 
-def _out_of_time(job: Job, registry: reads.Registry, facts: reads.Facts) -> TimeoutError:
-    """For who waited in vain: and for what, where that can be seen."""
-    why = ""
+def _why_it_waits(job: Job) -> str:
+    """For who waited in vain, as far as it can be seen."""
+    if job.state is not State.WAITING:
+        return ""
+    try:
+        registry, facts = send(reads.registry(), reads.facts(job.queue))
+    except (StoreError, StoreUnavailable):
+        return ""
+    if facts.paused_since_ms is not None:
+        return f": its queue {job.queue} is paused"
     serving = [one for one in workers_in(registry) if job.queue in one.queues]
-    if job.state is State.ACTIVE:
-        pass
-    elif facts.paused_since_ms is not None:
-        why = f": its queue {job.queue} is paused"
-    elif all(one.state is WorkerState.LOST for one in serving):
-        why = f": no worker serves its queue {job.queue}"
-    return TimeoutError(f"{job.id} is still {job.state}{why}")
+    if all(one.state is WorkerState.LOST for one in serving):
+        return f": no runworker serves its queue {job.queue}"
+    return ""
 
 
 def _ended_by(item: Told, job: Job) -> Job:

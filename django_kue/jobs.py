@@ -187,7 +187,7 @@ class Job(_Unread):
 
         Raises:
             JobFailed: it failed or was cancelled.
-            TimeoutError: the time is over. Its text says if the queue is paused, or no worker serves it.
+            TimeoutError: the time is over. Of a waiting job its text says why, where that can be seen.
             JobDoesNotExist: it was removed.
 
         >>> send_receipt.enqueue(17).wait(timeout=30)  # doctest: +SKIP

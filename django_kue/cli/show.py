@@ -132,17 +132,22 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
     if job.started_at is not None:
         yield job.started_at, "started", f"on {job.worker}" if job.worker else ""
     if job.finished_at is not None:
-        note = _ran(job.started_at, job.finished_at) + (f": {job.error.summary}" if job.error else "")
+        note = _ran(job.started_at, job.finished_at, job.worker) + (
+            f": {job.error.summary}" if job.error else ""
+        )
         yield job.finished_at, Painted(job.state, ROLES.get(job.state, "")), note
 
 
 def _note(run: Run) -> str:
     again = f", again in {span(run.delay)}" if run.outcome == "retried" else ""
-    return f"{_ran(run.started_at, run.finished_at)}{again}: {run.error.summary if run.error else NONE}"
+    ran = _ran(run.started_at, run.finished_at, run.worker)
+    return f"{ran}{again}: {run.error.summary if run.error else NONE}"
 
 
-def _ran(started: datetime | None, finished: datetime) -> str:
-    return f"ran {span((finished - started).total_seconds())}" if started else "never started"
+def _ran(started: datetime | None, finished: datetime, worker: str) -> str:
+    if started is not None:
+        return f"ran {span((finished - started).total_seconds())}"
+    return "ran, nobody knows for how long" if worker else "never started"  # its worker died with it
 
 
 def _error(screen: Screen, error: JobError | None) -> None:

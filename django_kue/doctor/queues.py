@@ -153,6 +153,7 @@ def _unknown(queue: QueueOverview, coming: Iterable[Job]) -> Iterator[Finding]:
         for job in coming
         if registry.get(job.name) is None or (job.is_parked and not _is_locked(job))
     )
+    at_least = "at least " if len(coming) >= LOOK else ""
     for name, count in sorted(names.items()):
         if registry.get(name) is not None:
             remedy = (
@@ -165,7 +166,7 @@ def _unknown(queue: QueueOverview, coming: Iterable[Job]) -> Iterator[Finding]:
             Level.WARNING,
             "job.unknown",
             f"Function {name} isn't known {'to the workers' if registry.get(name) else 'here'}. Waiting for "
-            f"a worker that knows it: {many(count, 'job')} of queue {queue.name}.",
+            f"a worker that knows it: {at_least}{many(count, 'job')} of queue {queue.name}.",
             remedy,
         )
 
@@ -188,10 +189,15 @@ def _locked(queue: QueueOverview, jobs: Collection[Job]) -> Iterator[Finding]:
         )
 
 
+def _last_part(name: str) -> str:
+    """Of functions in one module the rest is the same, and makes any two of them similar."""
+    return name.rpartition(".")[2]
+
+
 def _remedy_for(name: str) -> str:
-    known = [function.name for function in registry.functions()]
-    close = get_close_matches(name, known, 1)
-    hint = f"Was it renamed to {close[0]}? Then write" if close else "Was it renamed? Then write"
+    known = {_last_part(function.name): function.name for function in registry.functions()}
+    close = get_close_matches(_last_part(name), known, 1, cutoff=0.75)
+    hint = f"Was it renamed to {known[close[0]]}? Then write" if close else "Was it renamed? Then write"
     return (
         f'{hint} @job(aliases=["{name}"]) on the new one. Or is its module not imported (only jobs.py and '
         "tasks.py of installed apps are)? Jobs that nobody needs go with manage.py kue cancel."

@@ -39,8 +39,10 @@ from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import connections
 from django_kue.store.calls import Call, pack
 
-AWAKE = 0.0001  # seconds at most for which a reply is waited for awake …
+AWAKE = 0.0001  # seconds for which a reply is waited for awake …
 SERIES = 0.001  # … that long after the one before, at most
+ASLEEP = 0.1  # seconds for which none is, once another process took this core for longer than SERIES
+NEVER = float("-inf")
 NIL = b"$-1\r\n"  # how Redis says nothing, in the version of its protocol that connections.py asks for
 
 T = TypeVar("T")
@@ -60,6 +62,12 @@ TRANSIENT = re.compile(
 )
 # What Redis says to who has no password, to a long command without one, and to a wrong one.
 NO_ENTRY = re.compile(r"Authentication required|unauthenticated|WRONGPASS|invalid (username-)?password")
+FULL = "used memory > 'maxmemory'"
+# Where in a script Redis refused a call: 6.2 begins with it, others end with it.
+OF_SCRIPT = re.compile(
+    r"^Error running script \(call to f_[0-9a-f]+\): (@user_script: ?\d+: )+-(OOM )?"
+    r"|\.? script: [0-9a-f]{40}, on @user_script:\d+\.?$"
+)
 FROM_REPLICA = re.compile(r"\b(READONLY|MASTERDOWN)\b")
 
 
@@ -106,7 +114,8 @@ class ServerLink:
         self._connect = connect
         self._connection: Any = None
         self._poller = select.poll()  # of the connection's socket
-        self._prompt_at = -SERIES  # when the last reply came, if it came at once
+        self._prompt_at = NEVER  # when the last reply came, if it came at once
+        self._awake_from = NEVER
         self._allowed = 0.0  # seconds that the socket may wait
         self._posted: Sequence[Call[Any]] = ()
 
@@ -170,19 +179,22 @@ class ServerLink:
         """A reply of one line.
 
         In a series of calls that Redis answers at once it's waited for awake, since falling asleep and being
-        woken would take longer than the answer. Whoever else wants this core goes first, and may be Redis.
+        woken would take longer than the answer. Whoever else wants this core goes first, and may be Redis;
+        one that computes gets it for so long that it's better not to stay awake for a while.
         """
         asked = time.monotonic()
-        if asked - self._prompt_at < SERIES:
-            while not self._poller.poll(0) and time.monotonic() - asked < AWAKE:
-                os.sched_yield()
+        is_awake = asked - self._prompt_at < SERIES and asked >= self._awake_from
+        while is_awake and not self._poller.poll(0) and time.monotonic() - asked < AWAKE:
+            os.sched_yield()
         line = b""
         while not line.endswith(b"\r\n"):
             if not (part := sock.recv(1024)):
                 raise ConnectionError("Connection closed by server.")
             line += part
         now = time.monotonic()
-        self._prompt_at = now if now - asked < AWAKE else -SERIES
+        self._prompt_at = now if now - asked < AWAKE else NEVER
+        if is_awake and now - asked > SERIES:
+            self._awake_from = now + ASLEEP
         return line
 
     def post(self, *calls: Call[Any]) -> None:
@@ -299,6 +311,9 @@ class ServerLink:
 def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavailable:
     """What to tell people when Redis can't be used. ``may_be_applied``: unless it's known that not."""
     text = str(error).partition(" : <")[0] or type(error).__name__  # without the inside of Sentinels' clients
+    text = OF_SCRIPT.sub("", text)
+    if isinstance(error, OutOfMemoryError) or FULL in text:
+        text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean."
     if NO_ENTRY.search(text):
         text += '. Is the password right that KUE["REDIS"] leads to?'
     is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))

@@ -35,6 +35,7 @@ class Grave:
     queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
     unheard: list[str] = field(default_factory=list)  # queues of which it may have got jobs unawares
     untold: dict[str, Batches] = field(default_factory=dict)  # queue → what it completed and didn't tell
+    cut_off: list[Busy] | None = None  # what ran when we ended it because we stop; None: it died
 
     def leave_untold(self, end: Untold) -> None:
         """The child would have told it with its next turn; it's told under the same lease."""
@@ -116,9 +117,9 @@ class Graves:
         del grave.queues[queue]
         ended = burial.settled
         if burial.given_back:
-            logger.warning(
-                "%s: %s of the dead process handed back", queue, many(len(burial.given_back), "job"),
-            )  # fmt: skip
+            whose = "the dead process" if grave.cut_off is None else "a process that was to stop"
+            logger.warning("%s: %s of %s handed back", queue, many(len(burial.given_back), "job"), whose)
+        self._say_cut_off(queue, [one.key for one in grave.cut_off or () if one.key in burial.given_back])
         self.note(queue, ended, settled, failed=burial.failed, cancelled=burial.cancelled)
         self._say(queue, burial, settled)
         self._measure(queue, [settled[key] for key in ended])
@@ -129,14 +130,18 @@ class Graves:
             level, word, why = _fate(queue, key, outcomes[key], burial, record)
             joblog.say_of_dead(level, word, queue, ids.joined(queue, key), _name_in(record), why)
 
+    def _say_cut_off(self, queue: str, keys: list[bytes]) -> None:
+        for key, record in self._records(queue, keys):
+            why = ": it still ran at the end of the shutdown timeout; it runs again"
+            name = _name_in(record)
+            joblog.say_of_dead(logging.WARNING, "given back", queue, ids.joined(queue, key), name, why)
+
     def say_rescued(self, queue: str, rescue: moves.Rescue) -> None:
         """How many jobs were taken from a worker that died as a whole, and which of them failed of it."""
         logger.warning("%s: %s taken back from a worker that died", queue, many(len(rescue.taken), "job"))
         for key, record in self._records(queue, rescue.failed):
             why = ": JobCrashed: the worker that ran it died"
-            joblog.say_of_dead(
-                logging.ERROR, "FAILED", queue, ids.joined(queue, key), _name_in(record), why
-            )  # fmt: skip
+            joblog.say_of_dead(logging.ERROR, "FAILED", queue, ids.joined(queue, key), _name_in(record), why)
 
     def _records(self, queue: str, keys: list[bytes]) -> list[tuple[bytes, bytes | None]]:
         """Keys and their jobs' records: empty where they're gone, ``None`` where they can't be read."""
@@ -270,11 +275,14 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
     held = board.held()
     unheard = [queue for queue in board.queues if queue not in held]
     grave = Grave(owner, queues={queue: {} for queue in held}, unheard=unheard)
-    ended = {end.key: end for end in board.untold()}
-    for end in ended.values():
+    ended = set()
+    for end in board.untold():
         grave.leave_untold(end)
+        ended.add(end.key)
     # A run that ends may still be in its slot: what's noted of it holds. And it may be in two, once blamed.
     busy = list({one.key: one for one in board.busy() if one.key not in ended}.values())
+    if is_killed:
+        grave.cut_off = busy
     if is_killed or code == BROKEN:  # by us: no job is to blame
         return grave
     if late is not None:

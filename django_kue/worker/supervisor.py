@@ -129,7 +129,7 @@ class Supervisor:
             self._announce()
         except StoreUnavailable as error:
             if str(error) not in self._why_away:
-                logger.warning("supervisor: %s; trying again", error)
+                logger.warning("supervisor: %s; trying again", str(error).rstrip("."))
                 self._why_away.add(str(error))
                 if error.is_silent and not error.is_partial:  # a server that answers, or is gone, they notice
                     for sibling in self._children.values():
@@ -240,8 +240,8 @@ class Supervisor:
         sibling.control.close()
         self._done_before += sibling.board.done()
         code = os.waitstatus_to_exitcode(status)
-        has_left = sibling.board.held() and any(sibling.board.busy())  # a slot may be freed after all is told
-        is_orderly = code in ORDERLY and not has_left
+        # Of a child that holds nothing all is told; a slot of it may not have been freed yet.
+        is_orderly = code in ORDERLY and not (sibling.board.held() and any(sibling.board.busy()))
         has_worked = sibling.board.done() or sibling.board.held()
         if not is_orderly or sibling.board.held():
             self._graves.dig(
@@ -389,7 +389,7 @@ class Supervisor:
             with suppress(StoreUnavailable, StoreError):
                 self._link.send(moves.announce(self.id, b"", is_leaving=True))
         self._link.close()
-        logger.info("worker %s: stopped after %d jobs", self.id, self._done_before)
+        logger.info("worker %s: stopped after %s", self.id, many(self._done_before, "job"))
 
 
 def supervise(options: WorkerOptions, once_redis_answers: Callable[[], object] = lambda: None) -> int:

@@ -16,6 +16,7 @@ from django_kue.errors import KueError, StoreError, StoreUnavailable
 from django_kue.execution import RELEASED, Outcome, Run
 from django_kue.store import Call, OwnLink, moves
 from django_kue.store.blocking import BLOCK, LATE
+from django_kue.words import many
 from django_kue.worker.board import Board
 from django_kue.worker.crew import Crew
 from django_kue.worker.joblog import JobLog
@@ -161,7 +162,10 @@ class Turns:
                 yield planned, reply
 
     def untold(self) -> list[Run]:
-        """Runs that have ended, and of whose end Redis may not know. From any thread."""
+        """Runs that have ended, and of whose end Redis may not know.
+
+        From any thread; but what this one is just about to send, or to take in as unsent, may be left out.
+        """
         asked = self._asked
         told = [] if asked is None else [run for turn in asked.turns for run in turn.acks]
         return told + [run for queue in self.queues.values() for run in list(queue.acks)]
@@ -262,10 +266,9 @@ class Turns:
         queue.is_dirty = False
         if returned:
             logger.info(
-                "%d jobs of %s were claimed by a reply that got lost; they're given back",
-                len(returned),
-                queue.name,
-            )
+                "%s: %s given back that had been claimed by a reply that got lost",
+                queue.name, many(len(returned), "job"),
+            )  # fmt: skip
 
     def _settle(self, planned: Planned, turn: moves.Turn) -> None:
         queue = planned.queue

@@ -10,7 +10,7 @@ import pytest
 from django.test import override_settings
 
 from django_kue import get_queue
-from django_kue.doctor import Finding, Level, examine
+from django_kue.doctor import Finding, Level, examine, queues
 from django_kue.doctor import server as server_doctor
 from tests.conftest import NOBODY, free_port, redis_client, start_redis
 from tests.test_cli.hands import ended, enqueued, kue
@@ -246,6 +246,19 @@ def test_unknown_functions_are_told_with_the_one_they_resemble() -> None:
         'Was it renamed to tests.app.jobs.add? Then write @job(aliases=["tests.app.jobs.addd"])'
         in finding.remedy
     )
+
+
+@pytest.mark.usefixtures("served")
+def test_no_function_is_said_to_resemble_another_because_their_module_is_the_same() -> None:
+    enqueued("tests.app.jobs.poll_every_partner")
+    assert "Was it renamed? Then write" in found("job.unknown").remedy
+
+
+@pytest.mark.usefixtures("served")
+def test_of_more_jobs_than_are_looked_at_a_part_is_not_said_to_be_all() -> None:
+    for _ in range(queues.LOOK):
+        enqueued("tests.app.jobs.gone")
+    assert f"at least {queues.LOOK} jobs of queue default" in found("job.unknown").what
 
 
 @pytest.mark.usefixtures("served")

@@ -8,8 +8,9 @@ from datetime import datetime
 import pytest
 
 from django_kue import Job, get_queue, job, registry
+from django_kue.admin.story import Story
 from tests.test_cli.hands import ended, enqueued, kue, kue_process, kue_terminal, without_color
-from tests.test_engine.hands import Hands, completed, error_text, failed, parked, retried
+from tests.test_engine.hands import Hands, completed, error_text, failed, parked, rescue, retried
 
 HOSTILE = "title \x1b[31m\x9b2J\n\u202enext"
 
@@ -135,6 +136,21 @@ def test_show_tells_everything(charge: object) -> None:
     ):  # fmt: skip
         assert text in said.out, text
     assert said.out.count("card declined") == 2  # in the timeline, and as the error
+
+
+def test_a_run_that_went_with_its_worker_is_not_said_never_to_have_started() -> None:
+    began, waited = enqueued(), enqueued()
+    hands = Hands(name="dead/1")
+    hands.take_one()
+    for job_id in (began, waited):
+        Job.get(job_id).cancel()
+    hands.let_lease_run_out()
+    assert rescue() == []  # it was asked to stop
+    told = {job_id: kue("show", job_id).out for job_id in (began, waited)}
+    assert "ran, nobody knows for how long" in told[began]
+    assert "never started" in told[waited]
+    assert [(one.outcome, one.worker) for one in Story.of(began).attempts] == [("cancelled", "dead/1")]
+    assert Story.of(waited).attempts == []
 
 
 def test_show_as_json_has_runs_and_logs() -> None:

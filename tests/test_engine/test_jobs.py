@@ -340,18 +340,23 @@ def test_wait_ends_when_its_time_is_over_also_on_a_busy_queue() -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("situation", ["unserved", "lost", "served", "paused", "active"])
+@pytest.mark.foreign_data
+@pytest.mark.parametrize(
+    "situation", ["unserved", "lost", "served", "paused", "active", "delayed", "foreign"]
+)
 def test_who_waited_in_vain_is_told_for_what(situation: str) -> None:
-    job = job_of(put_one())
+    job = job_of(put_one(delay=3_600_000 if situation == "delayed" else 0))
     if situation in ("lost", "served"):
         ask(moves.announce("w1", b'{"queues":["email","default"]}'))
     ask(moves.announce("w2", b'{"queues":["email"]}'))
     why = {
-        "unserved": "waiting: no worker serves its queue default",
-        "lost": "waiting: no worker serves its queue default",
+        "unserved": "waiting: no runworker serves its queue default",
+        "lost": "waiting: no runworker serves its queue default",
         "served": "waiting",
         "paused": "waiting: its queue default is paused",
         "active": "active",
+        "delayed": "delayed",
+        "foreign": "waiting",
     }[situation]
     if situation == "lost":
         redis_client().zadd("{kue}:pulses", {"w1": 1})
@@ -359,6 +364,9 @@ def test_who_waited_in_vain_is_told_for_what(situation: str) -> None:
         QUEUE.pause()
     if situation == "active":
         Hands().take_one()
+    if situation == "foreign":
+        redis_client().delete("{kue}:workers")
+        redis_client().set("{kue}:workers", "something else's")
     for wait in (job.wait, async_to_sync(job.await_result)):
         with pytest.raises(TimeoutError) as caught:
             wait(timeout=0.01)

@@ -162,6 +162,17 @@ def test_what_redis_refuses_for_now_may_be_tried_again(reply: Exception) -> None
     assert info.value.may_be_applied is False
 
 
+def test_who_meets_a_full_redis_is_told_what_to_do_and_nothing_of_scripts(server: redis.Redis) -> None:
+    refused.enqueue(0)
+    server.config_set("maxmemory", 1)
+    with pytest.raises(EnqueueError) as info:
+        refused.enqueue(1)
+    assert str(info.value) == (
+        "The job was not enqueued. Redis is unavailable: command not allowed when used memory > 'maxmemory'. "
+        "It's full: raise its maxmemory, or make room with manage.py kue clean."
+    )
+
+
 def test_what_redis_refuses_for_good_is_not_tried_again() -> None:
     with pytest.raises(StoreError):
         transport._checked(exceptions.ResponseError("WRONGTYPE Operation against a key"))

@@ -375,13 +375,14 @@ def link(monkeypatch: pytest.MonkeyPatch) -> Any:
     return transport._idle[-1]
 
 
-def looks_for_another_reply(link: Any, in_vain: float = 4) -> int:
+def looks_for_another_reply(link: Any, in_vain: float = 4, *, close: bool = True) -> int:
     """How often; the first one is whether the idle link is cut."""
     looks = link._poller = Looks(link._poller, in_vain)
     handle = plain.enqueue(3)
     count = looks.count
     assert handle.refresh().args == (3,)
-    link.close()
+    if close:
+        link.close()
     return count
 
 
@@ -392,6 +393,21 @@ def test_in_a_series_of_calls_replies_are_waited_for_awake(link: Any) -> None:
 def test_the_first_call_after_a_pause_sleeps_for_its_reply(link: Any) -> None:
     link._prompt_at -= transport.SERIES
     assert looks_for_another_reply(link) == 1
+
+
+def test_who_lost_its_core_meanwhile_sleeps_for_a_while(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that computes gets it for milliseconds, at each yield."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "sched_yield", lambda: time.sleep(0.02))
+        patched.setattr(transport, "SERIES", 0.01)
+        link._prompt_at = time.monotonic()
+        assert looks_for_another_reply(link, close=False) > 1
+    link._poller = link._poller.poller
+    link._prompt_at = time.monotonic()
+    assert looks_for_another_reply(link, close=False) == 1
+    link._poller = link._poller.poller
+    link._awake_from -= transport.ASLEEP
+    assert looks_for_another_reply(link) > 1
 
 
 def test_so_does_the_next_one_after_a_reply_that_took_its_time(
@@ -406,9 +422,9 @@ def test_so_does_the_next_one_after_a_reply_that_took_its_time(
 def test_nobody_stays_awake_for_long(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "AWAKE", 0.005)
     begun = time.monotonic()
-    assert looks_for_another_reply(link, in_vain=float("inf")) > 4
+    assert looks_for_another_reply(link, in_vain=float("inf")) > 1
     assert time.monotonic() - begun < 2.5
-    assert link._prompt_at == -transport.SERIES
+    assert link._prompt_at == transport.NEVER
 
 
 @pytest.mark.foreign_data

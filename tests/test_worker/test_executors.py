@@ -107,7 +107,8 @@ def test_a_run_is_on_the_board_until_its_end_is_noted(name: str) -> None:
     run = run_of(f"tests.app.jobs.{name}", b"[0]")
     if name == "nap":
         threads = Threads(1, Buffer(), board, done, lambda: None)
-        threads.work(threads.slots[0], run)
+        with ThreadPoolExecutor(1) as own:  # with databases of its own
+            own.submit(threads.work, threads.slots[0], run).result()
     else:
         loop = Loop(2, 1, board, done)
         loop.put([run])

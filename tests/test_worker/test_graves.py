@@ -318,6 +318,26 @@ def test_of_a_worker_that_died_as_a_whole_those_are_named_that_failed_of_it(
     assert "email: 2 jobs taken back from a worker that died" in caplog.text
 
 
+def test_a_job_that_still_ran_when_its_process_had_to_stop_is_named_and_blamed_of_nothing(
+    said: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, owner, board = "email", moves.owner("stopped/1"), Board(("email",), 2)
+    running, unstarted = ids_of(abuse.fail_and_mark, abuse.die)
+    turn = send(moves.turn(queue, owner, want=2, sequence=1, batches={}))[0]
+    board.set_held(queue, 2)
+    board.begin(0, queue, turn.keys[0], time.monotonic(), 0.0, 0)
+    link = new_link(2.0)
+    graves = Graves(link)
+    graves.dig(grave_of(owner, board, -9, late=None, is_killed=True))
+    graves.bury()
+    why = ": it still ran at the end of the shutdown timeout; it runs again"
+    assert said() == [f"WARNING given back abuse.fail_and_mark {running}{why}"]
+    assert "email: 2 jobs of a process that was to stop handed back" in caplog.text
+    assert [(job.state, job.crashes) for job in map(Job.get, (running, unstarted))] == [("waiting", 0)] * 2
+    link.close()
+    board.close()
+
+
 def test_a_job_that_is_gone_is_not_said_to_run_again(said: Callable[[], list[str]]) -> None:
     (job_id,) = ids_of(abuse.die)
     dead_with((job_id, 0), link=Meddled(lambda: Job.get(job_id).remove()))

@@ -404,8 +404,8 @@ def test_who_lost_its_descriptors_blames_what_ended_since_and_nothing_else(
     noted, ended, running, unstarted = leader.crew.buffer.drain()
     now = time.monotonic()
     leader._board.begin(0, "default", running.key, now, 0.0, 0)
-    for run, before in ((noted, 1.0), (ended, 0.0)):
-        run.started = now - before
+    noted.started, ended.started = now - 1, now + 60  # only what took some time is noted
+    for run in (noted, ended):
         leader.crew.done(run, DONE)
     leader.crew.give_back([unstarted])
     codes: list[int] = []

@@ -29,17 +29,18 @@ class Command(BaseCommand):
     requires_system_checks = []
     requires_migrations_checks = False
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Without a command it tells which ones there are."""
+        super().run_from_argv(argv if len(argv) > 2 else [*argv, "--help"])
+
     def add_arguments(self, parser: CommandParser) -> None:
-        rooms = parser.add_subparsers(dest="subcommand", metavar="COMMAND")
+        rooms = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
         for subcommand in SUBCOMMANDS.values():
             room = rooms.add_parser(subcommand.name, help=subcommand.help, description=f"{subcommand.help}.")
             subcommand.add_arguments(room)
             _add_general_options(room)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["subcommand"] is None:
-            self.print_help("manage.py", "kue")
-            sys.exit(2)
         screen = self._screen(force_color=options["force_color"])
         try:
             code = SUBCOMMANDS[options["subcommand"]].run(screen, Namespace(**options))
