@@ -377,7 +377,7 @@ def _fields_of_new(job: Job, template: records.NewJob) -> dict[str, Any]:
     }
 
 
-_GONE = "it was removed, its keeping is over, or its transaction isn't committed"
+_GONE = "it was removed, its keeping is over, its transaction isn't committed, or Redis lost it"
 _WORDS = {
     "requeue": "retry", "promote": "promote", "cancel": "cancel", "remove": "remove",
     "set_priority": "change the priority of",

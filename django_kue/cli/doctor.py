@@ -33,7 +33,7 @@ def _doctor(screen: Screen, options: Namespace) -> int:
     if options.is_json:
         screen.json([asdict(finding) for finding in found])
     else:
-        for finding in found:
+        for finding in sorted(found, key=lambda one: [*SIGNS].index(one.level), reverse=True):
             _say(screen, finding)
         warnings = sum(finding.level is Level.WARNING for finding in found)
         verdict = [many(len(errors), "error")] if errors else []

@@ -85,7 +85,7 @@ def _cancel(screen: Screen, options: Namespace) -> int:
 
 
 def _promote(screen: Screen, options: Namespace) -> int:
-    return _each(screen, options, Job.promote, "runs now")
+    return _each(screen, options, Job.promote, "is due now")
 
 
 def _remove(screen: Screen, options: Namespace) -> int:

@@ -14,7 +14,8 @@ from django_kue.workers import Worker, WorkerState
 def examine(seen: Overview) -> list[Finding]:
     """How the workers are."""
     living = [worker for worker in seen.workers if worker.state is not WorkerState.LOST]
-    return [*_living(living), *_lost(seen.workers), *_releases(living)]
+    lost = [worker for worker in seen.workers if worker.state is WorkerState.LOST]
+    return [*_living(living), *_lost(lost, bool(living)), *_releases(living)]
 
 
 def _living(living: Sequence[Worker]) -> Iterator[Finding]:
@@ -31,17 +32,17 @@ def _living(living: Sequence[Worker]) -> Iterator[Finding]:
         yield Finding(Level.INFO, "worker.none", "No worker is running.", "Start one: manage.py runworker")
 
 
-def _lost(workers: Sequence[Worker]) -> Iterator[Finding]:
-    for worker in workers:
-        if worker.state is WorkerState.LOST:
-            silent = (datetime.now(UTC) - worker.seen_at).total_seconds()
-            yield Finding(
-                Level.WARNING,
-                "worker.lost",
-                f"Worker {worker.id} was last heard of {span(max(0, silent))} ago, and didn't say goodbye.",
-                f"Other workers take over its jobs. Look on host {worker.host} why process {worker.pid} "
-                "ended: killed, out of memory, or cut off? It leaves this list after an hour.",
-            )
+def _lost(lost: Sequence[Worker], are_others: bool) -> Iterator[Finding]:
+    heirs = "Other workers take" if are_others else "The next worker takes"
+    for worker in lost:
+        silent = (datetime.now(UTC) - worker.seen_at).total_seconds()
+        yield Finding(
+            Level.WARNING,
+            "worker.lost",
+            f"Worker {worker.id} was last heard of {span(max(0, silent))} ago, and didn't say goodbye.",
+            f"{heirs} over its jobs. Look on host {worker.host} why process {worker.pid} "
+            "ended: killed, out of memory, or cut off? It leaves this list after an hour.",
+        )
 
 
 def _releases(living: Sequence[Worker]) -> Iterator[Finding]:

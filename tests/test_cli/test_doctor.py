@@ -164,6 +164,17 @@ def test_a_lost_worker_is_told_with_its_host() -> None:
     assert finding.level is Level.WARNING
     assert finding.what.startswith("Worker web1:1:a was last heard of 5 min ago")
     assert "on host web1 why process 4711 ended" in finding.remedy
+    assert finding.remedy.startswith("The next worker takes over its jobs.")
+    announce("web2:1:a")
+    assert found("worker.lost").remedy.startswith("Other workers take over its jobs.")
+
+
+def test_what_is_worst_is_told_first() -> None:
+    enqueued()
+    announce("web1:1:a", queues=["email"])
+    signs = [line[0] for line in kue("doctor").lines[:-2] if not line.startswith(" ")]
+    assert signs == sorted(signs, key="✗!i✓".index)
+    assert {"✗", "✓"} <= {*signs}
 
 
 def test_workers_of_two_releases_are_told() -> None:

@@ -16,7 +16,7 @@ NOBODY = "default.AaIO0T7uUtXcBpd13f3FTQ"
 def test_each_verb_does_what_its_called() -> None:
     dead, later, waiting = ended(failed()), enqueued(delay=60_000), enqueued()
     assert kue("retry", dead).lines == [f"{dead} will run again"]
-    assert kue("promote", later).lines == [f"{later} runs now"]
+    assert kue("promote", later).lines == [f"{later} is due now"]
     assert kue("cancel", waiting).lines == [f"{waiting} is cancelled, or will be when its run ends"]
     assert [Job.get(one).state for one in (dead, later, waiting)] == ["waiting", "waiting", "cancelled"]
     assert kue("remove", waiting).code == 0

@@ -265,6 +265,9 @@ def test_a_job_that_fails_with_its_process_is_named_as_failed(said: Callable[[],
         f"ERROR FAILED    jobs.stubborn {late}: JobTimeout: {timed_out}",
     ]
     assert [(type(one), str(one)) for one in heard] == [(JobCrashed, died), (JobTimeout, timed_out)]
+    error = Job.get(job_id).error
+    assert error is not None
+    assert error.traceback == "", "which would only say the same again"
 
 
 def test_a_job_that_is_tried_again_after_its_process_was_ended_is_named(
