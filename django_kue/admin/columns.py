@@ -125,11 +125,11 @@ class JobColumns:
 
     @admin.display(description=gettext_lazy("date"), ordering="at")
     def when(self, row: models.Job) -> SafeString:
-        return self._ago(row, row.at)
+        return self._due(row, row.at)
 
     @admin.display(description=gettext_lazy("due"), ordering="at")
     def due(self, row: models.Job) -> SafeString:
-        return self._ago(row, row.job.run_at or row.at)
+        return self._due(row, row.job.run_at or row.at)
 
     @admin.display(description=gettext_lazy("waiting since"), ordering="at")
     def waiting_since(self, row: models.Job) -> SafeString:
@@ -158,6 +158,14 @@ class JobColumns:
     @admin.display(description=gettext_lazy("cancelled"), ordering="at")
     def cancelled(self, row: models.Job) -> SafeString:
         return self._ago(row, row.at)
+
+    def _due(self, row: models.Job, moment: datetime) -> SafeString:
+        """A job that no worker could run is due again every few seconds, which would say nothing."""
+        if not row.job.is_parked:
+            return self._ago(row, moment)
+        return self._live(
+            row, "at", format_html('<span class="kue-error">{}</span>', _("no worker can run it"))
+        )
 
     def _ago(self, row: models.Job, moment: datetime) -> SafeString:
         return self._live(row, "at", kue.ago(moment))
