@@ -164,7 +164,7 @@ class JobColumns:
         if not row.job.is_parked:
             return self._ago(row, moment)
         return self._live(
-            row, "at", format_html('<span class="kue-error">{}</span>', _("no worker can run it"))
+            row, "at", format_html('<span class="kue-error">{}</span>', _("no worker could run it"))
         )
 
     def _ago(self, row: models.Job, moment: datetime) -> SafeString:

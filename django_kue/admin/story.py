@@ -216,7 +216,7 @@ class Story:
         """The run that isn't, or isn't yet, among those that failed."""
         job = self.job
         is_among_them = bool(self.runs) and self.runs[-1].finished_at == job.finished_at
-        never_started = job.state is State.CANCELLED and job.started_at is None and not job.worker
+        never_started = job.state is State.CANCELLED and job.started_at is None
         if job.state is State.ACTIVE:
             outcome, number = "running", job.attempts_made + 1
         elif not job.is_finished or is_among_them or never_started:

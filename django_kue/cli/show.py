@@ -22,6 +22,7 @@ from django_kue.states import State
 from django_kue.words import NONE, ago, clock, span
 
 BAR = 30  # columns of the progress bar
+WITH_ITS_WORKER = "ran, nobody knows for how long"  # what of a run is known that ended with its worker
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -132,7 +133,7 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
     if job.started_at is not None:
         yield job.started_at, "started", f"on {job.worker}" if job.worker else ""
     if job.finished_at is not None:
-        note = _ran(job.started_at, job.finished_at, job.worker) + (
+        note = _ran(job.started_at, job.finished_at, _unknown(job)) + (
             f": {job.error.summary}" if job.error else ""
         )
         yield job.finished_at, Painted(job.state, ROLES.get(job.state, "")), note
@@ -140,14 +141,19 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
 
 def _note(run: Run) -> str:
     again = f", again in {span(run.delay)}" if run.outcome == "retried" else ""
-    ran = _ran(run.started_at, run.finished_at, run.worker)
+    ran = _ran(run.started_at, run.finished_at, WITH_ITS_WORKER)
     return f"{ran}{again}: {run.error.summary if run.error else NONE}"
 
 
-def _ran(started: datetime | None, finished: datetime, worker: str) -> str:
-    if started is not None:
-        return f"ran {span((finished - started).total_seconds())}"
-    return "ran, nobody knows for how long" if worker else "never started"  # its worker died with it
+def _ran(started: datetime | None, finished: datetime, otherwise: str) -> str:
+    return f"ran {span((finished - started).total_seconds())}" if started else otherwise
+
+
+def _unknown(job: Job) -> str:
+    """Of a job that's over, and for which no start was told."""
+    if job.state is not State.CANCELLED:
+        return WITH_ITS_WORKER
+    return "was with a worker; whether it ran isn't known" if job.worker else "never started"
 
 
 def _error(screen: Screen, error: JobError | None) -> None:

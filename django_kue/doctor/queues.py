@@ -147,13 +147,13 @@ def _stuck(queue: QueueOverview) -> Iterator[Finding]:
 def _unknown(queue: QueueOverview, coming: Iterable[Job]) -> Iterator[Finding]:
     """Jobs that a worker has put aside, or that this process wouldn't know either."""
     coming = list(coming)
-    yield from _locked(queue, [job for job in coming if _is_locked(job)])
+    at_least = "at least " if len(coming) >= LOOK else ""
+    yield from _locked(queue, [job for job in coming if _is_locked(job)], at_least)
     names = Counter(
         job.name
         for job in coming
         if registry.get(job.name) is None or (job.is_parked and not _is_locked(job))
     )
-    at_least = "at least " if len(coming) >= LOOK else ""
     for name, count in sorted(names.items()):
         if registry.get(name) is not None:
             remedy = (
@@ -177,13 +177,13 @@ def _is_locked(job: Job) -> bool:
     return job.is_parked and strange and registry.get(job.name) is not None
 
 
-def _locked(queue: QueueOverview, jobs: Collection[Job]) -> Iterator[Finding]:
+def _locked(queue: QueueOverview, jobs: Collection[Job], at_least: str) -> Iterator[Finding]:
     if jobs:
         yield Finding(
             Level.WARNING,
             "job.locked",
-            f"Workers can't open the arguments of {many(len(jobs), 'job')} of queue {queue.name}, and leave "
-            "them alone.",
+            f"Workers can't open the arguments of {at_least}{many(len(jobs), 'job')} of queue {queue.name}, "
+            "and leave them alone.",
             'Do all workers have the same KUE["ENCRYPTION_KEYS"], old keys included? Their log says what '
             "they found. If somebody else wrote these jobs into Redis: manage.py kue cancel.",
         )
@@ -195,9 +195,12 @@ def _last_part(name: str) -> str:
 
 
 def _remedy_for(name: str) -> str:
-    known = {_last_part(function.name): function.name for function in registry.functions()}
+    known: dict[str, list[str]] = {}
+    for function in registry.functions():
+        known.setdefault(_last_part(function.name), []).append(function.name)
     close = get_close_matches(_last_part(name), known, 1, cutoff=0.75)
-    hint = f"Was it renamed to {known[close[0]]}? Then write" if close else "Was it renamed? Then write"
+    close = get_close_matches(name, known[close[0]], 1, cutoff=0.0) if close else []
+    hint = f"Was it renamed to {close[0]}? Then write" if close else "Was it renamed? Then write"
     return (
         f'{hint} @job(aliases=["{name}"]) on the new one. Or is its module not imported (only jobs.py and '
         "tasks.py of installed apps are)? Jobs that nobody needs go with manage.py kue cancel."

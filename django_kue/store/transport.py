@@ -184,8 +184,11 @@ class ServerLink:
         """
         asked = time.monotonic()
         is_awake = asked - self._prompt_at < SERIES and asked >= self._awake_from
-        while is_awake and not self._poller.poll(0) and time.monotonic() - asked < AWAKE:
-            os.sched_yield()
+        if is_awake:
+            while not self._poller.poll(0) and time.monotonic() - asked < AWAKE:
+                os.sched_yield()
+            if (now := time.monotonic()) - asked > SERIES:
+                self._awake_from = now + ASLEEP
         line = b""
         while not line.endswith(b"\r\n"):
             if not (part := sock.recv(1024)):
@@ -193,8 +196,6 @@ class ServerLink:
             line += part
         now = time.monotonic()
         self._prompt_at = now if now - asked < AWAKE else NEVER
-        if is_awake and now - asked > SERIES:
-            self._awake_from = now + ASLEEP
         return line
 
     def post(self, *calls: Call[Any]) -> None:
@@ -313,12 +314,12 @@ def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavai
     text = str(error).partition(" : <")[0] or type(error).__name__  # without the inside of Sentinels' clients
     text = OF_SCRIPT.sub("", text)
     if isinstance(error, OutOfMemoryError) or FULL in text:
-        text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean."
+        text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean"
     if NO_ENTRY.search(text):
         text += '. Is the password right that KUE["REDIS"] leads to?'
     is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))
     return StoreUnavailable(
-        f"Redis is unavailable: {text}", may_be_applied=may_be_applied, is_silent=is_silent
+        f"Redis is unavailable: {text.rstrip('.')}", may_be_applied=may_be_applied, is_silent=is_silent
     )
 
 

@@ -325,7 +325,7 @@ class Fetcher:
 
     def _say_away(self, error: StoreUnavailable) -> None:
         if str(error) not in self._why_away:
-            logger.warning("%s; waiting, and trying again", str(error).rstrip("."))
+            logger.warning("%s; waiting, and trying again", error)
             self._why_away.add(str(error))
 
     # ── measurements ──

@@ -116,10 +116,11 @@ class Graves:
             burial = moves.Burial([], [], [], [])
         del grave.queues[queue]
         ended = burial.settled
-        if burial.given_back:
+        back = [key for key in burial.given_back if key not in burial.cancelled]
+        if back:
             whose = "the dead process" if grave.cut_off is None else "a process that was to stop"
-            logger.warning("%s: %s of %s handed back", queue, many(len(burial.given_back), "job"), whose)
-        self._say_cut_off(queue, [one.key for one in grave.cut_off or () if one.key in burial.given_back])
+            logger.warning("%s: %s of %s handed back", queue, many(len(back), "job"), whose)
+        self._say_cut_off(queue, [one.key for one in grave.cut_off or () if one.key in back])
         self.note(queue, ended, settled, failed=burial.failed, cancelled=burial.cancelled)
         self._say(queue, burial, settled)
         self._measure(queue, [settled[key] for key in ended])
@@ -132,7 +133,7 @@ class Graves:
 
     def _say_cut_off(self, queue: str, keys: list[bytes]) -> None:
         for key, record in self._records(queue, keys):
-            why = ": it still ran at the end of the shutdown timeout; it runs again"
+            why = ": it still ran when its process had to stop; it runs again"
             name = _name_in(record)
             joblog.say_of_dead(logging.WARNING, "given back", queue, ids.joined(queue, key), name, why)
 

@@ -129,7 +129,7 @@ class Supervisor:
             self._announce()
         except StoreUnavailable as error:
             if str(error) not in self._why_away:
-                logger.warning("supervisor: %s; trying again", str(error).rstrip("."))
+                logger.warning("supervisor: %s; trying again", error)
                 self._why_away.add(str(error))
                 if error.is_silent and not error.is_partial:  # a server that answers, or is gone, they notice
                     for sibling in self._children.values():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from django_kue import Job, get_queue, job, registry
-from django_kue.admin.story import Story
+from django_kue.cli.show import WITH_ITS_WORKER, _note, _unknown
+from django_kue.jobs import JobError, Run
+from django_kue.states import State
 from tests.test_cli.hands import ended, enqueued, kue, kue_process, kue_terminal, without_color
 from tests.test_engine.hands import Hands, completed, error_text, failed, parked, rescue, retried
 
@@ -138,19 +141,19 @@ def test_show_tells_everything(charge: object) -> None:
     assert said.out.count("card declined") == 2  # in the timeline, and as the error
 
 
-def test_a_run_that_went_with_its_worker_is_not_said_never_to_have_started() -> None:
-    began, waited = enqueued(), enqueued()
+def test_a_run_that_ended_with_its_worker_is_not_said_never_to_have_started() -> None:
+    claimed, waited = enqueued(), enqueued()
     hands = Hands(name="dead/1")
     hands.take_one()
-    for job_id in (began, waited):
+    for job_id in (claimed, waited):
         Job.get(job_id).cancel()
     hands.let_lease_run_out()
     assert rescue() == []  # it was asked to stop
-    told = {job_id: kue("show", job_id).out for job_id in (began, waited)}
-    assert "ran, nobody knows for how long" in told[began]
-    assert "never started" in told[waited]
-    assert [(one.outcome, one.worker) for one in Story.of(began).attempts] == [("cancelled", "dead/1")]
-    assert Story.of(waited).attempts == []
+    assert "was with a worker; whether it ran isn't known" in kue("show", claimed).out
+    assert "never started" in kue("show", waited).out
+    died = Run(1, None, datetime.now(UTC), "dead/1", "crashed", JobError("JobCrashed", "it died"), 0)
+    assert _note(died) == "ran, nobody knows for how long: JobCrashed: it died"
+    assert _unknown(replace(Job.get(claimed), state=State.FAILED)) == WITH_ITS_WORKER
 
 
 def test_show_as_json_has_runs_and_logs() -> None:

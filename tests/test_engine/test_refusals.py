@@ -169,7 +169,7 @@ def test_who_meets_a_full_redis_is_told_what_to_do_and_nothing_of_scripts(server
         refused.enqueue(1)
     assert str(info.value) == (
         "The job was not enqueued. Redis is unavailable: command not allowed when used memory > 'maxmemory'. "
-        "It's full: raise its maxmemory, or make room with manage.py kue clean."
+        "It's full: raise its maxmemory, or make room with manage.py kue clean"
     )
 
 

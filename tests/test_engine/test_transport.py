@@ -397,6 +397,7 @@ def test_the_first_call_after_a_pause_sleeps_for_its_reply(link: Any) -> None:
 
 def test_who_lost_its_core_meanwhile_sleeps_for_a_while(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that computes gets it for milliseconds, at each yield."""
+    monkeypatch.setattr(transport, "ASLEEP", 60.0)
     with monkeypatch.context() as patched:
         patched.setattr(os, "sched_yield", lambda: time.sleep(0.02))
         patched.setattr(transport, "SERIES", 0.01)

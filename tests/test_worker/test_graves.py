@@ -325,15 +325,17 @@ def test_a_job_that_still_ran_when_its_process_had_to_stop_is_named_and_blamed_o
     said: Callable[[], list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     queue, owner, board = "email", moves.owner("stopped/1"), Board(("email",), 2)
-    running, unstarted = ids_of(abuse.fail_and_mark, abuse.die)
-    turn = send(moves.turn(queue, owner, want=2, sequence=1, batches={}))[0]
-    board.set_held(queue, 2)
-    board.begin(0, queue, turn.keys[0], time.monotonic(), 0.0, 0)
+    running, cancelled, unstarted = ids_of(abuse.fail_and_mark, abuse.die, abuse.die)
+    turn = send(moves.turn(queue, owner, want=3, sequence=1, batches={}))[0]
+    board.set_held(queue, 3)
+    for slot in range(2):
+        board.begin(slot, queue, turn.keys[slot], time.monotonic(), 0.0, 0)
+    Job.get(cancelled).cancel()
     link = new_link(2.0)
     graves = Graves(link)
     graves.dig(grave_of(owner, board, -9, late=None, is_killed=True))
     graves.bury()
-    why = ": it still ran at the end of the shutdown timeout; it runs again"
+    why = ": it still ran when its process had to stop; it runs again"
     assert said() == [f"WARNING given back abuse.fail_and_mark {running}{why}"]
     assert "email: 2 jobs of a process that was to stop handed back" in caplog.text
     assert [(job.state, job.crashes) for job in map(Job.get, (running, unstarted))] == [("waiting", 0)] * 2
