@@ -185,7 +185,12 @@ def snapshot(queue: str = "default") -> dict[str, Any]:
     """All keys of a queue with their values, to see whether something changed."""
     redis, prefix = redis_client(), f"kue:{{{queue}}}:"
     names = sorted(redis.keys(prefix + "*"))
-    return {name.decode()[len(prefix) :]: _READERS[redis.type(name)](redis, name) for name in names}
+    kinds = {name: redis.type(name) for name in names}  # none: it expired just now
+    return {
+        name.decode()[len(prefix) :]: _READERS[kind](redis, name)
+        for name, kind in kinds.items()
+        if kind != b"none"
+    }
 
 
 _READERS: dict[bytes, Callable[[Any, bytes], Any]] = {
