@@ -21,9 +21,9 @@ def describe(exception: BaseException, secrets: Sequence[str] = ()) -> JobError:
         message = str(exception)
     except BaseException as error:  # noqa: BLE001 - even SystemExit, from inside a hostile __str__
         message = f"(its text can't be shown: {type(error).__name__})"
-    frames = _own_frames(exception)
-    is_bare = frames is None and exception.__cause__ is None and exception.__context__ is None
     try:
+        frames = _own_frames(exception)
+        is_bare = frames is None and exception.__cause__ is None and exception.__context__ is None
         lines = [] if is_bare else traceback.format_exception(type(exception), exception, frames)
         trace = "".join(lines)
     except BaseException as error:  # noqa: BLE001

@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from django_kue.jobs import Job
 from django_kue.kinds import number_of_seconds
 from django_kue.rows import error_of, fields_of_outcome, result_of
 from django_kue.states import State
-from django_kue.store import aask, ask, reads, send
+from django_kue.store import aask, asend, ask, reads, send
 from django_kue.workers import WorkerState, workers_in
 
 LAST_WORD = 0.1  # seconds that the event of an end may come later than a reply that shows the end
@@ -127,8 +128,7 @@ async def _await_once(job: Job, deadline: float) -> Job:
     async with alistening([job.queue]) as told:
         while not (job := await _anow(job)).is_finished:
             if time.monotonic() >= deadline:
-                why = await sync_to_async(_why_it_waits, thread_sensitive=False)(job)
-                raise TimeoutError(f"{job.id} is still {job.state}{why}")
+                raise TimeoutError(f"{job.id} is still {job.state}{await _awhy_it_waits(job)}")
             again = time.monotonic() + _left(deadline)
             while time.monotonic() < again:
                 for item in await told(again - time.monotonic()):
@@ -166,11 +166,19 @@ def _succeeded(job: Job) -> Job:
 
 def _why_it_waits(job: Job) -> str:
     """For who waited in vain, as far as it can be seen."""
+    with suppress(StoreError, StoreUnavailable):
+        return _reason(job, *send(reads.registry(), reads.facts(job.queue)))
+    return ""
+
+
+async def _awhy_it_waits(job: Job) -> str:
+    with suppress(StoreError, StoreUnavailable):
+        return _reason(job, *await asend(reads.registry(), reads.facts(job.queue)))
+    return ""
+
+
+def _reason(job: Job, registry: reads.Registry, facts: reads.Facts) -> str:
     if job.state is not State.WAITING:
-        return ""
-    try:
-        registry, facts = send(reads.registry(), reads.facts(job.queue))
-    except (StoreError, StoreUnavailable):
         return ""
     if facts.paused_since_ms is not None:
         return f": its queue {job.queue} is paused"

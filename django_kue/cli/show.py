@@ -133,7 +133,7 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
     if job.started_at is not None:
         yield job.started_at, "started", f"on {job.worker}" if job.worker else ""
     if job.finished_at is not None:
-        note = _ran(job.started_at, job.finished_at, _unknown(job)) + (
+        note = _ran(job.started_at, job.finished_at, _without_start(job)) + (
             f": {job.error.summary}" if job.error else ""
         )
         yield job.finished_at, Painted(job.state, ROLES.get(job.state, "")), note
@@ -149,7 +149,7 @@ def _ran(started: datetime | None, finished: datetime, otherwise: str) -> str:
     return f"ran {span((finished - started).total_seconds())}" if started else otherwise
 
 
-def _unknown(job: Job) -> str:
+def _without_start(job: Job) -> str:
     """Of a job that's over, and for which no start was told."""
     if job.state is not State.CANCELLED:
         return WITH_ITS_WORKER

@@ -313,7 +313,7 @@ def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavai
     """What to tell people when Redis can't be used. ``may_be_applied``: unless it's known that not."""
     text = str(error).partition(" : <")[0] or type(error).__name__  # without the inside of Sentinels' clients
     text = OF_SCRIPT.sub("", text)
-    if isinstance(error, OutOfMemoryError) or FULL in text:
+    if FULL in text:
         text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean"
     if NO_ENTRY.search(text):
         text += '. Is the password right that KUE["REDIS"] leads to?'

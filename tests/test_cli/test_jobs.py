@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from django_kue import Job, get_queue, job, registry
-from django_kue.cli.show import WITH_ITS_WORKER, _note, _unknown
+from django_kue.cli.show import WITH_ITS_WORKER, _note, _without_start
 from django_kue.jobs import JobError, Run
 from django_kue.states import State
 from tests.test_cli.hands import ended, enqueued, kue, kue_process, kue_terminal, without_color
@@ -153,7 +153,7 @@ def test_a_run_that_ended_with_its_worker_is_not_said_never_to_have_started() ->
     assert "never started" in kue("show", waited).out
     died = Run(1, None, datetime.now(UTC), "dead/1", "crashed", JobError("JobCrashed", "it died"), 0)
     assert _note(died) == "ran, nobody knows for how long: JobCrashed: it died"
-    assert _unknown(replace(Job.get(claimed), state=State.FAILED)) == WITH_ITS_WORKER
+    assert _without_start(replace(Job.get(claimed), state=State.FAILED)) == WITH_ITS_WORKER
 
 
 def test_show_as_json_has_runs_and_logs() -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from django_kue import Backoff, get_queue
+from django_kue import Backoff, failures, get_queue
 from tests.app import abuse, jobs
 from tests.worker_process import WorkerProcess, all_finished, counts, finished, marks, wait_for, wait_marks
 
@@ -230,6 +230,16 @@ def test_an_exception_that_is_hard_to_show_fails_the_job(kind: str, message: str
     job = finished(abuse.raise_it.enqueue(kind))
     assert job.state == "failed"
     assert job.error.message.startswith(message)
+
+
+def test_an_exception_whose_cause_cannot_be_read_is_stored_all_the_same() -> None:
+    class Hostile(Exception):
+        @property
+        def __cause__(self) -> None:  # type: ignore[override]
+            raise RuntimeError
+
+    error = failures.describe(Hostile("no"))
+    assert (error.message, error.traceback) == ("no", "(the traceback can't be shown: RuntimeError)")
 
 
 @pytest.mark.parametrize("kind", ["message", "traceback"])
