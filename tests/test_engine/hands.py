@@ -158,8 +158,10 @@ class Hands:
         return texts(ask(moves.report(self.queue, [one])))
 
     def let_lease_run_out(self, client: Any = None) -> None:
-        """As if nothing had been heard of this owner for longer than its lease."""
-        (client or redis_client()).zadd(f"kue:{{{self.queue}}}:hb", {self.owner.text: 1})
+        """As if nothing had been heard of this owner for longer than its lease, while others swept."""
+        client = client or redis_client()
+        client.zadd(f"kue:{{{self.queue}}}:hb", {self.owner.text: 1})
+        client.hsetnx(f"kue:{{{self.queue}}}:h", "pulse", client.time()[0] * 1000)
 
 
 def texts(keys: Iterable[bytes]) -> list[str]:

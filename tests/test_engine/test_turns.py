@@ -213,6 +213,18 @@ def test_after_an_outage_in_which_heartbeats_were_due_the_living_get_time_to_rep
     assert hands.settle(key, completed()).refused == []
 
 
+def test_where_nobody_swept_before_the_first_sweep_takes_nothing() -> None:
+    """Redis may have been away since right after a new queue's workers began."""
+    key = put_one()
+    hands = Hands()
+    hands.take_one()
+    redis_client().zadd("kue:{default}:hb", {hands.owner.text: 1})
+    assert rescue() == []
+    assert hands.beat().is_alive
+    hands.let_lease_run_out()
+    assert texts(rescue()) == [key]
+
+
 def test_an_outage_lengthens_a_dead_workers_lease_by_no_more_than_itself() -> None:
     put_one()
     hands = Hands(name="dead")

@@ -192,6 +192,7 @@ def test_what_has_come_and_is_not_yet_taken_in_is_known_when_lost_jobs_are_looke
 def suspect(leader: Leader) -> None:
     """The next job was in the hands of a worker that died."""
     send(moves.turn("default", moves.owner("dead"), want=1, sequence=1, batches={}))
+    send(moves.rescue("default"))
     redis_client().zadd("kue:{default}:hb", {moves.owner("dead").text: 1})
     send(moves.rescue("default"))
 

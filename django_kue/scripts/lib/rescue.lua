@@ -1,7 +1,8 @@
 -- Jobs of dead owners go back to the front of their priority. Nobody is blamed: they're suspects,
 -- to be claimed alone; a suspect that had been started when its owner died counts a crash.
 -- Supervisors call it every 0.4 leases. If none did for two thirds of one (and a moment, since a busy one may
--- be late), Redis was away, and heartbeats that were due didn't come either: the living first get time to report.
+-- be late), or none ever did, Redis was away, and heartbeats that were due didn't come either: the living first get
+-- time to report.
 -- A call takes back so many jobs; an owner who has more stays in `owners` as `dead|<owner>`, with the time
 -- of its death: a beat doesn't revive it, and what it claims after that isn't taken.
 -- KEYS: jobs leases ghosts marks owners flags
@@ -123,8 +124,8 @@ local function rescue(lease_ms, retention, max_runs, max_crashes)
   local last = tonumber(redis.call('HGET', KEYS.flags, 'pulse') or '')
   redis.call('HSET', KEYS.flags, 'pulse', now_text)
   if last and last > now then shorten(lease_ms) end
-  if last and now - last > lease_ms * 2 / 3 + 250 then
-    give_amnesty(tonumber(last), lease_ms)
+  if not last or now - last > lease_ms * 2 / 3 + 250 then
+    give_amnesty(last or now, lease_ms)
     return {}
   end
   local died = take_dead()
