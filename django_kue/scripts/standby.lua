@@ -1,7 +1,7 @@
 -- waiting -> active: the plain case of a turn, for an idle worker, behind its pop: only claim.
 -- Whatever isn't plain (a suspect, a stale entry, a job that expires, somebody who listens) is left as it is, for
 -- a turn. To set up the functions that a turn needs costs more than all that's done here, so this includes nothing.
--- Returns: lease, claimed keys, their records; nothing when nothing was claimed.
+-- Returns: wait (as a turn), lease, claimed keys, their records; nothing when nothing was claimed.
 -- ARGV: want owner lease_ms sequence
 -- KEYS: jobs waiting leases wake levels stale owners flags
 local clock = redis.call('TIME')
@@ -11,8 +11,10 @@ if modes[1] or (tonumber(modes[2] or '') or 0) > now or redis.call('EXISTS', KEY
 
 local priority = redis.call('ZRANGE', KEYS.levels, '0', '0')[1]
 if not priority then return end
-local keys = redis.call('LRANGE', KEYS.waiting .. priority, '0', string.format('%d', want - 1))
+local keys = redis.call('LRANGE', KEYS.waiting .. priority, '0', want) -- and one more
 if #keys == 0 then return end
+local is_all = #keys <= tonumber(want)
+if not is_all then keys[#keys] = nil end
 local records = redis.call('HMGET', KEYS.jobs, unpack(keys))
 local lease = sequence .. '|' .. string.format('%d', now) .. '|' .. owner
 local leased = {}
@@ -22,8 +24,9 @@ for i = 1, #keys do
 end
 
 redis.call('LPOP', KEYS.waiting .. priority, want)
-if #keys < tonumber(want) then redis.call('ZREM', KEYS.levels, priority) end
+if is_all then redis.call('ZREM', KEYS.levels, priority) end
 redis.call('HSET', KEYS.leases, unpack(leased))
 redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)
-if redis.call('EXISTS', KEYS.levels) == 1 then redis.call('ZADD', KEYS.wake, '0', '0') end
-return { lease, keys, records }
+local has_more = redis.call('EXISTS', KEYS.levels) == 1
+if has_more then redis.call('ZADD', KEYS.wake, '0', '0') end
+return { has_more and 0 or -3, lease, keys, records }

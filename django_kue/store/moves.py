@@ -97,7 +97,7 @@ def owner(name: str) -> Owner:
 class Turn(NamedTuple):
     """The reply to :func:`turn`."""
 
-    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL, EMPTY; 0: jobs were claimed
+    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL, EMPTY; 0: there are more jobs
     refused: list[bytes]
     cancelled: list[bytes]
     lease: bytes
@@ -176,8 +176,8 @@ def standby(queue: str, owner: Owner, *, want: int, sequence: int) -> Call[Turn 
 def _read_standby(reply: Any) -> Turn | None:
     if reply is None:
         return None
-    lease, keys, records = reply
-    return Turn(0, [], [], lease, keys, records, [], [])
+    wait, lease, keys, records = reply
+    return Turn(wait, [], [], lease, keys, records, [], [])
 
 
 def lease_ms() -> int:

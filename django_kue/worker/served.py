@@ -67,6 +67,7 @@ class Served:
         self.duration: float | None = None  # of a run, averaged
         self.is_short = False  # … and whether the leading thread may run its jobs
         self.async_share: float | None = None  # of its jobs, averaged
+        self.in_a_row = 0  # jobs claimed since there were none
         self.turn_time = 0.0  # seconds from asking to having the answer, the longest of late
 
     @property
@@ -105,31 +106,39 @@ class Served:
         return not (self.leases or self.acks or self.is_due(until))
 
     def wanted(self, threads: Places, coroutines: Places) -> int:
-        """How many jobs to claim now.
+        """How many jobs to claim now: at first one, then as many as the turns before brought together. So a
+        burst goes to all processes that are idle, though one of them may have places for the whole of it.
 
         Each kind of place is fed :data:`AHEAD` seconds of work, judged by the average run; a queue with
         limits gets only what can start at once, one without prefetch what can start after all ends are told.
         """
+        return min(max(1, self.in_a_row), self._fitting(threads, coroutines))
+
+    def _fitting(self, threads: Places, coroutines: Places) -> int:
         if not self.limits.prefetch:
             # Of a queue with functions of both kinds as many run at once as there are threads.
             places = coroutines if (self.async_share or 0) > ALL else threads
             untold = self.held() - self.tellable
             return max(0, min(MOST, places.room, places.size - untold))
-        for_threads, for_loop = self._to_feed(threads), self._to_feed(coroutines)
+        for_threads, for_loop = self._to_feed(threads, may_compute=True), self._to_feed(coroutines)
         if self.async_share is not None and self.async_share > ALL:
             return for_loop
         if self.async_share is not None and self.async_share < 1 - ALL:
             return for_threads
         return max(min(for_threads, for_loop), min(8, max(for_threads, for_loop)))
 
-    def _to_feed(self, places: Places) -> int:
+    def _to_feed(self, places: Places, *, may_compute: bool = False) -> int:
         """No place free and none taken lately means that long runs hold them all: then nothing is fetched,
-        since it would only wait here."""
-        room = places.room
-        if self.duration is not None and not self.is_limited and (places.free or places.is_flowing):
+        since it would only wait here. Nor do long runs that may compute come many at a time, though there's
+        room: where another process is idle, its core has more time for them."""
+        room, ahead = places.room, 0
+        if self.duration is not None:
             ahead = min(2 * MOST, int(self._ahead * places.size / max(self.duration, 1e-6)))
-            if places.waiting <= ahead // 2:
-                room = max(room, ahead - places.waiting)
+        if may_compute:
+            room = min(room, max(1, ahead))
+        feeds_ahead = not self.is_limited and (places.free or places.is_flowing)
+        if feeds_ahead and places.waiting <= ahead // 2:
+            room = max(room, ahead - places.waiting)
         return min(MOST, room)
 
     @property
@@ -197,8 +206,10 @@ class Served:
     def looked(self, turn: moves.Turn, asked: int) -> None:
         """Plan the next look by a turn's reply."""
         now = time.monotonic()
+        has_more = turn.wait == 0 and len(turn.keys) >= asked
+        self.in_a_row = self.in_a_row + len(turn.keys) if has_more else 0
         if turn.keys:
-            self.ready_at = now if len(turn.keys) >= asked else float("inf")
+            self.ready_at = now if has_more else float("inf")
         elif turn.wait > 0:
             self._look_at(now + turn.wait / 1000, now)
         else:

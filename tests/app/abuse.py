@@ -48,6 +48,15 @@ async def abegun(seconds: float, name: str, value: Any = "") -> Any:
     return value
 
 
+@job
+def compute(name: str, seconds: float) -> None:
+    """Mark this process, and keep its core busy."""
+    mark(name, os.getpid())
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        sum(range(10_000))
+
+
 # ── attempts and backoff ──
 
 

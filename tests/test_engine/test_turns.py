@@ -11,7 +11,7 @@ from django_kue.audit import audit
 from django_kue.conf import settings as kue
 from django_kue.queue import Queue
 from django_kue.states import State
-from django_kue.store import moves
+from django_kue.store import moves, send
 from django_kue.worker.served import Served
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
@@ -251,6 +251,23 @@ def test_a_clock_that_was_set_back_lengthens_no_lease() -> None:
     assert redis.zscore("kue:{default}:hb", hands.owner.text) <= time.time() * 1000 + lease
     hands.let_lease_run_out()
     assert texts(rescue()) == [key]
+
+
+@pytest.mark.parametrize("claim", ["turn", "standby"])
+def test_a_claim_says_whether_there_are_more_jobs(claim: str) -> None:
+    """Whoever gets as many as it asked for would look again, and ring for others, in vain."""
+    hands = Hands()
+
+    def wait(want: int) -> int:
+        if claim == "turn":
+            return hands.turn(want).wait
+        answer = send(moves.standby("default", hands.owner, want=want, sequence=1))[0]
+        assert answer is not None
+        return answer.wait
+
+    put(count=3)
+    assert [wait(1), wait(2)] == [0, moves.EMPTY]
+    assert redis_client().zcard("kue:{default}:p") == 0, "no level without jobs is left to be looked into"
 
 
 def test_a_turn_says_when_the_next_delayed_job_is_due_however_far_that_is() -> None:

@@ -158,7 +158,7 @@ def test_behind_a_pop_it_asks_once(leader: Leader) -> None:
     before = scripts_called()
     jobs.noop.enqueue_many([()] * 2)
     assert scripts_called() == before + 2, "the enqueue's, and one turn"
-    assert count("active") == 2
+    assert count("active") == 1
     leader.listen(LONG)
     leader.settle_down()
     assert len(leader.keys) == 2

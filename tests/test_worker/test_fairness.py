@@ -7,8 +7,9 @@ import time
 from django_kue import get_queue
 from django_kue.execution import CANCELLED, DONE, RELEASED, Outcome, Run
 from django_kue.worker.served import Places, Served
-from tests.app import jobs
+from tests.app import abuse, jobs
 from tests.conftest import redis_client
+from tests.test_engine.hands import Hands
 from tests.worker_process import WorkerProcess, all_finished, finished, marks, wait_for
 
 
@@ -78,10 +79,10 @@ def test_a_queue_without_prefetch_is_claimed_from_job_by_job() -> None:
     assert most_held("no") == 1
 
 
-def wanted(busy: float, turn: float, *, free: int = 0, waiting: int = 0) -> int:
+def wanted(busy: float | None, turn: float, *, free: int = 0, waiting: int = 0, in_a_row: int = 1000) -> int:
     """What's claimed by eight threads whose runs take ``busy`` seconds, while a turn takes ``turn``."""
     queue = Served("default")
-    queue.duration, queue.async_share = busy, 0.0
+    queue.duration, queue.async_share, queue.in_a_row = busy, 0.0, in_a_row
     queue.took(turn)
     return queue.wanted(Places(8, free, waiting, is_flowing=True), Places(100, 100, 0, is_flowing=False))
 
@@ -95,7 +96,43 @@ def test_work_at_hand_lasts_until_a_turn_has_brought_more_however_long_that_take
 
 def test_however_long_a_turn_takes_long_jobs_arent_fetched_ahead() -> None:
     assert wanted(0.5, turn=10) == 0
-    assert wanted(0.5, turn=10, free=3) == 3, "only what can start now"
+    assert wanted(0.02, turn=0.01, free=3) == 4, "10 ms for each thread"
+
+
+def test_long_jobs_are_claimed_one_by_one() -> None:
+    """Another process may have a core for the next."""
+    assert wanted(0.5, turn=0.0002, free=8) == 1
+    assert wanted(0.5, turn=0.01, free=8) == 1
+    assert wanted(None, turn=0.0002, free=8) == 1, "they may be"
+    assert wanted(0.002, turn=0.0002, free=8) == 12
+
+
+def test_coroutines_are_claimed_together_however_long_they_wait() -> None:
+    queue = Served("default")
+    queue.duration, queue.async_share, queue.in_a_row = 0.5, 1.0, 1000
+    places = Places(8, 8, 0, is_flowing=False), Places(100, 100, 0, is_flowing=False)
+    assert queue.wanted(*places) == 100
+
+
+def test_claims_grow_while_there_is_more() -> None:
+    hands, queue = Hands(), Served("default")
+    queue.duration, queue.async_share = 0.00001, 0.0
+    jobs.noop.enqueue_many([()] * 20)
+    places = Places(8, 8, 0, is_flowing=False), Places(100, 100, 0, is_flowing=False)
+    asked = []
+    while not asked or queue.ready_at <= time.monotonic():
+        asked.append(queue.wanted(*places))
+        queue.looked(hands.turn(asked[-1]), asked[-1])
+    assert asked == [1, 1, 2, 4, 8, 16]
+    assert queue.wanted(*places) == 1
+
+
+def test_a_burst_of_jobs_that_compute_goes_to_all_processes() -> None:
+    with WorkerProcess("--processes", "2", "--threads", "8") as worker:
+        worker.wait_started()
+        warm_up()
+        all_finished(abuse.compute.enqueue_many([("burst", 0.3)] * 8))
+    assert len(set(marks("burst"))) == 2
 
 
 def settle(queue: Served, *seconds: float, outcome: Outcome = DONE, started: float = 1.0) -> None:

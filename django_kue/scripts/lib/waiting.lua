@@ -41,6 +41,11 @@ local function drop_level(priority)
   redis.call('HDEL', KEYS.stale, priority)
 end
 
+local function drop_if_empty(priority)
+  local list = KEYS.waiting .. priority
+  if redis.call('EXISTS', list, list .. ':front') == 0 then drop_level(priority) end
+end
+
 -- Up to `count` entries from the head; `is_stale` says that the level may have a front list.
 local function pop_front(priority, count, is_stale)
   local list = KEYS.waiting .. priority
@@ -115,7 +120,7 @@ local function compact(priority, dead)
     if dead < length + front or left == 0 then break end
     dead = left
   end
-  if redis.call('EXISTS', list) == 0 and redis.call('EXISTS', list .. ':front') == 0 then drop_level(priority) end
+  drop_if_empty(priority)
 end
 
 -- The job's entry goes stale; the caller gives its record a new seat, or deletes it, *before*.

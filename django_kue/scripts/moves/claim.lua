@@ -16,6 +16,7 @@ local function claim(want, lease, owner, lease_ms, retention)
     local is_stale = has_stale and redis.call('HEXISTS', KEYS.stale, priority) == 1
     local entries = pop_front(priority, math.min(want - #keys, budget), is_stale)
     if #entries == 0 then drop_level(priority) else
+      drop_if_empty(priority)
       budget = budget - #entries
       local lookups = entries
       if string.find(table.concat(entries), '~', 1, true) then
