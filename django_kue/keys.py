@@ -41,7 +41,7 @@ QUEUE_KEYS = {
     "flags": "h",  # hash   paused, ev (somebody listens until), pulse (last rescue), trim cursors
     "wake": "k",  # zset   a marker for a blocked worker
     "rate": "rl",  # list   count:ms:sum of recent starts, for RATE
-    "totals": "tt",  # hash   sums since ever: completed, failed, …, work_ms
+    "totals": "tt",  # hash   sums since ever: completed, failed, …, parked, work_ms
     "stats": "t:",  # hash   one an hour: c<minute>, f<minute>
     "events": "ev",  # channel
     "measures": "ms:",  # hash   one a tier and block of time: bucket → row of measurements (measures.py)

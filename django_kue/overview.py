@@ -25,7 +25,7 @@ class QueueOverview:
     counts: Mapping[str, int]  # all six states
     paused_since: datetime | None
     oldest_waiting: float | None  # seconds that the longest waiting job has been ready; None: none waits
-    totals: Mapping[str, int]  # jobs that ended since ever: completed, failed, cancelled; and work_ms
+    totals: Mapping[str, int]  # jobs that ended since ever: completed, failed, cancelled; parked, work_ms
     per_minute: float  # runs that completed or failed in the last minute, estimated
     workers: tuple[str, ...]  # ids of the running workers that serve it
 

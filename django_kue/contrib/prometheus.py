@@ -77,6 +77,11 @@ METRICS = (
         "Jobs that ended for good. Those that were cancelled before they ran count, too.", ("queue", "state"),
     ),
     Described(
+        "kue_jobs_parked_total", "counter",
+        "How often a worker put a job aside that it can't run: it doesn't know the function, or hasn't the key "
+        "of the arguments. Such a job is tried again every 30 seconds at the least.", ("queue",),
+    ),
+    Described(
         "kue_runs_total", "counter",
         "Runs that ended: completed, failed for good, retried, or other (cancelled while they ran, or their "
         "process died).", ("queue", "outcome"),
@@ -203,6 +208,7 @@ def _of_queues(seen: Overview) -> Iterator[Metric]:
             for state in ("completed", "failed", "cancelled")
         ],
     )
+    yield each("kue_jobs_parked_total", lambda queue: queue.totals.get("parked", 0))
 
 
 def _of_runs(sums: Mapping[str, Totals]) -> Iterator[Metric]:

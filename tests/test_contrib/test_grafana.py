@@ -63,7 +63,7 @@ def test_rates_are_made_of_counters_and_of_nothing_else(expression: str) -> None
 
 
 def test_the_guide_has_alerts_and_questions() -> None:
-    assert len(ALERTS) == GUIDE.count("- alert: ") == 8
+    assert len(ALERTS) == GUIDE.count("- alert: ") == 9
     assert len(QUESTIONS) == 7
 
 

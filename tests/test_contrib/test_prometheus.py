@@ -25,7 +25,7 @@ from tests.app import jobs
 from tests.conftest import redis_client
 from tests.test_cli.hands import ROOT, ended, enqueued
 from tests.test_cli.test_workers import announce
-from tests.test_engine.hands import completed, failed
+from tests.test_engine.hands import completed, failed, parked
 
 Labels = frozenset[tuple[str, str]]
 PAGE = ROOT / "docs/reference/metrics.md"
@@ -86,6 +86,12 @@ def test_jobs_are_told_by_queue_and_state() -> None:
     assert found.get("kue_jobs", queue="email", state="delayed") == 1
     assert found.get("kue_jobs", queue="default", state="failed") == 1
     assert found.get("kue_jobs_finished_total", queue="default", state="completed") == 1
+
+
+def test_how_often_no_worker_could_run_a_job_is_told() -> None:
+    ended(parked())
+    assert scrape().get("kue_jobs_parked_total", queue="default") == 1
+    assert scrape().get("kue_jobs_parked_total", queue="email") == 0
 
 
 def test_the_age_of_the_oldest_waiting_job_and_a_pause_are_told() -> None:

@@ -1,7 +1,8 @@
 -- active -> waiting | delayed: a run ended badly and there are attempts left.
 -- It joins the back of its priority; with a delay it waits for its time first.
--- KEYS: jobs delayed runs side
+-- KEYS: jobs delayed runs side totals
 -- @include lib/events
+-- @include lib/sums
 -- @include lib/waiting
 -- @include lib/wake
 -- A run that didn't complete is remembered: `attempt|outcome|started|finished|delay|worker|error`.
@@ -42,4 +43,5 @@ local function park(key, record, delay)
     y = false,
   }))
   redis.call('ZADD', KEYS.delayed, due, key)
+  add_up(KEYS.totals, 'parked', '1')
 end
