@@ -78,8 +78,8 @@ METRICS = (
     ),
     Described(
         "kue_jobs_parked_total", "counter",
-        "How often a worker put a job aside that it can't run: it doesn't know the function, or hasn't the key "
-        "of the arguments. Such a job is tried again every 30 seconds at the least.", ("queue",),
+        "How often a worker put a job aside that it can't run: it doesn't know the function, or hasn't the "
+        "key of the arguments. Such a job is tried again every 30 seconds at the least.", ("queue",),
     ),
     Described(
         "kue_runs_total", "counter",
