@@ -47,6 +47,14 @@ def add_yes(parser: ArgumentParser) -> None:
     )
 
 
+def add_choice(parser: ArgumentParser, when: str = "") -> None:
+    """What chooses jobs by what they are. ``when``: words before the help."""
+    parser.add_argument("--function", metavar="NAME", help=f"{when}jobs of this function")
+    parser.add_argument(
+        "--text", default="", metavar="TEXT", help=f"{when}jobs whose title, function or error has this text"
+    )
+
+
 def queue_named(name: str) -> Queue:
     """The queue with this name.
 

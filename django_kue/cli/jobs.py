@@ -16,6 +16,7 @@ from django_kue.cli.screen import Screen
 from django_kue.cli.tables import Cell, Column, Dotted, Painted
 from django_kue.display import shown_arguments, shown_result
 from django_kue.jobs import Job
+from django_kue.listing import Listing
 from django_kue.queue import Queue, queues
 from django_kue.redaction import without_secrets
 from django_kue.states import State
@@ -42,6 +43,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--state", type=arguments.state, metavar="STATE", help=f"one of {', '.join(State)}; default: all"
     )
+    arguments.add_choice(parser)
     parser.add_argument(
         "--limit", type=arguments.whole(1, 1000), default=25, metavar="N", help="at most (25)"
     )
@@ -60,9 +62,13 @@ def _arguments(parser: ArgumentParser) -> None:
 
 
 def _jobs(screen: Screen, options: Namespace) -> int:
+    if options.find and (options.function or options.text):
+        raise CommandError("--find looks by itself: leave out --function and --text.")
     chosen = [queue_named(options.queue)] if options.queue else queues()
     if options.find:
         total, jobs = _found(chosen, options)
+    elif options.function or options.text:
+        total, jobs = _chosen(screen, options)
     else:
         total, jobs = _listed(chosen, options)
     if options.is_json:
@@ -82,6 +88,18 @@ def _found(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]]
         raise CommandError(str(error)) from error
     found = [job for job in found if options.state in (None, job.state)]
     return len(found), found[options.offset : options.offset + options.limit]
+
+
+def _chosen(screen: Screen, options: Namespace) -> tuple[int, list[Job]]:
+    """By function or text, the newest first."""
+    listing = Listing(
+        state=options.state, queue=options.queue, name=options.function, text=options.text, is_patient=True
+    )
+    jobs = listing.jobs(options.offset, options.limit)
+    looked, total, is_exact = listing.scope()
+    if not is_exact:
+        screen.complain(f"Only the newest {looked:,} of {many(total, 'job')} were looked at.")
+    return listing.count(), jobs
 
 
 def _listed(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]]:
@@ -146,7 +164,8 @@ def _note(job: Job) -> Cell:
 def _summary(options: Namespace, total: int, shown: int) -> str:
     if not total:
         hint = _why_none(dict(options.find)) if options.find else ""
-        return f"No such jobs.{hint}" if options.find or options.state or options.queue else "No jobs."
+        chooses = options.find or options.state or options.queue or options.function or options.text
+        return f"No such jobs.{hint}" if chooses else "No jobs."
     if shown == total:
         return many(total, "job") + "."
     first, last = options.offset + 1, options.offset + shown

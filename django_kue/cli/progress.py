@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import Self
 
 from django_kue.cli.screen import Screen
 from django_kue.cli.text import cut
@@ -19,20 +20,37 @@ def summed(screen: Screen, title: str, total: int, parts: Iterable[int]) -> int:
 
     The bar is on stderr, so that what a pipe or a file gets is the same with it.
     """
-    began = drawn = time.monotonic()
     done = 0
-    is_shown = False
-    try:
+    with Bar(screen, title) as bar:
         for part in parts:
             done += part
-            now = time.monotonic()
-            if screen.has_live_errors and now - began >= PATIENCE and now - drawn >= PAUSE:
-                drawn, is_shown = now, True
-                screen.overwrite(cut(line(title, done, total, now - began), screen.size[0] - 1))
-    finally:
-        if is_shown:
-            screen.overwrite("")
+            bar.show(done, total)
     return done
+
+
+class Bar:
+    """Shown while the block runs, once that takes :data:`PATIENCE`."""
+
+    def __init__(self, screen: Screen, title: str) -> None:
+        self._screen = screen
+        self._title = title
+        self._began = self._drawn = time.monotonic()
+        self._is_shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_shown:
+            self._screen.overwrite("")
+
+    def show(self, done: int, total: int) -> None:
+        """So far it is."""
+        now = time.monotonic()
+        spent = now - self._began
+        if self._screen.has_live_errors and spent >= PATIENCE and now - self._drawn >= PAUSE:
+            self._drawn, self._is_shown = now, True
+            self._screen.overwrite(cut(line(self._title, done, total, spent), self._screen.size[0] - 1))
 
 
 def line(title: str, done: int, total: int, seconds: float) -> str:

@@ -8,12 +8,15 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
+from django_kue import bulk
 from django_kue.cli import arguments, progress
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
 from django_kue.cli.text import one_line
 from django_kue.errors import IllegalTransition, JobDoesNotExist
 from django_kue.jobs import Job
+from django_kue.listing import Listing
+from django_kue.states import State
 from django_kue.words import many
 
 
@@ -26,6 +29,7 @@ def _retry_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID")
     parser.add_argument("--queue", metavar="QUEUE", help="with --all-failed: the queue")
     parser.add_argument("--all-failed", action="store_true", help="all jobs of the queue that are failed now")
+    arguments.add_choice(parser, "with --all-failed: ")
     arguments.add_json(parser)
 
 
@@ -56,10 +60,13 @@ def orders_as_json(ids: Iterable[str], refusals: Mapping[str, str]) -> dict[str,
 
 
 def _retry(screen: Screen, options: Namespace) -> int:
+    chooses = bool(options.function or options.text)
     if bool(options.ids) == options.all_failed or bool(options.queue) != options.all_failed:
         raise CommandError("Give ids, or --queue QUEUE --all-failed.")
+    if chooses and not options.all_failed:
+        raise CommandError("--function and --text choose among --all-failed of a --queue.")
     if options.all_failed:
-        return _retry_all(screen, options)
+        return _retry_some(screen, options) if chooses else _retry_all(screen, options)
     return _each(screen, options, Job.retry, "will run again")
 
 
@@ -67,11 +74,29 @@ def _retry_all(screen: Screen, options: Namespace) -> int:
     queue = queue_named(options.queue)
     failed = queue.counts()["failed"]
     retried = progress.summed(screen, "Retrying", failed, queue._retried())
-    stayed = max(0, failed - retried)
+    return _say_retried(screen, options, retried, max(0, failed - retried))
+
+
+def _retry_some(screen: Screen, options: Namespace) -> int:
+    queue = queue_named(options.queue)
+    listing = Listing(
+        state=State.FAILED, queue=queue.name, name=options.function, text=options.text, is_patient=True
+    )
+    looked, total, is_exact = listing.scope()
+    with progress.Bar(screen, "Retrying") as bar:
+        tally = bulk.apply(listing, "retry", on_progress=bar.show)
+    if not is_exact:
+        screen.complain(f"Only the newest {looked:,} of {many(total, 'failed job')} were looked at.")
+    return _say_retried(screen, options, tally.done, tally.skipped)
+
+
+def _say_retried(screen: Screen, options: Namespace, retried: int, stayed: int) -> int:
     if options.is_json:
-        screen.json({"queue": queue.name, "retried": retried, "stayed": stayed})
+        screen.json({"queue": options.queue, "retried": retried, "stayed": stayed})
     else:
-        screen.line(f"{many(retried, 'job')} of {queue} will run again.", "SUCCESS" if retried else "")
+        screen.line(
+            f"{many(retried, 'job')} of {options.queue} will run again.", "SUCCESS" if retried else ""
+        )
     if stayed:
         screen.complain(
             f"{many(stayed, 'job')} stayed: another job holds their unique key, or somebody else was faster."

@@ -11,6 +11,7 @@ import pytest
 from django_kue import Job, get_queue, job, registry
 from django_kue.cli.show import WITH_ITS_WORKER, _note, _without_start
 from django_kue.jobs import JobError, Run
+from django_kue.listing import Listing, Scope
 from django_kue.states import State
 from tests.test_cli.hands import ended, enqueued, kue, kue_process, kue_terminal, without_color
 from tests.test_engine.hands import Hands, completed, error_text, failed, parked, rescue, retried
@@ -48,6 +49,30 @@ def test_jobs_lists_all_states_of_all_queues() -> None:
     [failed_line] = [line for line in said.lines if line.startswith(dead)]
     assert "ValueError: it broke" in failed_line
     assert "1/1" in failed_line
+
+
+def test_jobs_are_chosen_by_function_and_by_what_their_error_says() -> None:
+    gone, away = ended(failed(message="it's gone")), ended(failed(message="mail is away"))
+    other = ended(failed(message="mail is away"), "tests.app.jobs.noop")
+    waiting = enqueued(queue="email")
+    assert ids_in("--text", "MAIL IS") == [other, away]
+    assert ids_in("--function", "tests.app.jobs.add") == [waiting, away, gone]
+    assert ids_in("--function", "tests.app.jobs.add", "--state", "failed", "--text", "away") == [away]
+    assert ids_in("--function", "tests.app.jobs.add", "--queue", "email") == [waiting]
+    assert kue("jobs", "--function", "tests.nothing").lines == ["No such jobs."]
+
+
+def test_what_finds_jobs_by_their_search_keys_goes_with_no_other_search() -> None:
+    said = kue("jobs", "--find", "order_id=17", "--text", "away")
+    assert (said.code, said.err) == (1, "--find looks by itself: leave out --function and --text.\n")
+
+
+def test_where_not_all_jobs_were_looked_at_thats_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Listing, "scope", lambda _: Scope(1, 20_000, is_exact=False))
+    enqueued()
+    said = kue("jobs", "--text", "tests")
+    assert said.err == "Only the newest 1 of 20,000 jobs were looked at.\n"
+    assert said.lines[-1] == "1 job."
 
 
 def test_a_page_goes_on_over_queues_and_states() -> None:

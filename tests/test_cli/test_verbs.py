@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from django_kue import Job, JobDoesNotExist, get_queue
+from django_kue.listing import Listing, Scope
 from tests.test_cli.hands import ended, enqueued, kue
 from tests.test_engine.hands import completed, failed
 
@@ -54,6 +55,36 @@ def test_failed_jobs_whose_unique_key_is_taken_stay_and_thats_told() -> None:
     said = kue("retry", "--queue", "email", "--all-failed")
     assert said.code == 1
     assert "1 job stayed" in said.err
+
+
+def test_failed_jobs_are_retried_by_function_and_by_what_their_error_says() -> None:
+    gone, away = failed(message="it's gone"), failed(message="mail is away")
+    add_gone, add_away, noop_away = ended(gone), ended(away), ended(away, "tests.app.jobs.noop")
+    ended(completed())
+    chosen = ("--function", "tests.app.jobs.add", "--text", "AWAY")
+    said = kue("retry", "--queue", "default", "--all-failed", *chosen)
+    assert (said.code, said.lines) == (0, ["1 job of default will run again."])
+    assert [Job.get(one).state for one in (add_gone, add_away, noop_away)] == ["failed", "waiting", "failed"]
+    said = kue("retry", "--queue", "default", "--all-failed", "--function", "tests.app.jobs.noop", "--json")
+    assert said.json == {"queue": "default", "retried": 1, "stayed": 0}
+    assert Job.get(noop_away).state == "waiting"
+    assert kue("retry", "--queue", "default", "--all-failed", "--text", "nowhere").lines == [
+        "0 jobs of default will run again."
+    ]
+    assert Job.get(add_gone).state == "failed"
+
+
+def test_where_not_all_failed_jobs_were_looked_at_thats_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Listing, "scope", lambda _: Scope(1, 20_000, is_exact=False))
+    ended(failed())
+    said = kue("retry", "--queue", "default", "--all-failed", "--text", "tests.app")
+    assert said.err == "Only the newest 1 of 20,000 failed jobs were looked at.\n"
+    assert said.lines == ["1 job of default will run again."]
+
+
+def test_what_chooses_failed_jobs_wants_a_queue() -> None:
+    said = kue("retry", NOBODY, "--function", "tests.app.jobs.add")
+    assert (said.code, said.err) == (1, "--function and --text choose among --all-failed of a --queue.\n")
 
 
 @pytest.mark.parametrize("words", [(), (NOBODY, "--all-failed"), ("--queue", "email"), ("--all-failed",)])
