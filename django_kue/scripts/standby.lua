@@ -3,7 +3,7 @@
 -- a turn. To set up the functions that a turn needs costs more than all that's done here, so this includes nothing.
 -- Returns: wait (as a turn), lease, claimed keys, their records; nothing when nothing was claimed.
 -- ARGV: want owner lease_ms sequence
--- KEYS: jobs waiting leases wake levels stale owners flags
+-- KEYS: jobs waiting leases wake levels stale owners flags delayed
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local modes = redis.call('HMGET', KEYS.flags, 'paused', 'ev')
@@ -11,7 +11,7 @@ if modes[1] or (tonumber(modes[2] or '') or 0) > now or redis.call('EXISTS', KEY
 
 local priority = redis.call('ZRANGE', KEYS.levels, '0', '0')[1]
 if not priority then return end
-local keys = redis.call('LRANGE', KEYS.waiting .. priority, '0', want) -- and one more
+local keys = redis.call('LRANGE', KEYS.waiting .. priority, '0', want) -- and one more, if there is
 if #keys == 0 then return end
 local is_all = #keys <= tonumber(want)
 if not is_all then keys[#keys] = nil end
@@ -27,6 +27,9 @@ redis.call('LPOP', KEYS.waiting .. priority, want)
 if is_all then redis.call('ZREM', KEYS.levels, priority) end
 redis.call('HSET', KEYS.leases, unpack(leased))
 redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)
-local has_more = redis.call('EXISTS', KEYS.levels) == 1
-if has_more then redis.call('ZADD', KEYS.wake, '0', '0') end
-return { has_more and 0 or -3, lease, keys, records }
+if redis.call('EXISTS', KEYS.levels) == 1 then
+  redis.call('ZADD', KEYS.wake, '0', '0')
+  return { 0, lease, keys, records }
+end
+local next_due = redis.call('ZRANGE', KEYS.delayed, '0', '0', 'WITHSCORES')[2]
+return { next_due and math.max(1, next_due - now) or -3, lease, keys, records }

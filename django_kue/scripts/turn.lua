@@ -1,7 +1,7 @@
 -- A worker's turn: settle what has finished, promote what is due, claim what comes next.
 -- One call a batch: this is where the engine's speed comes from.
 -- Returns: 1 wait (ms till the next delayed job or free rate; -1 paused, -2 at the concurrency
--- limit, -3 nothing more is there; 0 when jobs were claimed, and there are more), 2 refused keys, 3 keys
+-- limit, -3 nothing more is there; 0 when jobs were claimed, and there may be more), 2 refused keys, 3 keys
 -- cancelled by their mark, 4 lease, 5 claimed keys, 6 their records, 7 expired keys, 8 promoted keys.
 -- ARGV: want owner lease_ms sequence switches retention max_runs max_crashes concurrency rate_limit work_ms batches...
 --   switches: letters; w woken by the marker, p tell the promoted keys
@@ -64,9 +64,7 @@ if is_woken and has_more and not is_paused then
   if free then redis.call('ZADD', KEYS.wake, '0', '0') end
 end
 
-if #keys > 0 then
-  if not has_more then wait = -3 end -- of what's delayed the next turn tells, which brings their ends
-elseif wait == 0 then
+if wait == 0 and not (#keys > 0 and has_more) then
   local next_due = redis.call('ZRANGE', KEYS.delayed, '0', '0', 'WITHSCORES')[2]
   wait = next_due and math.max(1, next_due - now) or -3
   if has_more and room > 0 then wait = 1 end -- only stale entries were passed: go on

@@ -97,7 +97,7 @@ def owner(name: str) -> Owner:
 class Turn(NamedTuple):
     """The reply to :func:`turn`."""
 
-    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL, EMPTY; 0: there are more jobs
+    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL, EMPTY; 0: there may be more
     refused: list[bytes]
     cancelled: list[bytes]
     lease: bytes

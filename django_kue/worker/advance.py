@@ -22,6 +22,7 @@ from django_kue.worker.turns import Planned, Turns
 LONGEST = 1 / 2
 FRESH = 3 / 4
 
+ONE = 1  # job that such a turn claims: what comes with it may be others'
 BRIEFLY = 0.25  # seconds that a Redis which didn't answer elsewhere has to let a pop go
 
 
@@ -51,7 +52,7 @@ class Advance:
         wants = self._turns.wants(self._likely, now)
         if not wants or self._likely.is_limited:
             return None
-        self._planned, self._asked_at = Planned(self._likely, [], wants), now
+        self._planned, self._asked_at = Planned(self._likely, [], ONE), now
         return Behind(self._turns.standby(self._planned), seconds, is_known=self._is_known)
 
     def take(self, rung: Collection[Served]) -> Collection[Served]:

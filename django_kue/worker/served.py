@@ -18,6 +18,7 @@ SHORT = 0.0001  # seconds that a run takes on the average, for the leading threa
 PROMPT = 0.001  # seconds a run, from which on it costs more to repeat it than to tell its end by itself
 PAST = 10  # runs: in the average of how long they take, all that was before weighs as much as so many
 SMOOTH = 0.1  # weight of what's newest in other averages
+REST = 0.1  # seconds without a claim, after which a burst is shared with others
 PATIENCE = 5  # turns in vain, one a second
 ASIDE = 0.02  # seconds that others have for a job which may not be known here
 
@@ -67,7 +68,8 @@ class Served:
         self.duration: float | None = None  # of a run, averaged
         self.is_short = False  # … and whether the leading thread may run its jobs
         self.async_share: float | None = None  # of its jobs, averaged
-        self.in_a_row = 0  # jobs claimed since there were none
+        self.in_a_row = 0  # jobs claimed since the last rest
+        self._claimed_at = 0.0
         self.turn_time = 0.0  # seconds from asking to having the answer, the longest of late
 
     @property
@@ -106,12 +108,14 @@ class Served:
         return not (self.leases or self.acks or self.is_due(until))
 
     def wanted(self, threads: Places, coroutines: Places) -> int:
-        """How many jobs to claim now: at first one, then as many as the turns before brought together. So a
+        """How many jobs to claim now: after a rest one, then as many as all turns since then brought. So a
         burst goes to all processes that are idle, though one of them may have places for the whole of it.
 
         Each kind of place is fed :data:`AHEAD` seconds of work, judged by the average run; a queue with
         limits gets only what can start at once, one without prefetch what can start after all ends are told.
         """
+        if time.monotonic() - self._claimed_at > REST:
+            self.in_a_row = 0
         return min(max(1, self.in_a_row), self._fitting(threads, coroutines))
 
     def _fitting(self, threads: Places, coroutines: Places) -> int:
@@ -129,13 +133,13 @@ class Served:
 
     def _to_feed(self, places: Places, *, may_compute: bool = False) -> int:
         """No place free and none taken lately means that long runs hold them all: then nothing is fetched,
-        since it would only wait here. Nor do long runs that may compute come many at a time, though there's
-        room: where another process is idle, its core has more time for them."""
+        since it would only wait here. Of long runs that may compute the first ones come one by one, though
+        there's room: where another process is idle, its core has more time for them."""
         room, ahead = places.room, 0
         if self.duration is not None:
             ahead = min(2 * MOST, int(self._ahead * places.size / max(self.duration, 1e-6)))
         if may_compute:
-            room = min(room, max(1, ahead))
+            room = min(room, max(1, ahead, self.in_a_row // 4))
         feeds_ahead = not self.is_limited and (places.free or places.is_flowing)
         if feeds_ahead and places.waiting <= ahead // 2:
             room = max(room, ahead - places.waiting)
@@ -206,10 +210,11 @@ class Served:
     def looked(self, turn: moves.Turn, asked: int) -> None:
         """Plan the next look by a turn's reply."""
         now = time.monotonic()
-        has_more = turn.wait == 0 and len(turn.keys) >= asked
-        self.in_a_row = self.in_a_row + len(turn.keys) if has_more else 0
         if turn.keys:
-            self.ready_at = now if has_more else float("inf")
+            self.in_a_row = len(turn.keys) + (self.in_a_row if now - self._claimed_at < REST else 0)
+            self._claimed_at = now
+        if turn.keys and turn.wait == 0 and len(turn.keys) >= asked:
+            self.ready_at = now
         elif turn.wait > 0:
             self._look_at(now + turn.wait / 1000, now)
         else:

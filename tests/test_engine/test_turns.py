@@ -253,6 +253,18 @@ def test_a_clock_that_was_set_back_lengthens_no_lease() -> None:
     assert texts(rescue()) == [key]
 
 
+def test_what_is_put_back_behind_a_suspect_keeps_the_count_of_what_left() -> None:
+    keys = put(count=40)
+    hands = Hands()
+    hands.take(1)
+    hands.settle(keys[0], SUSPECT)
+    job_of(keys[2]).cancel()
+    job_of(keys[5]).cancel()
+    assert hands.take(64) == keys[:1]
+    assert QUEUE.counts()["waiting"] == 37
+    assert audit("default") == []
+
+
 @pytest.mark.parametrize("claim", ["turn", "standby"])
 def test_a_claim_says_whether_there_are_more_jobs(claim: str) -> None:
     """Whoever gets as many as it asked for would look again, and ring for others, in vain."""
@@ -267,6 +279,10 @@ def test_a_claim_says_whether_there_are_more_jobs(claim: str) -> None:
 
     put(count=3)
     assert [wait(1), wait(2)] == [0, moves.EMPTY]
+    put(count=3)
+    put(delay=90_000)
+    assert wait(2) == 0
+    assert 89_000 < wait(2) <= 90_000, "else it's late, if what was claimed runs for long"
     assert redis_client().zcard("kue:{default}:p") == 0, "no level without jobs is left to be looked into"
 
 
@@ -277,6 +293,9 @@ def test_a_turn_says_when_the_next_delayed_job_is_due_however_far_that_is() -> N
     served = Served("default")
     served.looked(Hands().turn(1), asked=1)
     assert 85 < served.ready_at - time.monotonic() < 91, "nobody else has a timer for it"
+    put_one()
+    served.looked(Hands().turn(1), asked=1)
+    assert 85 < served.ready_at - time.monotonic() < 91, "nor while what was claimed runs"
 
 
 def test_a_pause_between_two_sweeps_as_they_usually_are_is_no_outage() -> None:

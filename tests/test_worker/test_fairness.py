@@ -82,7 +82,8 @@ def test_a_queue_without_prefetch_is_claimed_from_job_by_job() -> None:
 def wanted(busy: float | None, turn: float, *, free: int = 0, waiting: int = 0, in_a_row: int = 1000) -> int:
     """What's claimed by eight threads whose runs take ``busy`` seconds, while a turn takes ``turn``."""
     queue = Served("default")
-    queue.duration, queue.async_share, queue.in_a_row = busy, 0.0, in_a_row
+    queue.duration, queue.async_share = busy, 0.0
+    queue.in_a_row, queue._claimed_at = in_a_row, time.monotonic()
     queue.took(turn)
     return queue.wanted(Places(8, free, waiting, is_flowing=True), Places(100, 100, 0, is_flowing=False))
 
@@ -99,17 +100,19 @@ def test_however_long_a_turn_takes_long_jobs_arent_fetched_ahead() -> None:
     assert wanted(0.02, turn=0.01, free=3) == 4, "10 ms for each thread"
 
 
-def test_long_jobs_are_claimed_one_by_one() -> None:
+def test_the_first_long_jobs_are_claimed_one_by_one() -> None:
     """Another process may have a core for the next."""
-    assert wanted(0.5, turn=0.0002, free=8) == 1
-    assert wanted(0.5, turn=0.01, free=8) == 1
-    assert wanted(None, turn=0.0002, free=8) == 1, "they may be"
-    assert wanted(0.002, turn=0.0002, free=8) == 12
+    assert wanted(0.5, turn=0.0002, free=8, in_a_row=7) == 1
+    assert wanted(0.5, turn=0.01, free=8, in_a_row=7) == 1
+    assert wanted(None, turn=0.0002, free=8, in_a_row=7) == 1, "they may be"
+    assert wanted(0.002, turn=0.0002, free=8, in_a_row=7) == 7
+    assert wanted(0.5, turn=0.0002, free=8, in_a_row=20) == 5, "so a hundred threads are soon busy"
 
 
 def test_coroutines_are_claimed_together_however_long_they_wait() -> None:
     queue = Served("default")
-    queue.duration, queue.async_share, queue.in_a_row = 0.5, 1.0, 1000
+    queue.duration, queue.async_share = 0.5, 1.0
+    queue.in_a_row, queue._claimed_at = 1000, time.monotonic()
     places = Places(8, 8, 0, is_flowing=False), Places(100, 100, 0, is_flowing=False)
     assert queue.wanted(*places) == 100
 
@@ -124,15 +127,27 @@ def test_claims_grow_while_there_is_more() -> None:
         asked.append(queue.wanted(*places))
         queue.looked(hands.turn(asked[-1]), asked[-1])
     assert asked == [1, 1, 2, 4, 8, 16]
-    assert queue.wanted(*places) == 1
+    assert queue.wanted(*places) == 20, "while they flow"
+    queue._claimed_at -= 0.2
+    assert queue.wanted(*places) == 1, "after a rest"
 
 
 def test_a_burst_of_jobs_that_compute_goes_to_all_processes() -> None:
     with WorkerProcess("--processes", "2", "--threads", "8") as worker:
         worker.wait_started()
-        warm_up()
         all_finished(abuse.compute.enqueue_many([("burst", 0.3)] * 8))
-    assert len(set(marks("burst"))) == 2
+    assert len(set(marks("burst"))) == 2, "four each most often; one that's late to wake has fewer"
+
+
+def test_a_delayed_job_is_in_time_though_a_long_one_came_before_it_was_due() -> None:
+    with WorkerProcess("--processes", "1", "--threads", "2") as worker:
+        worker.wait_started()
+        due = time.time() + 1.0
+        abuse.begun.using(delay=1.0).enqueue(0, "delayed")
+        jobs.nap.enqueue(4, "long")
+        (mark,) = wait_for(lambda: marks("delayed"), what="the delayed job")
+        assert marks("long") == ["start"]
+    assert float(mark.split()[-1]) - due < 0.5, "not when somebody sweeps"
 
 
 def settle(queue: Served, *seconds: float, outcome: Outcome = DONE, started: float = 1.0) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from django_kue import get_queue
 from django_kue.errors import StoreUnavailable
 from django_kue.execution import DONE, Outcome, Run
 from django_kue.store import moves, send
+from django_kue.worker import served
 from django_kue.worker.board import Board
 from django_kue.worker.codes import GUTTED
 from django_kue.worker.crew import Crew
@@ -86,8 +88,9 @@ def lead(**options: Any) -> Iterator[Leader]:
     one = Leader(OWNER, worker, board)
     one.ran = []
     one.queue.duration, one.queue.async_share, one.queue.is_short = 1e-6, 0.0, True
-    one.queue.in_a_row = MOST
-    yield one
+    one.queue.in_a_row, one.queue._claimed_at = MOST, time.monotonic()
+    with mock.patch.object(served, "REST", float("inf")):
+        yield one
     one._end()
     board.close()
 

@@ -16,7 +16,6 @@ local function claim(want, lease, owner, lease_ms, retention)
     local is_stale = has_stale and redis.call('HEXISTS', KEYS.stale, priority) == 1
     local entries = pop_front(priority, math.min(want - #keys, budget), is_stale)
     if #entries == 0 then drop_level(priority) else
-      drop_if_empty(priority)
       budget = budget - #entries
       local lookups = entries
       if string.find(table.concat(entries), '~', 1, true) then
@@ -52,6 +51,7 @@ local function claim(want, lease, owner, lease_ms, retention)
         end
       end
       if passed > 0 and is_stale then settle_stale(priority, passed) end
+      drop_if_empty(priority)
     end
   end
   if #keys > 0 then
