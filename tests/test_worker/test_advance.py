@@ -165,6 +165,15 @@ def test_behind_a_pop_it_asks_once(leader: Leader) -> None:
     assert is_well("default")
 
 
+def test_in_advance_it_asks_for_one_job_however_many_came_before(leader: Leader) -> None:
+    """What comes with it may be for others, who are idle as well."""
+    queue = leader.crew.queues["default"]
+    queue.in_a_row, queue._claimed_at = 100, time.monotonic()
+    leader.listen()
+    jobs.noop.enqueue_many([()] * 3)
+    assert count("active") == 1
+
+
 def test_a_bell_that_rings_while_it_asks_is_heard_with_the_answer(leader: Leader) -> None:
     start_one_and_listen(leader)
     run_all(leader)
