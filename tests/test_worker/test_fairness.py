@@ -135,6 +135,12 @@ def test_claims_grow_while_there_is_more() -> None:
 def test_a_burst_of_jobs_that_compute_goes_to_all_processes() -> None:
     with WorkerProcess("--processes", "2", "--threads", "8") as worker:
         worker.wait_started()
+
+        def both_have_run() -> bool:
+            all_finished(abuse.span.enqueue_many([(0.05, "up")] * 16))
+            return len({mark.split()[0] for mark in marks("up")}) == 2
+
+        wait_for(both_have_run, 20, "both processes to be up")
         all_finished(abuse.compute.enqueue_many([("burst", 0.3)] * 8))
     assert len(set(marks("burst"))) == 2, "four each most often; one that's late to wake has fewer"
 
