@@ -49,10 +49,17 @@ def add_yes(parser: ArgumentParser) -> None:
 
 def add_choice(parser: ArgumentParser, when: str = "") -> None:
     """What chooses jobs by what they are. ``when``: words before the help."""
-    parser.add_argument("--function", metavar="NAME", help=f"{when}jobs of this function")
+    parser.add_argument("--function", type=_some, metavar="NAME", help=f"{when}jobs of this function")
     parser.add_argument(
-        "--text", default="", metavar="TEXT", help=f"{when}jobs whose title, function or error has this text"
+        "--text", type=_some, metavar="TEXT", help=f"{when}jobs whose title, function or error has this text"
     )
+
+
+def _some(text: str) -> str:
+    """A shell's variable that isn't set must not choose all jobs."""
+    if not text.strip():
+        raise ArgumentTypeError("it's empty: leave it out for all jobs")
+    return text
 
 
 def queue_named(name: str) -> Queue:

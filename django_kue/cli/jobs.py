@@ -93,7 +93,11 @@ def _found(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]]
 def _chosen(screen: Screen, options: Namespace) -> tuple[int, list[Job]]:
     """By function or text, the newest first."""
     listing = Listing(
-        state=options.state, queue=options.queue, name=options.function, text=options.text, is_patient=True
+        state=options.state,
+        queue=options.queue,
+        name=options.function,
+        text=options.text or "",
+        is_patient=True,
     )
     jobs = listing.jobs(options.offset, options.limit)
     looked, total, is_exact = listing.scope()

@@ -80,7 +80,7 @@ def _retry_all(screen: Screen, options: Namespace) -> int:
 def _retry_some(screen: Screen, options: Namespace) -> int:
     queue = queue_named(options.queue)
     listing = Listing(
-        state=State.FAILED, queue=queue.name, name=options.function, text=options.text, is_patient=True
+        state=State.FAILED, queue=queue.name, name=options.function, text=options.text or "", is_patient=True
     )
     looked, total, is_exact = listing.scope()
     with progress.Bar(screen, "Retrying") as bar:

@@ -82,6 +82,15 @@ def test_where_not_all_failed_jobs_were_looked_at_thats_told(monkeypatch: pytest
     assert said.lines == ["1 job of default will run again."]
 
 
+@pytest.mark.parametrize("option", ["--function", "--text"])
+def test_a_variable_that_is_not_set_retries_nothing(option: str) -> None:
+    dead = ended(failed())
+    said = kue("retry", "--queue", "default", "--all-failed", option, "")
+    assert said.code == 1
+    assert f"{option}: it's empty" in said.err
+    assert Job.get(dead).state == "failed"
+
+
 def test_what_chooses_failed_jobs_wants_a_queue() -> None:
     said = kue("retry", NOBODY, "--function", "tests.app.jobs.add")
     assert (said.code, said.err) == (1, "--function and --text choose among --all-failed of a --queue.\n")
