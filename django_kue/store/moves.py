@@ -165,19 +165,19 @@ def _read_turn(reply: Any) -> Turn:
     return Turn(*reply)
 
 
-def standby(queue: str, owner: Owner, *, want: int, sequence: int) -> Call[Turn | None]:
-    """A turn of an idle worker, on a queue without limits: claim up to ``want`` plain jobs.
+def standby(queue: str, owner: Owner, *, sequence: int) -> Call[Turn | None]:
+    """A turn of an idle worker, on a queue without limits: claim one plain job.
 
     Replies ``None`` when it claimed nothing; if something waits, it takes a :func:`turn`.
     """
-    return call("standby", queue, want, owner.text, lease_ms(), sequence, read=_read_standby)
+    return call("standby", queue, owner.text, lease_ms(), sequence, read=_read_standby)
 
 
 def _read_standby(reply: Any) -> Turn | None:
     if reply is None:
         return None
-    wait, lease, keys, records = reply
-    return Turn(wait, [], [], lease, keys, records, [], [])
+    wait, lease, key, record = reply
+    return Turn(wait, [], [], lease, [key], [record], [], [])
 
 
 def lease_ms() -> int:

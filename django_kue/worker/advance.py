@@ -1,8 +1,8 @@
 """A turn that's asked for in advance: Redis takes it as soon as an idle child's pop is over.
 
-The bell's reply then brings the jobs with it, which spares a round trip and a wake-up. Such a turn is out
-only while nothing goes on here and nothing is due, so that what it claims can start at once. Whatever else is
-to be sent has it withdrawn first: no other turn comes in between.
+The bell's reply then brings a job with it, which spares a round trip and a wake-up; what came with that one
+may be others'. Such a turn is out only while nothing goes on here and nothing is due, so that the job can
+start at once. Whatever else is to be sent has it withdrawn first: no other turn comes in between.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from django_kue.worker.turns import Planned, Turns
 LONGEST = 1 / 2
 FRESH = 3 / 4
 
-ONE = 1  # job that such a turn claims: what comes with it may be others'
 BRIEFLY = 0.25  # seconds that a Redis which didn't answer elsewhere has to let a pop go
 
 
@@ -49,11 +48,10 @@ class Advance:
         seconds = left or longest
         if not all(queue.is_at_rest(now + seconds) for queue in self._turns.queues.values()):
             return None
-        wants = self._turns.wants(self._likely, now)
-        if not wants or self._likely.is_limited:
+        if self._likely.is_limited or not self._turns.wants(self._likely, now):
             return None
-        self._planned, self._asked_at = Planned(self._likely, [], ONE), now
-        return Behind(self._turns.standby(self._planned), seconds, is_known=self._is_known)
+        self._planned, self._asked_at = Planned(self._likely, [], 1), now
+        return Behind(self._turns.standby(self._likely), seconds, is_known=self._is_known)
 
     def take(self, rung: Collection[Served]) -> Collection[Served]:
         """Take in what the turn has brought; returns the queues that still need one, of those that rang."""

@@ -233,10 +233,10 @@ class Turns:
         """Whether something is to be sent, or nothing will be claimed any more."""
         return not self._crew.is_taking or any(queue.is_due(now) for queue in self.queues.values())
 
-    def standby(self, turn: Planned) -> Call[moves.Turn | None]:
-        """A planned turn that only claims."""
-        turn.queue.sequence += 1
-        return moves.standby(turn.queue.name, self._owner, want=turn.wants, sequence=turn.queue.sequence)
+    def standby(self, queue: Served) -> Call[moves.Turn | None]:
+        """A turn that only claims one job."""
+        queue.sequence += 1
+        return moves.standby(queue.name, self._owner, sequence=queue.sequence)
 
     def _call(self, turn: Planned) -> Call[moves.Turn]:
         queue = turn.queue

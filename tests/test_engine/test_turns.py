@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -265,24 +266,30 @@ def test_what_is_put_back_behind_a_suspect_keeps_the_count_of_what_left() -> Non
     assert audit("default") == []
 
 
-@pytest.mark.parametrize("claim", ["turn", "standby"])
-def test_a_claim_says_whether_there_are_more_jobs(claim: str) -> None:
+def by_a_turn(hands: Hands) -> moves.Turn | None:
+    return hands.turn(1)
+
+
+def in_advance(hands: Hands) -> moves.Turn | None:
+    return send(moves.standby("default", hands.owner, sequence=1))[0]
+
+
+@pytest.mark.parametrize("claim", [by_a_turn, in_advance], ids=lambda claim: claim.__name__)
+def test_a_claim_says_whether_there_are_more_jobs(claim: Callable[[Hands], moves.Turn | None]) -> None:
     """Whoever gets as many as it asked for would look again, and ring for others, in vain."""
     hands = Hands()
 
-    def wait(want: int) -> int:
-        if claim == "turn":
-            return hands.turn(want).wait
-        answer = send(moves.standby("default", hands.owner, want=want, sequence=1))[0]
+    def wait() -> int:
+        answer = claim(hands)
         assert answer is not None
         return answer.wait
 
     put(count=3)
-    assert [wait(1), wait(2)] == [0, moves.EMPTY]
-    put(count=3)
+    assert [wait() for _ in range(3)] == [0, 0, moves.EMPTY]
+    put(count=2)
     put(delay=90_000)
-    assert wait(2) == 0
-    assert 89_000 < wait(2) <= 90_000, "else it's late, if what was claimed runs for long"
+    assert wait() == 0
+    assert 89_000 < wait() <= 90_000, "else it's late, if what was claimed runs for long"
     assert redis_client().zcard("kue:{default}:p") == 0, "no level without jobs is left to be looked into"
 
 

@@ -167,8 +167,7 @@ def test_behind_a_pop_it_asks_once(leader: Leader) -> None:
 
 def test_in_advance_it_asks_for_one_job_however_many_came_before(leader: Leader) -> None:
     """What comes with it may be for others, who are idle as well."""
-    queue = leader.crew.queues["default"]
-    queue.in_a_row, queue._claimed_at = 100, time.monotonic()
+    leader.crew.queues["default"]._count_claimed(100)
     leader.listen()
     jobs.noop.enqueue_many([()] * 3)
     assert count("active") == 1
@@ -270,11 +269,11 @@ def test_a_script_that_redis_has_forgotten_is_sent_with_the_next_pop(leader: Lea
 # ── the script ──
 
 
-def left_by(call: Any) -> list[Any]:
+def left_by(call: Any, priorities: tuple[int, ...]) -> list[Any]:
     """What a claim leaves of some jobs: what it got, what waits, who has a lease, whether it rang."""
     client, queue = redis_client(), call.queue
     job = jobs.noop.using(queue=queue)
-    put = [key_of(job.using(priority=priority).enqueue()) for priority in (0, 0, 0, -1)]
+    put = [key_of(job.using(priority=priority).enqueue()) for priority in priorities]
     client.delete(f"kue:{{{queue}}}:k")
     turn = send(call)[0]
     assert client.hgetall(f"kue:{{{queue}}}:a") == dict.fromkeys(turn.keys, turn.lease)
@@ -288,15 +287,11 @@ def left_by(call: Any) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("want", [1, 2, 3, 4])
-def test_what_is_claimed_in_advance_leaves_all_as_a_turn_does(want: int) -> None:
-    in_advance = left_by(moves.standby("default", OWNER, want=want, sequence=1))
-    by_a_turn = left_by(moves.turn("other", OWNER, want=want, sequence=1, batches={}, switches="w"))
-    if want == 4:  # it takes of one priority only, and rings for the others
-        assert in_advance[0] == [0, 1, 2]
-        assert in_advance[-1]
-    else:
-        assert in_advance == by_a_turn
+@pytest.mark.parametrize("priorities", [(0,), (0, 0, 0), (0, -1), (0, 0, -1)], ids=str)
+def test_what_is_claimed_in_advance_leaves_all_as_a_turn_does(priorities: tuple[int, ...]) -> None:
+    in_advance = left_by(moves.standby("default", OWNER, sequence=1), priorities)
+    a_turn = moves.turn("other", OWNER, want=1, sequence=1, batches={}, switches="w")
+    assert in_advance == left_by(a_turn, priorities)
     assert is_well("default")
 
 
@@ -322,7 +317,7 @@ def put_one_and_pause() -> None:
 )
 def test_what_is_not_plain_is_left_for_a_turn(leader: Leader, put: Any) -> None:
     put()
-    assert send(moves.standby("default", OWNER, want=1, sequence=1)) == [None]
+    assert send(moves.standby("default", OWNER, sequence=1)) == [None]
     assert is_well("default")
     get_queue().resume()
     leader.listen(LONG)
@@ -339,7 +334,7 @@ def test_a_queue_with_limits_is_asked_by_turns_only(leader: Leader, settings: An
 def test_claims_in_advance_are_heard_of(leader: Leader) -> None:
     send(moves.listen("default", 60_000))
     jobs.noop.enqueue()
-    assert send(moves.standby("default", OWNER, want=4, sequence=1)) == [None]
+    assert send(moves.standby("default", OWNER, sequence=1)) == [None]
 
 
 def test_what_was_claimed_over_a_connection_that_broke_goes_back(leader: Leader) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+import pytest
+
 from django_kue import get_queue
 from django_kue.execution import CANCELLED, DONE, RELEASED, Outcome, Run
 from django_kue.worker.served import Places, Served
@@ -84,7 +86,7 @@ def wanted(busy: float | None, turn: float, *, free: int = 0, waiting: int = 0, 
     """What's claimed by eight threads whose runs take ``busy`` seconds, while a turn takes ``turn``."""
     queue = Served("default")
     queue.duration, queue.async_share = busy, 0.0
-    queue.in_a_row, queue._claimed_at = in_a_row, time.monotonic()
+    queue._count_claimed(in_a_row)
     queue.took(turn)
     return queue.wanted(Places(8, free, waiting, is_flowing=True), Places(100, 100, 0, is_flowing=False))
 
@@ -113,22 +115,32 @@ def test_the_first_long_jobs_are_claimed_one_by_one() -> None:
 def test_coroutines_are_claimed_together_however_long_they_wait() -> None:
     queue = Served("default")
     queue.duration, queue.async_share = 0.5, 1.0
-    queue.in_a_row, queue._claimed_at = 1000, time.monotonic()
+    queue._count_claimed(1000)
     places = Places(8, 8, 0, is_flowing=False), Places(100, 100, 0, is_flowing=False)
     assert queue.wanted(*places) == 100
 
 
-def test_claims_grow_while_there_is_more() -> None:
+@pytest.mark.parametrize(
+    ("is_short", "ends", "expected"),
+    [
+        (True, 1, [1, 4, 20, 100, 128]),
+        (True, 0, [1, 1, 2, 4, 8, 16, 32, 64, 128]),
+        (False, 1, [1, 1, 2, 4, 8, 16, 32, 64, 128]),
+    ],
+    ids=["short ones end", "nothing ends", "not short"],
+)
+def test_claims_grow_while_there_is_more(is_short: bool, ends: int, expected: list[int]) -> None:
     hands, queue = Hands(), Served("default")
-    queue.duration, queue.async_share = 0.00001, 0.0
-    jobs.noop.enqueue_many([()] * 20)
+    queue.duration, queue.async_share, queue.is_short = 0.00001, 0.0, is_short
+    jobs.noop.enqueue_many([()] * sum(expected))
     places = Places(8, 8, 0, is_flowing=False), Places(100, 100, 0, is_flowing=False)
     asked = []
     while not asked or queue.ready_at <= time.monotonic():
         asked.append(queue.wanted(*places))
         queue.looked(hands.turn(asked[-1]), asked[-1])
-    assert asked == [1, 1, 2, 4, 8, 16]
-    assert queue.wanted(*places) == 20, "while they flow"
+        queue.tellable = ends
+    assert asked == expected
+    assert queue.wanted(*places) == 128, "while they flow"
     queue._claimed_at -= 0.2
     assert queue.wanted(*places) == 1, "after a rest"
 

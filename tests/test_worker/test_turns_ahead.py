@@ -88,7 +88,7 @@ def lead(**options: Any) -> Iterator[Leader]:
     one = Leader(OWNER, worker, board)
     one.ran = []
     one.queue.duration, one.queue.async_share, one.queue.is_short = 1e-6, 0.0, True
-    one.queue.in_a_row, one.queue._claimed_at = MOST, time.monotonic()
+    one.queue._count_claimed(MOST)
     with mock.patch.object(served, "REST", float("inf")):
         yield one
     one._end()
