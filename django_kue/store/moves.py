@@ -189,6 +189,7 @@ class Rescue(NamedTuple):
 
     taken: list[bytes]
     failed: list[bytes]  # of these, because they crashed too often
+    is_first: int  # 1: Redis knows of no sweep before
 
 
 def rescue(queue: str) -> Call[Rescue]:

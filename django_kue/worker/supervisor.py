@@ -34,6 +34,7 @@ from django_kue.worker.options import WorkerOptions
 from django_kue.worker.processes import die_with_parent, end_group, set_title
 from django_kue.worker.siblings import Sibling
 from django_kue.worker.stopping import Stopping
+from django_kue.worker.sweeping import Sweeps
 
 logger = logging.getLogger("django_kue.worker")
 
@@ -61,7 +62,6 @@ class Supervisor:
         self._stopping = Stopping(options.shutdown_timeout)
         self._beat_at = 0.0
         self._announce_at = 0.0
-        self._rescue_at = 0.0
         self._started_at = time.time()
         self._done_before = 0
         self._load = LoadMeter(options)
@@ -72,6 +72,7 @@ class Supervisor:
         self._mistake_told_at = float("-inf")
         self._link: Link = new_link(max(0.5, min(2.0, settings.LEASE / 4)))
         self._graves = Graves(self._link)
+        self._sweeps = Sweeps(self._link, options.queues, self._graves, self._note_node)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
 
@@ -124,7 +125,7 @@ class Supervisor:
         try:
             self._beat()
             self._graves.bury()
-            self._rescue()
+            self._sweeps.sweep_if_due()
             self._tell_of_buried()
             self._announce()
         except StoreUnavailable as error:
@@ -323,25 +324,6 @@ class Supervisor:
         elif queue in self._away:
             self._away.remove(queue)
             logger.info("supervisor: queue %s: Redis is back", queue)
-
-    def _rescue(self) -> None:
-        """Take back the jobs of workers that died unseen. A child may be stuck; this place never is."""
-        now = time.monotonic()
-        if now < self._rescue_at:
-            return
-        self._rescue_at = now + settings.LEASE * 0.4
-        sweeps = self._link.try_send(*[moves.rescue(queue) for queue in self._options.queues])
-        for queue, rescued in zip(self._options.queues, sweeps, strict=True):
-            self._note_node(queue, rescued)
-            if isinstance(rescued, StoreError):
-                logger.error("%s: %s", queue, rescued)
-            elif isinstance(rescued, StoreUnavailable):
-                continue
-            elif rescued.taken:
-                self._graves.say_rescued(queue, rescued)
-                self._graves.note(queue, rescued.taken, {}, failed=rescued.failed)
-                if len(rescued.taken) >= moves.RESCUED:  # there may be more
-                    self._rescue_at = now
 
     def _announce(self) -> None:
         now = time.monotonic()

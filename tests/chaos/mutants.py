@@ -35,9 +35,9 @@ def _acknowledge_early() -> None:
 
 
 def _never_rescue() -> None:
-    from django_kue.worker.supervisor import Supervisor
+    from django_kue.worker.sweeping import Sweeps
 
-    Supervisor._rescue = lambda supervisor: None  # type: ignore[method-assign]
+    Sweeps.sweep_if_due = lambda sweeps: None  # type: ignore[method-assign]
 
 
 def _never_beat() -> None:

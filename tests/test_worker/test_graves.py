@@ -314,7 +314,7 @@ def test_of_a_worker_that_died_as_a_whole_those_are_named_that_failed_of_it(
 ) -> None:
     keys = [job_id.partition(".")[2].encode() for job_id in ids_of(abuse.die, abuse.fail_and_mark)]
     link = new_link(2.0)
-    Graves(link).say_rescued("email", moves.Rescue(keys, keys[1:]))
+    Graves(link).say_rescued("email", moves.Rescue(keys, keys[1:], is_first=0))
     link.close()
     died = "JobCrashed: the worker that ran it died"
     assert said() == [f"ERROR FAILED    abuse.fail_and_mark email.{keys[1].decode()}: {died}"]

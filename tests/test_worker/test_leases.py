@@ -180,6 +180,9 @@ def test_a_worker_that_lost_all_its_leases_goes_on() -> None:
     """FLUSHALL in the middle of a job."""
     with WorkerProcess("--processes", "1", **LEASE) as worker:
         worker.wait_started()
+        wait_for(
+            lambda: redis_client().hexists("kue:{default}:h", "pulse")
+        )  # else it doesn't know of any data
         jobs.nap.enqueue(0.5, "flushed")
         wait_marks("flushed")
         redis_client().flushall()
@@ -187,6 +190,7 @@ def test_a_worker_that_lost_all_its_leases_goes_on() -> None:
         job = finished(jobs.add.enqueue(1))
         assert job.result == 3
         assert counts() == {"completed": 1}
+        wait_for(lambda: "Redis has lost what it held of queue default" in worker.log)
         assert "Traceback" not in worker.log
     assert is_well("default", apart_from="queue.unregistered")  # who enqueues says it only once
 

@@ -290,7 +290,7 @@ def test_a_liveness_file_that_can_not_be_touched_any_more_is_told_once_and_ends_
 def test_a_mistake_of_the_supervisors_own_is_told_once_and_ends_nothing(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(supervisor, "_rescue", lambda: 1 / 0)
+    monkeypatch.setattr(supervisor._sweeps, "sweep_if_due", lambda: 1 / 0)
     supervisor._talk()
     supervisor._talk()
     assert caplog.text.count("ZeroDivisionError") == 1

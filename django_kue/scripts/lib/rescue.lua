@@ -120,13 +120,14 @@ local function shorten(lease_ms)
   end
 end
 
+-- Returns the keys that were taken back, and whether there's no trace of an earlier sweep.
 local function rescue(lease_ms, retention, max_runs, max_crashes)
   local last = tonumber(redis.call('HGET', KEYS.flags, 'pulse') or '')
   redis.call('HSET', KEYS.flags, 'pulse', now_text)
   if last and last > now then shorten(lease_ms) end
   if not last or now - last > lease_ms * 2 / 3 + 250 then
     give_amnesty(last or now, lease_ms)
-    return {}
+    return {}, not last
   end
   local died = take_dead()
   if not died then return {} end
