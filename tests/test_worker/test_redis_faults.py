@@ -298,10 +298,12 @@ def test_a_restart_without_persistence_leaves_nothing_stuck(server: OwnServer, n
         worker.wait_started()
         abuse.anote.enqueue(str(notes), "lost", 1.5)
         wait_for(lambda: lines(notes))
+        wait_for(lambda: server.client.hexists("kue:{default}:h", "pulse"))
         server.kill()
         server.start("--appendonly", "no")
         assert finished(persistently(lambda: jobs.add.enqueue(1))).result == 3
         rest(1.5)
         assert counts() == {"completed": 1}
+        wait_for(lambda: "Redis has lost what it held of queue default" in worker.log)
         assert "Traceback" not in worker.log
     assert is_well("default", apart_from="queue.unregistered")  # who enqueues says it only once
