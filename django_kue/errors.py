@@ -52,7 +52,10 @@ class JobFailed(KueError):
 
 
 class JobTimeout(KueError):
-    """A run took longer than the job's ``timeout`` and was stopped."""
+    """A run took longer than the job's ``timeout`` and was stopped. Raised inside its code."""
+
+    def __str__(self) -> str:
+        return super().__str__() or "the run took longer than its timeout"
 
 
 class JobExpired(KueError):

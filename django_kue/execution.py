@@ -19,7 +19,7 @@ from django_kue.conf import QueueSettings, settings
 from django_kue.context import JobContext
 from django_kue.decorators import JobFunction
 from django_kue.display import secrets_of
-from django_kue.errors import Discard, JobCancelled, Retry
+from django_kue.errors import Discard, JobCancelled, JobTimeout, Retry
 from django_kue.failures import describe
 from django_kue.jobs import Job, JobError
 from django_kue.middleware import around_arun, around_run, chain
@@ -335,6 +335,19 @@ def of_exception(run: Run, exception: BaseException) -> Outcome:
         return _final(run, delay)
     error = describe(exception, run.secrets)
     return Outcome("r", error.as_text(), delay=delay, error=error)
+
+
+def of_timeout(run: Run, outcome: Outcome | None = None) -> Outcome:
+    """The outcome of a run that was stopped at its timeout, and that would be ``outcome`` otherwise. What its
+    code raised in answer counts; if it returned, it took too long all the same."""
+    error = run.exception
+    if outcome is not None and outcome.kind in "rfx" and not isinstance(error, JobTimeout):
+        return outcome
+    if not isinstance(error, JobTimeout):
+        error = JobTimeout()
+    assert run.rules is not None
+    error.args = (f"it ran longer than its timeout of {run.rules.timeout:g} s",)
+    return of_exception(run, error)
 
 
 def delay_to_note(run: Run) -> float | None:

@@ -192,9 +192,7 @@ class Threads:
         forks.end_copy(run)
         context.leave()
         databases.leave_clean()
-        if slot.is_interrupted:
-            outcome = self._timed_out(run)
-        return outcome
+        return execution.of_timeout(run, outcome) if slot.is_interrupted else outcome
 
     def _steps(self, run: Run) -> Outcome:
         databases.freshen(run.started)
@@ -211,13 +209,6 @@ class Threads:
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end a run, not the worker
             databases.suspect()
             return execution.of_exception(run, error)
-
-    def _timed_out(self, run: Run) -> Outcome:
-        """Even if the code swallowed the exception and returned: it took too long."""
-        error = run.exception if isinstance(run.exception, JobTimeout) else JobTimeout()
-        assert run.rules is not None
-        error.args = (f"it ran longer than its timeout of {run.rules.timeout:g} s",)
-        return execution.of_exception(run, error)
 
 
 class Loop:
@@ -356,21 +347,17 @@ class Loop:
                 self.defer(lambda: signals.emit(signals.job_started, run.definition, job=run.job()))
             result = await execution.call(run, told)
             if run.interrupt == "timeout":  # it swallowed the cancellation
-                return self._timed_out(run)
+                return execution.of_timeout(run)
             return execution.of_result(run, result)
         except asyncio.CancelledError as error:
-            return self._timed_out(run) if run.interrupt == "timeout" else execution.of_exception(run, error)
+            if run.interrupt == "timeout":
+                return execution.of_timeout(run)
+            return execution.of_exception(run, error)
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end a run, not the worker
             return execution.of_exception(run, error)
         finally:
             if timer is not None:
                 timer.cancel()
-
-    @staticmethod
-    def _timed_out(run: Run) -> Outcome:
-        assert run.rules is not None
-        error = JobTimeout(f"it ran longer than its timeout of {run.rules.timeout:g} s")
-        return execution.of_exception(run, error)
 
     async def _freshen_databases(self, now: float) -> None:
         """Async code reaches databases through one thread; its old connections are closed now and then."""

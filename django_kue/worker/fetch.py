@@ -348,7 +348,7 @@ class Fetcher:
         finally:
             self._alarm.is_asleep = False
         buffer = self.crew.buffer
-        if len(buffer) and buffer.idle:
+        if len(buffer) and buffer.idle and not self.crew.has_short():
             buffer.wake(1)  # the first thread's job is longer than we thought
 
     def _listen(self, now: float, nap: float) -> None:

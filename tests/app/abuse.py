@@ -16,7 +16,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from django_kue import Backoff, Discard, Retry, current_job, job
+from django_kue import Backoff, Discard, JobTimeout, Retry, current_job, job
 from tests.app.jobs import mark
 
 logger = logging.getLogger("tests.app")
@@ -152,6 +152,36 @@ def swallow(name: str) -> str:
     except BaseException as error:
         mark(name, type(error).__name__)
     return "fine"
+
+
+class GaveUp(Exception):
+    """A project's own."""
+
+
+ANSWERS: dict[str, BaseException] = {
+    "discard": Discard("it would never end"), "retry": Retry(delay=120), "own": GaveUp("enough"),
+}  # fmt: skip
+
+
+@job(timeout=0.3, attempts=3, discard_on=GaveUp)
+def answer(name: str, kind: str) -> None:
+    """Says itself what its timeout leads to."""
+    mark(name, "start")
+    try:
+        while True:
+            time.sleep(0.01)
+    except JobTimeout as error:
+        raise ANSWERS[kind] from error
+
+
+@job(timeout=0.3, attempts=3, discard_on=GaveUp)
+async def aanswer(name: str, kind: str) -> None:
+    """The same on the event loop."""
+    mark(name, "start")
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        raise ANSWERS[kind] from None
 
 
 @job(timeout=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,18 @@ def test_a_timeout_uses_an_attempt_and_is_tried_again() -> None:
 def test_using_sets_a_timeout_of_its_own() -> None:
     assert finished(jobs.overlong.using(timeout=5).enqueue(0.7, "longer")).state == "completed"
     assert finished(jobs.nap.using(timeout=0.2).enqueue(0.6)).error.type == "django_kue.errors.JobTimeout"
+
+
+@pytest.mark.parametrize("function", [abuse.answer, abuse.aanswer], ids=["function", "coroutine"])
+def test_what_code_raises_in_answer_to_its_timeout_counts(function: Any) -> None:
+    discarded = finished(function.enqueue("discarded", "discard"))
+    assert (discarded.state, discarded.attempts_made) == ("failed", 1)
+    assert discarded.error.message == "it would never end"
+    own = finished(function.enqueue("own", "own"))
+    assert (own.state, own.attempts_made, own.error.type) == ("failed", 1, "tests.app.abuse.GaveUp")
+    retried = function.enqueue("retried", "retry")
+    wait_for(lambda: retried.refresh().state == "delayed")
+    assert [(run.outcome, run.delay) for run in retried.runs()] == [("retried", 120)]
 
 
 def test_code_that_swallows_the_timeout_and_returns_has_timed_out_all_the_same() -> None:
