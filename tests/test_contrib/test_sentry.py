@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +16,9 @@ from django.test import override_settings
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
-from django_kue import JobCancelled, current_job, job
+from django_kue import JobCancelled, JobTimeout, current_job, job
 from django_kue.middleware import chain
+from django_kue.signals import job_failed, job_retrying
 from django_kue.testing import WorkerThread
 from tests.run_page import ROOT, blocks
 
@@ -44,6 +48,23 @@ def stop() -> None:
     raise JobCancelled("enough")
 
 
+@job(name="tests.sentry.swallow", timeout=0.2, attempts=2)
+def swallow() -> None:
+    with suppress(JobTimeout):
+        while True:
+            time.sleep(0.01)
+
+
+@job(name="tests.sentry.doze", timeout=0.2)
+async def doze() -> None:
+    await asyncio.sleep(30)
+
+
+@job(name="tests.sentry.unstorable")
+def unstorable() -> object:
+    return object()
+
+
 @pytest.fixture
 def kept() -> Iterator[Kept]:
     """Sentry as a project has it, and the guide's code as its module."""
@@ -61,6 +82,8 @@ def kept() -> Iterator[Kept]:
     )
     with override_settings(KUE={"PREFIX": "kue", "MIDDLEWARE": [f"{module.__name__}.Sentry"]}):
         yield transport
+    for signal in (job_failed, job_retrying):
+        assert signal.disconnect(module.report_unseen)
     sentry_sdk.get_client().close()
     sentry_sdk.init()
     chain.cache_clear()
@@ -90,6 +113,27 @@ def test_what_a_run_sets_stays_within_it(kept: Kept) -> None:
     work()
     assert kept.events[-1]["tags"] == {"kue.queue": "default"}
     assert kept.events[-1]["transaction"] == "tests.sentry.fine"
+
+
+@pytest.mark.parametrize(
+    ("function", "levels", "kind"),
+    [
+        (swallow, ["warning", "error"], JobTimeout),
+        (doze, ["error"], JobTimeout),
+        (unstorable, ["error"], ValueError),
+    ],
+    ids=["swallowed timeout", "coroutine's timeout", "result that can't be stored"],
+)
+def test_what_is_not_raised_in_the_run_is_an_event_too(
+    kept: Kept, function: Any, levels: list[str], kind: type[Exception]
+) -> None:
+    put = function.enqueue()
+    work()
+    assert [event["level"] for event in kept.events] == levels
+    last = kept.events[-1]
+    assert last["exception"]["values"][-1]["type"] == kind.__name__
+    assert last["exception"]["values"][-1]["value"] == put.refresh().error.message
+    assert last["contexts"]["job"] == {"id": put.id, "attempt": len(levels), "attempts": len(levels)}
 
 
 def test_that_a_job_was_cancelled_is_not_told(kept: Kept) -> None:
