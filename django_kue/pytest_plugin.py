@@ -69,16 +69,19 @@ def kue_redis_url(request: pytest.FixtureRequest) -> str:
 def kue_worker(kue_redis_url: str) -> Iterator[WorkerThread]:
     """A real worker in threads of this process, on a real Redis, under a prefix that no other test has.
 
-    It sees what's committed: a test that uses the database needs ``transactional_db``.
+    It sees what's committed: a test that uses the database needs ``transactional_db``. A test mode that's on
+    has a break meanwhile.
     """
     from django.conf import settings
     from django.test import override_settings
 
     from django_kue.store import erase_tests_keys
     from django_kue.testing import WorkerThread
+    from django_kue.testing.modes import suspended
 
     prefix = f"kue-test-{os.urandom(6).hex()}"
-    with override_settings(KUE={**getattr(settings, "KUE", {}), "REDIS": kue_redis_url, "PREFIX": prefix}):
+    own = {**getattr(settings, "KUE", {}), "REDIS": kue_redis_url, "PREFIX": prefix}
+    with suspended(), override_settings(KUE=own):
         try:
             with WorkerThread() as worker:
                 yield worker

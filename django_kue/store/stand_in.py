@@ -109,11 +109,13 @@ _current: StandIn | None = None
 
 
 @contextmanager
-def standing_in(one: StandIn) -> Iterator[None]:
-    """Within, ``one`` answers all threads of this process, in the place of Redis."""
+def standing_in(one: StandIn | None) -> Iterator[None]:
+    """Within, ``one`` answers all threads of this process, in the place of Redis; ``None``: Redis does."""
     global _current
     before = _current, transport.stand_in, transport_async.stand_in
-    _current, transport.stand_in, transport_async.stand_in = one, StandInLink(one), AsyncStandInLink(one)
+    _current = one
+    transport.stand_in = None if one is None else StandInLink(one)
+    transport_async.stand_in = None if one is None else AsyncStandInLink(one)
     try:
         yield
     finally:

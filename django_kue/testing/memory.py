@@ -121,7 +121,7 @@ class MemoryQueue:
             first = waiting[0]
             if not 0 < int(first.token("e") or 0) < self._store.now():
                 return first
-            self._finish(first, "x", b"||" + EXPIRED, worker=b"")
+            self._finish(first, "x", b"|" + EXPIRED, worker=b"")
         return None
 
     def due(self) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from operator import methodcaller
 from typing import Any
 
@@ -346,18 +346,34 @@ def fake() -> Iterator[Kue]:
     if _active:
         _active[-1]._settle()
     kue = Kue()
-    before: Callable[[], None] | None = enqueueing.after
-    known = set(handover._known)
-    handover._known.clear()
-    outbox.forget()  # that Redis was away: it isn't needed here
-    with standing_in(kue._store):
-        enqueueing.after = kue._handed_over
+    with _answered_by(kue):
         _active.append(kue)
         try:
             yield kue
             kue._settle()
         finally:
             _active.remove(kue)
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Within, jobs go to Redis though a test mode is on: for a real worker."""
+    with _answered_by(None) if _active else nullcontext():
+        yield
+
+
+@contextmanager
+def _answered_by(kue: Kue | None) -> Iterator[None]:
+    """Within, new jobs go to a test mode, or to Redis."""
+    before: Callable[[], None] | None = enqueueing.after
+    known = set(handover._known)
+    handover._known.clear()
+    outbox.forget()  # that Redis was away: it's another one
+    with standing_in(None if kue is None else kue._store):
+        enqueueing.after = None if kue is None else kue._handed_over
+        try:
+            yield
+        finally:
             enqueueing.after = before
             handover._known.clear()
             handover._known.update(known)

@@ -8,12 +8,13 @@ import os
 import select
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from django_kue.conf import settings
 from django_kue.errors import KueError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
+from django_kue.testing.modes import suspended
 from django_kue.worker import WorkerOptions
 from django_kue.worker.board import Board
 from django_kue.worker.fetch import Fetcher
@@ -24,7 +25,7 @@ TICK = 0.05  # seconds between looks at timeouts and leases
 
 
 class WorkerThread:
-    """Runs jobs beside the test, until it's stopped.
+    """Runs jobs beside the test, until it's stopped. A test mode that's on has a break meanwhile.
 
     Args:
         queues: names; by default all that are declared.
@@ -46,6 +47,13 @@ class WorkerThread:
 
     def start(self) -> WorkerThread:
         """Begin. Raises StoreUnavailable when Redis is away."""
+        with ExitStack() as suspension:
+            suspension.enter_context(suspended())
+            self._begin()
+            self._suspension = suspension.pop_all()
+        return self
+
+    def _begin(self) -> None:
         self._owner = moves.owner(f"{self.id}/1")
         self._board = Board(self._options.queues, 1 + self._options.threads + self._options.coroutines)
         self._link: Link = new_link(2.0)
@@ -54,7 +62,6 @@ class WorkerThread:
         self._beat_at = 0.0
         self._fetcher.start()
         self._thread.start()
-        return self
 
     def stop(self, timeout: float = 10.0) -> None:
         """Take no more jobs, and wait until the running ones are over, and told of.
@@ -71,6 +78,7 @@ class WorkerThread:
         if self._thread.is_alive():
             running = [busy.job_id for busy in self._board.busy()] or ["nothing"]
             raise TimeoutError(f"the worker hasn't ended within {timeout:g} s; it runs {', '.join(running)}")
+        self._suspension.close()
         if self._fetcher.failure is not None:
             raise RuntimeError("the worker thread broke") from self._fetcher.failure
 

@@ -7,18 +7,21 @@ import subprocess
 import sys
 import threading
 import tomllib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
 from django_kue import JobTimeout, current_job, job
-from django_kue.conf import settings
+from django_kue.conf import settings as kue_settings
 from django_kue.jobs import Job
 from django_kue.store import erase_tests_keys
-from django_kue.testing import WorkerThread
+from django_kue.testing import Kue, WorkerThread, fake, inline
 from tests.app.jobs import add, anap
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +118,33 @@ def test_a_real_worker_runs_functions_and_coroutines(kue_worker: WorkerThread) -
     assert jobs[0].refresh().worker == f"{kue_worker.id}/1"
 
 
+@pytest.mark.parametrize("mode", ["kue", "kue_inline"])
+def test_it_gets_its_jobs_though_the_whole_suite_has_a_test_mode(
+    mode: str, kue_redis_url: str, request: pytest.FixtureRequest
+) -> None:
+    kue: Kue = request.getfixturevalue(mode)
+    worker: WorkerThread = request.getfixturevalue("kue_worker")
+
+    job = add.enqueue(1)
+
+    assert job.wait(timeout=10) == 3
+    assert job.refresh().worker == f"{worker.id}/1"
+    kue.assert_nothing_enqueued()
+
+
+@pytest.mark.parametrize("mode", [fake, inline])
+def test_a_test_mode_goes_on_when_the_worker_has_ended(
+    mode: Callable[[], AbstractContextManager[Kue]], kue_redis_url: str, settings: Any
+) -> None:
+    settings.KUE = {"REDIS": kue_redis_url, "PREFIX": f"kue-test-{os.urandom(6).hex()}"}
+    with mode() as kue:
+        with WorkerThread():
+            assert add.enqueue(1).wait(timeout=10) == 3
+        add.enqueue(2)
+        kue.assert_count(1, add, 2)
+    assert erase_tests_keys() > 0
+
+
 @pytest.mark.django_db(transaction=True)
 def test_it_sees_what_is_committed(kue_worker: WorkerThread) -> None:
     User.objects.create(username="ada")
@@ -154,7 +184,7 @@ PREFIXES: list[str] = []
 def test_each_test_has_a_prefix_of_its_own_and_leaves_nothing(kue_worker: WorkerThread, number: int) -> None:
     job = add.enqueue(number)
     job.wait(timeout=10)
-    PREFIXES.append(settings.PREFIX)
+    PREFIXES.append(kue_settings.PREFIX)
 
     kue_worker.stop()
     assert erase_tests_keys() > 0

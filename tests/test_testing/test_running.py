@@ -18,6 +18,7 @@ from django_kue import (
     Job,
     JobContext,
     JobDoesNotExist,
+    JobExpired,
     Retry,
     current_job,
     get_queue,
@@ -266,7 +267,10 @@ def test_jobs_that_expired_do_not_run(kue: Kue, note: Any) -> None:
     kue.drain()
 
     assert ran == ["a while", "soon"]
-    assert kue.jobs_of(note, "too late")[0].state is State.CANCELLED
+    late = kue.jobs_of(note, "too late")[0]
+    assert late.state is State.CANCELLED
+    assert late.error is not None
+    assert late.error.type.endswith(JobExpired.__name__)
 
 
 def test_a_paused_queue_is_left_alone(kue: Kue, note: Any) -> None:
