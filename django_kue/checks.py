@@ -11,6 +11,7 @@ django_kue.E007     encryption keys, but no library for them
 django_kue.E008     an outbox in a database that there isn't
 django_kue.E009     ``KUE["MIDDLEWARE"]`` or ``KUE["CONTEXT"]`` names what can't be used
 django_kue.E010     a schedule that's declared can't be
+django_kue.E011     a function's queue or database isn't in the settings
 django_kue.W001     "embedded" while ``DEBUG`` is off
 django_kue.W002     Redis can't be reached (``--deploy``)
 django_kue.W003     Redis forgets everything when it restarts (``--deploy``)
@@ -117,7 +118,29 @@ def check_schedules(**kwargs: Any) -> list[CheckMessage]:
     if conf.problems(_raw()):
         return []  # check_settings tells
     hint = "No worker starts until it's right."
-    return [Error(f"{text}.", hint=hint, id="django_kue.E010") for text in declared.problems()]
+    return [Error(f"{text.rstrip('.')}.", hint=hint, id="django_kue.E010") for text in declared.problems()]
+
+
+@register("django_kue")
+def check_functions(**kwargs: Any) -> list[CheckMessage]:
+    """The queue and the database that a ``@job`` names. Else ``.enqueue()`` would tell, and later."""
+    if conf.problems(_raw()):
+        return []  # check_settings tells
+    found: list[CheckMessage] = []
+    for job in registry.functions():
+        try:
+            conf.settings.queue(job.options.queue)
+        except LookupError as error:
+            found.append(Error(f"{job.name}: {error}", id="django_kue.E011"))
+        alias = job.options.on_commit
+        is_told = alias == job.options.outbox  # by check_outbox
+        if isinstance(alias, str) and alias not in django_settings.DATABASES and not is_told:
+            expected = f"True, False, or one of {kinds.listed(map(repr, django_settings.DATABASES))}"
+            remedy = "Write True for the database of the transaction."
+            found.append(
+                _error(Problem(f"@job(on_commit=…) on {job.name}", expected, repr(alias), remedy), "E011")
+            )
+    return found
 
 
 def _raw() -> Any:

@@ -28,7 +28,8 @@ LOCMEM = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 
 def checked(*, deploy: bool = False, **changed: Any) -> list[CheckMessage]:
     with override_settings(**changed):
-        return run_checks(tags=["django_kue"], include_deployment_checks=deploy)
+        found = run_checks(tags=["django_kue"], include_deployment_checks=deploy)
+    return [message for message in found if not message.msg.startswith("tests.app.")]  # for other settings
 
 
 def only(messages: list[CheckMessage], number: str) -> CheckMessage:
@@ -170,6 +171,32 @@ def test_functions_and_the_outbox(kue: Any, options: Any, numbers: list[str]) ->
         registry.unregister(function)
     assert ids(messages) == numbers
     assert all("checked" in message.msg for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"queue": "emial"}, "'emial'"),
+        ({"on_commit": "orders"}, "must be True, False, or one of 'default'; found 'orders'."),
+        ({"queue": "email", "on_commit": "default"}, None),
+    ],
+    ids=["queue", "database", "both good"],
+)
+def test_what_a_function_names_and_the_settings_dont_know_is_an_error(options: Any, text: str | None) -> None:
+    @job(name="checked", **options)
+    def function() -> None: ...
+
+    try:
+        messages = checked(KUE={"QUEUES": {"email": {}}})
+    finally:
+        registry.unregister(function)
+    if text is None:
+        assert messages == []
+    else:
+        message = only(messages, "E011")
+        assert message.level == ERROR
+        assert "checked" in message.msg
+        assert text in message.msg
 
 
 # The server, with --deploy

@@ -316,7 +316,7 @@ def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavai
     if FULL in text:
         text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean"
     if NO_ENTRY.search(text):
-        text += '. Is the password right that KUE["REDIS"] leads to?'
+        text = f'{text.rstrip(".")}. Is the password right that KUE["REDIS"] leads to?'
     is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))
     return StoreUnavailable(
         f"Redis is unavailable: {text.rstrip('.')}", may_be_applied=may_be_applied, is_silent=is_silent

@@ -7,6 +7,7 @@ Order of stopping: no new claims; what isn't started goes back; running jobs end
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import logging
@@ -75,6 +76,9 @@ class Child:
         self._folder = os.getcwd()
         self._is_signalled = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._on_sigterm)
+        faulthandler.register(signal.SIGUSR1, file=2)  # where its threads are, onto stderr
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to handle
 
     def run(self) -> int:

@@ -135,11 +135,10 @@ class Fetcher:
         """A tick, and short jobs or a sleep; False when another thread leads."""
         try:
             self._heed_doubt()
-            was_asked = self._turns.is_asked
             is_busy = self._tick()
             if is_busy:
                 self._passes, self._deaf_until = 0, 0.0
-            if was_asked or not self._turns.is_asked:  # something was heard
+            if self._turns.has_heard():
                 self._failures = 0
                 if self._why_away:
                     self._why_away.clear()

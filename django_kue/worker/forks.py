@@ -25,6 +25,8 @@ def disown_copies(control: socket.socket) -> None:
         _is_copy = True
         for number in ENDING:
             signal.signal(number, signal.SIG_DFL)
+        if callable(signal.getsignal(signal.SIGHUP)):  # not ignored, as nohup has it
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
         _let_come()
         control.close()
 

@@ -1,6 +1,6 @@
 """How a worker stops: who asks for it, until when its children may run, and what ends them then.
 
-Order of stopping (SIGTERM or SIGINT, or an order by way of Redis): children take no new jobs; they have
+Order of stopping (SIGTERM, SIGINT, SIGHUP, or an order by way of Redis): children take no new jobs; they have
 the shutdown timeout to finish; what's still running then is killed and its jobs handed back, uncounted;
 the worker leaves the list of workers; exit 0. A second signal shortens the timeout to nothing.
 """
@@ -41,8 +41,9 @@ class Stopping:
         return float("inf") if self._by is None else self._by - time.monotonic()
 
     def heed_signals(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self._on_signal)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)  # of the last moment
 
     def _on_signal(self, number: int, frame: Any) -> None:

@@ -111,7 +111,14 @@ class Supervisor:
         """Each wakes the loop."""
         self._stopping.heed_signals()
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGUSR1, self._ask_for_stacks)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def _ask_for_stacks(self, *_: Any) -> None:
+        """For who wants to know what a job hangs at: each child writes where its threads are."""
+        for pid in list(self._children):
+            with suppress(ProcessLookupError):  # reaped just now
+                os.kill(pid, signal.SIGUSR1)
 
     def _give_orders(self) -> None:
         self._stopping.tell_children(self._children.values())

@@ -71,6 +71,7 @@ class Turns:
         self._turn_order = deque(self.queues.values())
         self._asked: Asked | None = None
         self._answers: list[Answer] = []
+        self._has_heard = False
         self.done_count = 0
         self.log = JobLog()
         self.measuring = Measuring()
@@ -79,6 +80,11 @@ class Turns:
     def is_asked(self) -> bool:
         """Whether answers are still to be read: before that nothing else may be sent."""
         return self._asked is not None
+
+    def has_heard(self) -> bool:
+        """Whether Redis has taken a turn since this was last asked. It may answer, and refuse to write."""
+        has_heard, self._has_heard = self._has_heard, False
+        return has_heard
 
     def ask(self, now: float) -> None:
         """Send the turns that are due, all at once. Then comes :meth:`collect`, before anything else is
@@ -115,6 +121,7 @@ class Turns:
         spent = 0.0 if now - begun < THERE else now - asked_at  # what was there already didn't take so long
         for planned, reply in zip(turns, replies, strict=True):
             self._answers.append(Answer(planned, reply, asked_at, now))
+            self._has_heard |= not isinstance(reply, StoreUnavailable)
             if isinstance(reply, moves.Turn):
                 planned.queue.failures = 0
                 planned.queue.took(spent)
@@ -172,6 +179,7 @@ class Turns:
 
     def lose(self) -> None:
         """Redis can't be reached: what was asked isn't answered any more; what was answered holds."""
+        self._has_heard = False
         if self._asked is not None:
             self._unanswered()
         self.take_in()

@@ -202,6 +202,8 @@ def test_a_redis_that_refuses_writes_for_now_is_waited_for(server: OwnServer, no
         assert lines(notes) == ["running"]
         assert "Traceback" not in worker.log
         assert "died" not in worker.log
+        assert worker.log.count("INFO    Redis is back") <= 1, "and not before"
+        assert worker.log.count("WARNING Redis is unavailable") <= 2, "each reason once"
         assert worker.stop() == 0
 
 

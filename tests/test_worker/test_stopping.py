@@ -36,7 +36,9 @@ from tests.worker_process import (
 SLACK = 0.5  # seconds, for a loaded machine
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_running_jobs_finish_and_waiting_ones_stay(number: int) -> None:
     with WorkerProcess("--processes", "1", "--threads", "1") as worker:
         worker.wait_started()
@@ -52,6 +54,17 @@ def test_running_jobs_finish_and_waiting_ones_stay(number: int) -> None:
         assert "stopping" in worker.log
         assert "stopped after 2 jobs" in worker.log
     assert is_well("default")
+
+
+def test_a_signal_asks_where_its_jobs_are() -> None:
+    with WorkerProcess("--processes", "2") as worker:
+        worker.wait_started()
+        jobs.nap.enqueue(1.0, "asked")
+        wait_marks("asked")
+        worker.send(signal.SIGUSR1)
+        wait_for(lambda: worker.log.count("Thread 0x") > 4 and " in nap" in worker.log)
+        wait_marks("asked")
+        assert worker.stop() == 0, "and they go on"
 
 
 def test_an_idle_worker_ends_at_once_and_leaves_the_list_of_workers() -> None:
@@ -250,8 +263,9 @@ def test_it_serves_only_the_queues_that_it_is_told() -> None:
 def test_an_unknown_queue_is_an_error_that_names_the_declared_ones() -> None:
     with pytest.raises(
         CommandError, match=r"emial.*Did you mean 'email'.*default, email, other, narrow, slow"
-    ):
+    ) as raised:
         call_command("runworker", "--queues", "emial")
+    assert raised.value.returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -265,8 +279,9 @@ def test_an_unknown_queue_is_an_error_that_names_the_declared_ones() -> None:
     ],
 )
 def test_a_number_that_makes_no_sense_is_an_error(option: str, value: str) -> None:
-    with pytest.raises(CommandError, match=f"{option} is at least"):
+    with pytest.raises(CommandError, match=f"{option} is at least") as raised:
         call_command("runworker", option, value)
+    assert raised.value.returncode == 2, "as where argparse finds it: no service manager need try again"
 
 
 def test_it_starts_with_the_system_checks(settings: Any) -> None:

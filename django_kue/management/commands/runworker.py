@@ -84,7 +84,9 @@ class Command(BaseCommand):
             for name in queues:
                 get_queue(name)  # one that's not declared any more may still have jobs
             return WorkerOptions(queues=queues, **given)
-        except (LookupError, ValueError, ImproperlyConfigured, StoreUnavailable) as error:
+        except (LookupError, ValueError) as error:  # as of a word that argparse refuses
+            raise CommandError(str(error), returncode=2) from error
+        except (ImproperlyConfigured, StoreUnavailable) as error:
             raise CommandError(str(error)) from error
 
 
