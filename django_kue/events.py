@@ -54,7 +54,7 @@ def listen(queue: str | None = None) -> Iterator[Event]:
     """The events of a queue (or of all declared ones) from now on, for ever.
 
     >>> for event in listen("email"):  # doctest: +SKIP
-    ...     print(event.name, event.job.id)
+    ...     print(event.name, event.job and event.job.id)  # of a queue's own events there's no job
     """
     queues = [queue] if queue else list(settings.queues)
     while True:

@@ -183,7 +183,8 @@ class Job(_Unread):
         """Wait for the end, at most ``timeout`` seconds or a timedelta (``None``: as long as it takes); the
         result.
 
-        It works however short the job is kept: the result travels with the event.
+        The result travels with the event, so that it doesn't matter how short the job is kept. Who begins to
+        wait when it's over reads it from the job; of a job that isn't kept, a small one can be had for 10 s.
 
         Raises:
             JobFailed: it failed or was cancelled.
@@ -253,7 +254,8 @@ class Job(_Unread):
         await self._aafter("remove", await aask(self._verb("remove")))
 
     def set_priority(self, priority: int | str) -> Job:
-        """Give it another priority: −100…100 or one of Kue's names. It joins the back of that one."""
+        """Give it another priority: −100…100 or one of Kue's names. A waiting job joins the back of that
+        one; others have it when they wait again."""
         number = priority_number(priority)
         return self._after("set_priority", ask(self._verb("set_priority", number))[0], priority=number)
 

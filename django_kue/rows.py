@@ -61,9 +61,16 @@ class Run:
     started_at: datetime | None  #: ``None`` when nobody knows
     finished_at: datetime
     worker: str
-    outcome: str  #: retried, failed, crashed
+    #: retried, failed, crashed; stopped: handed back since its worker stopped; stalled: its process died or
+    #: was ended, and it isn't blamed (of a worker that died as a whole, jobs that hadn't begun are so, too)
+    outcome: str
     error: JobError | None
     delay: float  #: seconds till the next try
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was cut off, and counts as no attempt and no crash."""
+        return self.outcome in ("stopped", "stalled")
 
 
 @dataclass(frozen=True, slots=True)

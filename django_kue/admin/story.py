@@ -35,9 +35,18 @@ OUTCOMES = {
     "retried": pgettext_lazy("outcome of a run", "failed, tried again"),
     "failed": pgettext_lazy("outcome of a run", "failed"),
     "crashed": pgettext_lazy("outcome of a run", "crashed"),
+    "stopped": pgettext_lazy("outcome of a run", "handed back"),
+    "stalled": pgettext_lazy("outcome of a run", "lost with its process"),
     "unreadable": pgettext_lazy("outcome of a run", "unreadable"),
 }
-_COLOURS = {"retried": "failed", "crashed": "failed", "running": "active", "expired": "cancelled"}
+_COLOURS = {
+    "retried": "failed",
+    "crashed": "failed",
+    "stalled": "failed",
+    "stopped": "cancelled",
+    "running": "active",
+    "expired": "cancelled",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,7 +160,7 @@ def cancel_job(request: HttpRequest, job_id: JobId) -> Any:
 
 @router.patch("/{job_id}", auth=CHANGE, response=MOVED, summary="Change a job's priority")
 def change_job(request: HttpRequest, job_id: JobId, payload: Annotated[JobChange, Body()]) -> Any:
-    """It joins the back of its new priority. 409 if it's running or finished."""
+    """A waiting job joins the back of its new priority; others have it when they wait again."""
     changed = Job.get(job_id).set_priority(payload.priority)
     return _noted(request, changed, _("Changed priority to %(priority)d.") % {"priority": changed.priority})
 

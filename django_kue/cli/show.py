@@ -22,6 +22,7 @@ from django_kue.states import State
 from django_kue.words import NONE, ago, clock, span
 
 BAR = 30  # columns of the progress bar
+LOST = {"stopped": "its worker had to stop", "stalled": "its process died or was ended; it isn't blamed"}
 WITH_ITS_WORKER = "ran, nobody knows for how long"  # what of a run is known that ended with its worker
 
 
@@ -85,7 +86,7 @@ def _facts(screen: Screen, job: Job) -> None:
         "function": job.name,
         "queue": job.queue,
         "priority": job.priority,
-        "runs": f"{job.attempts_made} of {job.attempts}",
+        "attempts": f"{job.attempts_made} of {job.attempts}",
     }
     if job.crashes:
         facts["crashes"] = job.crashes
@@ -127,7 +128,7 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
     for run in runs:
         is_the_end = run is runs[-1] and run.outcome != "retried" and run.finished_at == job.finished_at
         if not is_the_end:  # that is told below
-            yield run.finished_at, Painted(f"run {run.attempt} {run.outcome}", "WARNING"), _note(run)
+            yield run.finished_at, Painted(f"attempt {run.attempt} {run.outcome}", "WARNING"), _note(run)
     if job.run_at is not None and job.state is State.DELAYED:
         yield job.run_at, "due", ""
     if job.started_at is not None:
@@ -140,6 +141,9 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
 
 
 def _note(run: Run) -> str:
+    if run.outcome in LOST:
+        since = f" since {clock(run.started_at)}" if run.started_at else ""
+        return f"on {run.worker}{since}: {LOST[run.outcome]}"
     again = f", again in {span(run.delay)}" if run.outcome == "retried" else ""
     ran = _ran(run.started_at, run.finished_at, WITH_ITS_WORKER)
     return f"{ran}{again}: {run.error.summary if run.error else NONE}"

@@ -7,17 +7,27 @@ from django.core import checks
 from django_kue.doctor.findings import Finding, Level
 
 TAG = "django_kue"
+BLOCKING = {f"django_kue.E00{number}" for number in (1, 2, 3)}  # with which nothing else can be looked at
 
 
 def examine() -> list[Finding]:
     """What's wrong in ``KUE``. Nothing is connected to."""
-    return said_by_checks(deploy=False) or [Finding(Level.OK, "settings.good", "The settings are good.")]
+    return _said(_messages()) or [Finding(Level.OK, "settings.good", "The settings are good.")]
 
 
-def said_by_checks(*, deploy: bool) -> list[Finding]:
-    """The messages of django-kue's system checks, those apart that the project silences."""
-    found = checks.run_checks(tags=[TAG], include_deployment_checks=deploy)
-    return [_finding(message) for message in found if not message.is_silenced()]
+def examine_server() -> list[Finding]:
+    """What ``manage.py check --deploy`` says besides: it asks Redis."""
+    told = _messages()
+    return _said([message for message in _messages(deploy=True) if message not in told])
+
+
+def _messages(*, deploy: bool = False) -> list[checks.CheckMessage]:
+    return checks.run_checks(tags=[TAG], include_deployment_checks=deploy)
+
+
+def _said(messages: list[checks.CheckMessage]) -> list[Finding]:
+    """Those apart that the project silences."""
+    return [_finding(message) for message in messages if not message.is_silenced()]
 
 
 def _finding(message: checks.CheckMessage) -> Finding:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django_kue.doctor.findings import Finding, Level
-from django_kue.doctor.project import said_by_checks
+from django_kue.doctor.project import examine_server
 from django_kue.kinds import MIB
 from django_kue.store import ask, reads, server_info, server_setting
 
@@ -55,8 +55,7 @@ def _answer(info: Mapping[str, Any]) -> Iterator[Finding]:
 def _what_checks_say() -> Iterator[Finding]:
     """Its version, eviction and persistence, which ``manage.py check --deploy`` looks at too."""
     fsync = server_setting("appendfsync")
-    found = [finding for finding in said_by_checks(deploy=True) if finding.code.startswith("django_kue.")]
-    for finding in found:
+    for finding in examine_server():
         if finding.code != APPEND_ONLY:
             yield finding
         elif fsync == "no":

@@ -24,11 +24,13 @@ from django.dispatch import Signal
 
 from django_kue import signals
 from django_kue.store import moves
+from django_kue.words import many, one_line
 from django_kue.worker import forks, joblog
 from django_kue.worker.board import Board
 from django_kue.worker.codes import BURST_OVER, ORPHANED, REPLACE_ME, STOPPED
 from django_kue.worker.errands import Errand
 from django_kue.worker.fetch import Fetcher
+from django_kue.worker.memory import resident_bytes
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.relaying import Relay
 from django_kue.worker.scheduling import Scheduler
@@ -36,6 +38,7 @@ from django_kue.worker.telling import OfBuried
 
 logger = logging.getLogger("django_kue.worker")
 
+NAMED = 3  # jobs that are named in a line
 TICK = 0.1  # seconds between looks at the clock and at memory, which who ends a run looks at, too
 
 
@@ -128,13 +131,31 @@ class Child:
             self._stop()
         self._crew.mind_memory()
         if self._exit_code == STOPPED and self._crew.memory.is_exceeded:
-            logger.info("process %d has grown over %d MiB and is replaced", os.getpid(), options.max_memory)
+            self._say_too_large()
             self._exit_code = REPLACE_ME
             self._stop()
         if self._exit_code == STOPPED and not self._is_in_place():
             logger.error("a job changed the working folder of process %d, which is replaced", os.getpid())
             self._exit_code = REPLACE_ME
             self._stop()
+
+    def _say_too_large(self) -> None:
+        has_worked = self._fetcher.done_count or self._crew.running()
+        logger.log(
+            logging.INFO if has_worked else logging.WARNING,
+            "process %d takes %d MiB, over its limit of %d%s: it takes no more jobs, and is replaced%s",
+            os.getpid(),
+            (resident_bytes(os.getpid()) or 0) >> 20,
+            self._options.max_memory,
+            "" if has_worked else " before its first job (a larger --max-memory helps)",
+            self._once_over(),
+        )
+
+    def _once_over(self) -> str:
+        """What a process that's to be replaced waits for, in words."""
+        running = [f"{one_line(run.name)} {run.id}" for run in self._crew.running()]
+        more = f" and {many(len(running) - NAMED, 'job')} more" if len(running) > NAMED else ""
+        return f" once these are over: {', '.join(running[:NAMED])}{more}" if running else ""
 
     def _is_in_place(self) -> bool:
         try:

@@ -227,10 +227,8 @@ class Crew:
                 run.is_lost = run.is_cancelled = True
                 self.loop.cancel(run, "cancel")
 
+    def running(self) -> list[Run]:
+        return [run for run in (*[slot.run for slot in self.threads.slots], *self.loop.running()) if run]
+
     def _known_runs(self) -> list[Run]:
-        running = [slot.run for slot in self.threads.slots]
-        return [
-            run
-            for run in (*running, *self.loop.running(), *self.buffer.waiting(), *self.loop.waiting())
-            if run
-        ]
+        return [*self.running(), *self.buffer.waiting(), *self.loop.waiting()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from django_kue.worker.codes import BROKEN, GUTTED
 
 logger = logging.getLogger("django_kue.worker")
 
+UNKNOWN = "?"  # in place of the name of a function
+
 
 @dataclass
 class Grave:
@@ -35,7 +38,7 @@ class Grave:
     queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
     unheard: list[str] = field(default_factory=list)  # queues of which it may have got jobs unawares
     untold: dict[str, Batches] = field(default_factory=dict)  # queue → what it completed and didn't tell
-    cut_off: list[Busy] | None = None  # what ran when we ended it because we stop; None: it died
+    is_stopped: bool = False  # we ended it because we stop; else it died
 
     def leave_untold(self, end: Untold) -> None:
         """The child would have told it with its next turn; it's told under the same lease."""
@@ -118,24 +121,14 @@ class Graves:
         ended = burial.settled
         back = [key for key in burial.given_back if key not in burial.cancelled]
         if back:
-            whose = "the dead process" if grave.cut_off is None else "a process that was to stop"
+            whose = "a process that was to stop" if grave.is_stopped else "the dead process"
             logger.warning("%s: %s of %s handed back", queue, many(len(back), "job"), whose)
-        self._say_cut_off(queue, [one.key for one in grave.cut_off or () if one.key in back])
         self.note(queue, ended, settled, failed=burial.failed, cancelled=burial.cancelled)
-        self._say(queue, burial, settled)
-        self._measure(queue, [settled[key] for key in ended])
-
-    def _say(self, queue: str, burial: moves.Burial, outcomes: dict[bytes, bytes]) -> None:
-        """A line for each job that ran when its process died, which said nothing of it itself."""
-        for key, record in self._records(queue, burial.settled):
-            level, word, why = _fate(queue, key, outcomes[key], burial, record)
+        records = self._records(queue, ended)
+        for key, record in records:  # their process said nothing of it itself
+            level, word, why = _fate(queue, key, settled[key], burial, record)
             joblog.say_of_dead(level, word, queue, ids.joined(queue, key), _name_in(record), why)
-
-    def _say_cut_off(self, queue: str, keys: list[bytes]) -> None:
-        for key, record in self._records(queue, keys):
-            why = ": it still ran when its process had to stop; it runs again"
-            name = _name_in(record)
-            joblog.say_of_dead(logging.WARNING, "given back", queue, ids.joined(queue, key), name, why)
+        self._measure(queue, [(_name_in(record), settled[key]) for key, record in records])
 
     def say_rescued(self, queue: str, rescue: moves.Rescue) -> None:
         """How many jobs were taken from a worker that died as a whole, and which of them failed of it."""
@@ -166,18 +159,22 @@ class Graves:
             logger.warning("%s: %s told that the dead process had completed", queue, runs)
         if signals.job_completed.receivers:
             self.untold += [Buried(ids.joined(queue, key), "completed") for key, _ in told]
-        self._measure(queue, [outcome for _, outcome in told])
+        records = dict(self._records(queue, [key for key, _ in told]))
+        self._measure(queue, [(_name_in(records[key]), outcome) for key, outcome in told])
 
-    def _measure(self, queue: str, outcomes: list[bytes]) -> None:
-        """Runs that ended with their process, whose own measurements may be lost with it."""
-        row = Row()
-        for outcome in outcomes:
+    def _measure(self, queue: str, runs: list[tuple[str, bytes]]) -> None:
+        """Runs (function and outcome) that ended with their process, whose own measurements may be lost with
+        it."""
+        of_queue, functions = Row(), defaultdict[str, Row](Row)
+        for name, outcome in runs:
             kind = outcome[:1].decode()
-            if kind not in "bkz":
-                row.count_run(kind)
-        if row.count:
+            if kind not in "bklz":
+                of_queue.count_run(kind)
+                if name != UNKNOWN:
+                    functions[name].count_run(kind)
+        if of_queue.count:
             try:
-                self._link.send(moves.measure(queue, row, {}))
+                self._link.send(moves.measure(queue, of_queue, functions))
             except StoreError as error:
                 logger.error("queue %s: measurements can't be stored: %s", queue, error)  # noqa: TRY400
 
@@ -225,12 +222,12 @@ class Graves:
                 self.untold.append(Buried(job_id, "cancelled"))
             elif outcome.startswith(b"r"):
                 self.untold.append(Buried(job_id, "retrying", _delay_in(outcome)))
-            else:
+            elif not outcome.startswith(b"lstopped"):
                 self.untold.append(Buried(job_id, "stalled"))
 
 
 def _name_in(record: bytes | None) -> str:
-    return readable(record).name if record else "?"
+    return readable(record).name if record else UNKNOWN
 
 
 def _fate(
@@ -255,7 +252,9 @@ def _fate(
         return logging.WARNING, "crashed", f"{crash}{why}; {again}"
     if kind == b"z":
         return logging.WARNING, "suspect", f": its process died, and it wasn't the only one that ran; {again}"
-    if kind == b"b":
+    if kind == b"l" and outcome.startswith(b"lstopped"):
+        return logging.WARNING, "given back", f": it still ran when its process had to stop; {again}"
+    if kind == b"l":
         return logging.WARNING, "stalled", f": its process ended because of another job; {again}"
     return logging.WARNING, "given back", ": it's left in its queue"
 
@@ -282,22 +281,29 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
         ended.add(end.key)
     # A run that ends may still be in its slot: what's noted of it holds. And it may be in two, once blamed.
     busy = list({one.key: one for one in board.busy() if one.key not in ended}.values())
-    if is_killed:
-        grave.cut_off = busy
+    grave.is_stopped = is_killed
     if is_killed or code == BROKEN:  # by us: no job is to blame
-        return grave
-    if late is not None:
+        outcomes = [b"lstopped|%d|" % _started_ms(one) for one in busy]
+    elif late is not None:
         grave.late = late
-        for one in (*busy, late):
-            grave.queues.setdefault(one.queue, {})[one.key] = b"b"
-        return grave
-    culprits = culprits_among(busy, time.monotonic())
-    error = failures.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
-    for one in busy:
-        started = int((time.time() - (time.monotonic() - one.started)) * 1000)
-        outcome = b"d%d|%b" % (started, error) if one in culprits else b"b" if culprits else b"z"
+        busy = [*busy, late]
+        outcomes = [b"lstalled|%d|" % _started_ms(one) for one in busy]
+    else:
+        culprits = culprits_among(busy, time.monotonic())
+        error = failures.describe(JobCrashed(f"its process died: {died_of(code)}")).as_text()
+        outcomes = [
+            b"d%d|%b" % (_started_ms(one), error) if one in culprits
+            else b"lstalled|%d|" % _started_ms(one) if culprits
+            else b"z%d|" % _started_ms(one)
+            for one in busy
+        ]  # fmt: skip
+    for one, outcome in zip(busy, outcomes, strict=True):
         grave.queues.setdefault(one.queue, {})[one.key] = outcome
     return grave
+
+
+def _started_ms(one: Busy) -> int:
+    return int((time.time() - (time.monotonic() - one.started)) * 1000)
 
 
 def culprits_among(busy: list[Busy], now: float) -> list[Busy]:

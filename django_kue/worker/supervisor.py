@@ -263,7 +263,8 @@ class Supervisor:
         sibling.board.close()
         if (is_orderly and code == codes.BURST_OVER) or self._stopping.is_asked:
             return
-        is_young = not is_orderly and time.monotonic() - sibling.born < 2
+        is_in_vain = not is_orderly or not has_worked  # too large from its birth on, for example
+        is_young = is_in_vain and time.monotonic() - sibling.born < 2
         self._young_deaths = self._young_deaths + 1 if is_young else 0
         counted = self._young_deaths - (FORGIVEN if has_worked else 0)
         delay = RESPAWN[min(max(0, counted), len(RESPAWN) - 1)]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
-from django_kue import get_queue
+from django_kue import get_queue, job, registry
 from django_kue.doctor import Finding, Level, examine, queues
 from django_kue.doctor import server as server_doctor
 from tests.conftest import NOBODY, free_port, redis_client, start_redis
@@ -324,3 +324,15 @@ def test_a_queue_that_cant_be_read_is_named_and_the_others_are_looked_at(suffix:
     assert "Queue email can't be read: " in said.err
     assert any(line.startswith("default") for line in said.lines)
     assert jobs
+
+
+def test_a_function_for_a_queue_that_isnt_there_is_told_once_and_hides_nothing() -> None:
+    @job(name="checked", queue="emial")
+    def function() -> None: ...
+
+    try:
+        codes = [finding.code for finding in examine()]
+    finally:
+        registry.unregister(function)
+    assert codes.count("django_kue.E011") == 1
+    assert "redis.answers" in codes

@@ -55,8 +55,8 @@ def test_jobs_are_chosen_by_function_and_by_what_their_error_says() -> None:
     gone, away = ended(failed(message="it's gone")), ended(failed(message="mail is away"))
     other = ended(failed(message="mail is away"), "tests.app.jobs.noop")
     waiting = enqueued(queue="email")
-    assert ids_in("--text", "MAIL IS") == [other, away]
-    assert ids_in("--function", "tests.app.jobs.add") == [waiting, away, gone]
+    assert sorted(ids_in("--text", "MAIL IS")) == sorted([other, away])
+    assert sorted(ids_in("--function", "tests.app.jobs.add")) == sorted([waiting, away, gone])
     assert ids_in("--function", "tests.app.jobs.add", "--state", "failed", "--text", "away") == [away]
     assert ids_in("--function", "tests.app.jobs.add", "--queue", "email") == [waiting]
     assert kue("jobs", "--function", "tests.nothing").lines == ["No such jobs."]
@@ -158,8 +158,8 @@ def test_show_tells_everything(charge: object) -> None:
     said = kue("show", job_id)
     assert said.code == 0
     for text in (
-        "Charge 17  failed", job_id, "tests.charge", "runs      2 of 3", "order_id  17",
-        "run 1 retried", "ValueError: bank away", "builtins.ValueError: card declined", "Traceback: …",
+        "Charge 17  failed", job_id, "tests.charge", "attempts  2 of 3", "order_id  17",
+        "attempt 1 retried", "ValueError: bank away", "builtins.ValueError: card declined", "Traceback: …",
         "asked the bank", '{"step": 2}', "40 %",
     ):  # fmt: skip
         assert text in said.out, text

@@ -75,7 +75,9 @@ def crashed(message: str = "killed by SIGKILL") -> bytes:
 
 
 RELEASED = b"b"
-SUSPECT = b"z"
+STOPPED = b"lstopped|1|"
+STALLED = b"lstalled|1|"
+SUSPECT = b"z1|"
 CANCELLED = b"x1|"
 
 

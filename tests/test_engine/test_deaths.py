@@ -14,6 +14,8 @@ from django_kue.states import State
 from tests.conftest import redis_client
 from tests.test_engine.hands import (
     RELEASED,
+    STALLED,
+    STOPPED,
     SUSPECT,
     Hands,
     completed,
@@ -65,6 +67,32 @@ def test_a_dead_workers_jobs_keep_their_order_also_where_some_had_been_started_a
     assert texts(rescue())[::-1] == keys
     hands = Hands()
     assert [key for _ in range(5) for key in hands.take(10)] == keys
+
+
+def test_a_dead_workers_jobs_tell_that_they_were_with_it() -> None:
+    """Whether they had begun nobody knows; that they may run twice can be seen."""
+    key = put_one()
+    hands = Hands(name="w1/1")
+    hands.take_one()
+    hands.let_lease_run_out()
+    rescue()
+    [run] = job_of(key).runs()
+    assert (run.attempt, run.outcome, run.worker, run.error) == (1, "stalled", "w1/1", None)
+    assert run.started_at is not None
+    assert run.started_at <= run.finished_at
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"), [(STOPPED, "stopped"), (STALLED, "stalled"), (SUSPECT, "stalled")]
+)
+def test_a_run_that_was_cut_off_is_remembered_and_goes_first(outcome: bytes, word: str) -> None:
+    keys = put(count=3)
+    hands = Hands()
+    hands.take(2)
+    hands.turn(0, {keys[1]: outcome, keys[0]: RELEASED})
+    assert [[run.outcome for run in job_of(key).runs()] for key in keys] == [[], [word], []]
+    assert job_of(keys[1]).attempts_made == 0
+    assert hands.take(1) == [keys[1]]
 
 
 def test_a_living_workers_jobs_are_left_alone() -> None:

@@ -36,6 +36,8 @@ from tests.test_engine.hands import (
     CANCELLED,
     NAME,
     RELEASED,
+    STALLED,
+    STOPPED,
     SUSPECT,
     Hands,
     completed,
@@ -66,6 +68,8 @@ OUTCOMES = {
     "failed, not kept": failed(0),
     "parked": parked(HOUR),
     "released": RELEASED,
+    "stopped": STOPPED,
+    "stalled": STALLED,
     "suspected": SUSPECT,
     "crashed": crashed(),
     "ended itself": CANCELLED,
@@ -258,15 +262,15 @@ class Life(Model):
                     marked.append(job)
                 elif name == "released":
                     released.append(job)
-                elif name in ("suspected", "crashed"):
-                    (front if name == "suspected" else crashed_).append(job)
+                elif name in ("stopped", "stalled", "suspected", "crashed"):
+                    job.is_suspect |= name == "suspected"
+                    (crashed_ if name == "crashed" else front).append(job)
                     later.append(job)
                 else:
                     self.settle(job, name)
             self.to_front(released)
             for job in reversed(later):
                 if job in front:
-                    job.is_suspect = True
                     self.to_front([job])
                 else:
                     self.crash(job)

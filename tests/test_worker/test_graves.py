@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from django_kue import Job, signals
+from django_kue import Job, metrics, signals
 from django_kue.errors import JobCrashed, JobTimeout, StoreUnavailable
 from django_kue.store import moves, new_link, send
 from django_kue.worker import codes
@@ -112,7 +112,8 @@ def test_a_process_whose_own_loop_broke_blames_none_of_its_jobs() -> None:
     board.set_held("email", 1)
     board.begin(0, "email", b"A" * 22, time.monotonic(), 0.0, 0)
     grave = grave_of(moves.owner("dead/1"), board, codes.BROKEN, late=None, is_killed=False)
-    assert grave.queues == {"email": {}}
+    [outcome] = grave.queues["email"].values()
+    assert outcome.startswith(b"lstopped|")
     assert codes.BROKEN not in ORDERLY, "so that one after the other has to wait"
     board.close()
 
@@ -186,6 +187,7 @@ def ids_of(*definitions: Any) -> list[str]:
 def test_of_several_that_ran_none_is_blamed_and_each_is_named(said: Callable[[], list[str]]) -> None:
     one, other = ids_of(abuse.fail_and_mark, abuse.die)
     dead_with((one, 0), (other, 0))
+    assert [[run.outcome for run in Job.get(job_id).runs()] for job_id in (one, other)] == [["stalled"]] * 2
     why = ": its process died, and it wasn't the only one that ran; it runs again"
     assert sorted(said()) == sorted(
         [f"WARNING suspect   abuse.fail_and_mark {one}{why}", f"WARNING suspect   abuse.die {other}{why}"]
@@ -203,6 +205,18 @@ def test_beside_a_culprit_the_others_are_named_too(said: Callable[[], list[str]]
         f"WARNING crashed   abuse.die {other} crash 1/3: {died}; it runs again",
         f"WARNING stalled   abuse.fail_and_mark {one}: {because}; it runs again",
     ]
+    assert [[run.outcome for run in Job.get(job_id).runs()] for job_id in (one, other)] == [
+        ["stalled"], ["crashed"],
+    ]  # fmt: skip
+
+
+def test_a_run_that_took_its_process_with_it_is_measured_for_its_function_too() -> None:
+    crashed, late = ids_of(abuse.die, abuse.swallow)
+    dead_with((crashed, 0), (late, 0), late=late)
+    of_queue = metrics.totals(["email"])["email"]
+    assert of_queue.runs.outcomes["retried"] == 1
+    assert of_queue.functions[abuse.swallow.name].outcomes["retried"] == 1
+    assert abuse.die.name not in of_queue.functions, "it goes on elsewhere"
 
 
 def test_a_run_whose_end_is_noted_is_not_blamed_though_its_slot_is_still_taken() -> None:
@@ -336,8 +350,14 @@ def test_a_job_that_still_ran_when_its_process_had_to_stop_is_named_and_blamed_o
     graves.dig(grave_of(owner, board, -9, late=None, is_killed=True))
     graves.bury()
     why = ": it still ran when its process had to stop; it runs again"
-    assert said() == [f"WARNING given back abuse.fail_and_mark {running}{why}"]
-    assert "email: 2 jobs of a process that was to stop handed back" in caplog.text
+    assert sorted(said()) == [
+        f"INFO cancelled abuse.die {cancelled}", f"WARNING given back abuse.fail_and_mark {running}{why}",
+    ]  # fmt: skip
+    [run] = Job.get(running).runs()
+    assert (run.attempt, run.outcome, run.worker, run.error) == (1, "stopped", "stopped/1", None)
+    assert run.started_at is not None
+    assert Job.get(unstarted).runs() == []
+    assert "email: 1 job of a process that was to stop handed back" in caplog.text
     assert [(job.state, job.crashes) for job in map(Job.get, (running, unstarted))] == [("waiting", 0)] * 2
     link.close()
     board.close()

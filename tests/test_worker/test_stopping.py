@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -94,7 +95,8 @@ def test_at_the_deadline_running_jobs_are_handed_back_at_the_front_with_no_attem
         assert not any(map(is_running, children))
         for job in long:
             job = job.refresh()
-            assert (job.state, job.attempts_made, job.crashes, job.runs()) == ("waiting", 0, 0, [])
+            assert (job.state, job.attempts_made, job.crashes) == ("waiting", 0, 0)
+        assert [(run.attempt, run.outcome) for run in job.runs()] == [(1, "stopped")]
         first = [job.id for job in get_queue().jobs("waiting", newest_first=False)]
         assert first[-1] == behind.id
         assert {*first[:3]} == {job.id for job in long}
@@ -113,7 +115,8 @@ def test_a_second_signal_ends_it_at_once() -> None:
         assert worker.wait() == 0
         assert time.monotonic() - begun < 2.0
         job = job.refresh()
-        assert (job.state, job.attempts_made, job.crashes, job.runs()) == ("waiting", 0, 0, [])
+        assert (job.state, job.attempts_made, job.crashes) == ("waiting", 0, 0)
+        assert [(run.attempt, run.outcome) for run in job.runs()] == [(1, "stopped")]
 
 
 def test_jobs_in_the_buffer_go_back_at_once() -> None:
@@ -245,10 +248,19 @@ def test_a_process_is_replaced_when_it_has_grown_too_large() -> None:
         neighbour = jobs.nap.enqueue(0.5, "neighbour")
         assert finished(abuse.grow.enqueue(120)).state == "completed"
         wait_for(lambda: not is_running(child), 5, "a new process")
-        assert "grown over 150 MiB" in worker.log
+        assert re.search(r"INFO .* takes \d+ MiB, over its limit of 150: .*is replaced", worker.log)
+        assert f"once these are over: tests.app.jobs.nap {neighbour.id}" in worker.log
         assert finished(neighbour).attempts_made == 1
         assert marks("neighbour") == ["start", "end"]
         assert finished(jobs.add.enqueue(1)).result == 3
+
+
+def test_a_limit_that_no_process_can_keep_is_told_and_forks_without_haste() -> None:
+    with WorkerProcess("--processes", "1", "--max-memory", "5") as worker:
+        wait_for(lambda: worker.log.count("over its limit of 5 before its first job") >= 3)
+        rest_until = time.monotonic() + 2
+        wait_for(lambda: time.monotonic() > rest_until)
+        assert worker.log.count("before its first job") < 8, "ever longer pauses"
 
 
 def test_it_serves_only_the_queues_that_it_is_told() -> None:

@@ -79,6 +79,9 @@ local function take_back(died, retention, max_runs, max_crashes)
           failed_[#failed_ + 1] = key
         end
       else
+        local lease = lease_of[key]
+        local since = string.format('%d', claimed_at(lease))
+        remember_run(key, head_of(record), 'stalled', since, 0, worker_of(lease), '', max_runs)
         suspects[#suspects + 1], texts[#texts + 1] = key, record
       end
     end

@@ -6,7 +6,8 @@
 --   f keep|started|error       fail
 --   x started|                 cancelled: the run ended itself because it was asked to
 --   b                          release: it was never started, or its worker stops
---   z                          release as a suspect: one of several that ran when their process died
+--   l word|started|            release: it ran, and was ended through no fault of its own, remembered as this word
+--   z started|                 release as a suspect: one of several that ran when their process died
 --   k delay                    park: this worker doesn't know its function
 --   d started|error            its run killed the process
 -- KEYS: jobs leases ghosts marks
@@ -30,7 +31,13 @@ local function settle_one(key, outcome, record, worker, retention, max_runs, max
     retry(key, record, worker, delay, rest, max_runs)
   elseif kind == 'k' then park(key, record, text)
   elseif kind == 'x' then end_cancelled(key, record, worker, text, retention, true)
-  elseif kind == 'z' then suspect(key, record)
+  elseif kind == 'l' then
+    local word, started = string.match(text, '^(%a+)|(%d*)')
+    remember_run(key, head_of(record), word, started, 0, worker, '', max_runs)
+    release({ key }, { record })
+  elseif kind == 'z' then
+    remember_run(key, head_of(record), 'stalled', string.match(text, '^%d*'), 0, worker, '', max_runs)
+    suspect(key, record)
   elseif kind == 'd' then
     if crash(key, record, worker, max_crashes, text, retention, max_runs) then failed_[#failed_ + 1] = key end
   else
@@ -100,7 +107,7 @@ local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
         plain[#plain + 1], texts[#texts + 1] = key, string.sub(outcome, 2)
       elseif kind == 98 then -- b
         released[#released + 1] = key
-      elseif kind == 122 or kind == 100 then -- z d
+      elseif kind == 122 or kind == 108 or kind == 100 then -- z l d
         to_front[#to_front + 1] = i
       else
         slow[#slow + 1] = i
