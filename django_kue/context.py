@@ -75,12 +75,12 @@ class JobContext:
 
         Args:
             done: how much is done, 0 to ``total``; more counts as all.
-            total: of how much, > 0.
+            total: of how much; 0 counts as done.
             data: anything that JSON can hold, shown with the progress.
 
         Raises:
             TypeError: they aren't numbers.
-            ValueError: ``total`` isn't above 0, or ``data`` can't be stored or is larger than
+            ValueError: ``total`` is negative, or ``data`` can't be stored or is larger than
                 ``KUE["MAX_PROGRESS_DATA"]``.
 
         >>> for i, row in enumerate(rows, 1):  # doctest: +SKIP
@@ -99,11 +99,17 @@ class JobContext:
             self._reporter.progressed(b"[%s,%s]" % (json.dumps(percent).encode(), encoded), percent, data)
 
     def log(self, message: str, *args: Any) -> None:
-        """Write a line to the job's log; ``%``-style arguments as in ``logging``. Never blocks.
+        """Write a line to the job's log; ``%``-style arguments as in ``logging``. Never blocks; arguments
+        that don't fit the message are written behind it.
 
         >>> current_job().log("resized %s to %d px", name, width)  # doctest: +SKIP
         """
-        text = str(message) % args if args else str(message)
+        text = str(message)
+        if args:
+            try:
+                text %= args
+            except (TypeError, ValueError):  # a mistake in a log line is no reason to fail
+                text = f"{text} {args!r}"
         if self._reporter is None:
             logger.debug("%s", text)
         else:
@@ -115,8 +121,10 @@ _current: ContextVar[JobContext | None] = ContextVar("django_kue_job", default=N
 
 def _percent(done: float, total: float) -> float:
     try:
+        if total == 0:
+            return 100.0
         if not total > 0:
-            raise ValueError(f"progress(done, total): total is above 0, not {total!r:.80}")
+            raise ValueError(f"progress(done, total): total is at least 0, not {total!r:.80}")
         return round(min(100.0, max(0.0, 100 * done / total)), 2)
     except (TypeError, OverflowError) as error:
         raise TypeError(f"progress(done, total) takes numbers, not {done!r:.80} and {total!r:.80}") from error

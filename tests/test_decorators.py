@@ -524,12 +524,19 @@ def test_a_wrong_item_is_named_and_nothing_is_stored(send, items, message):
 
 @pytest.mark.parametrize(
     ("numbers", "error"),
-    [((None,), TypeError), ((1, "x"), TypeError), ((10**400,), TypeError), ((1, 0), ValueError)],
-    ids=["nothing", "a text", "too large", "of nothing"],
+    [((None,), TypeError), ((1, "x"), TypeError), ((10**400,), TypeError), ((1, -1), ValueError)],
+    ids=["nothing", "a text", "too large", "of less than nothing"],
 )
 def test_a_progress_that_is_no_number_is_told(numbers, error):
     with pytest.raises(error, match=r"progress\(done, total\)"):
         current_job().progress(*numbers)
+
+
+def test_of_nothing_all_is_done_and_a_wrong_log_line_is_a_line_all_the_same(caplog):
+    caplog.set_level("DEBUG", "django_kue.job")
+    current_job().progress(0, 0)
+    current_job().log("%d rows of %s", "no")
+    assert [record.getMessage() for record in caplog.records] == ["progress 100 %", "%d rows of %s ('no',)"]
 
 
 @pytest.mark.parametrize(

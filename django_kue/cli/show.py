@@ -126,7 +126,8 @@ def _timeline(screen: Screen, job: Job, runs: list[Run]) -> None:
 def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]:
     yield job.created_at, "enqueued", ""
     for run in runs:
-        is_the_end = run is runs[-1] and run.outcome != "retried" and run.finished_at == job.finished_at
+        is_final = run is runs[-1] and run.outcome != "retried" and not run.is_lost
+        is_the_end = is_final and run.finished_at == job.finished_at
         if not is_the_end:  # that is told below
             yield run.finished_at, Painted(f"attempt {run.attempt} {run.outcome}", "WARNING"), _note(run)
     if job.run_at is not None and job.state is State.DELAYED:

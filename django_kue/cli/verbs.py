@@ -33,14 +33,16 @@ def _retry_arguments(parser: ArgumentParser) -> None:
     arguments.add_json(parser)
 
 
-def _each(screen: Screen, options: Namespace, verb: Callable[[Job], Any], done: str) -> int:
+def _each(
+    screen: Screen, options: Namespace, verb: Callable[[Job], Any], done: str | Callable[[Any], str]
+) -> int:
     """Ask each job; say what became of it. Exit code 1 when one refused."""
     refusals: dict[str, str] = {}
     for job_id in options.ids:
         try:
-            verb(Job.get(job_id))
+            after = verb(Job.get(job_id))
             if not options.is_json:
-                screen.line(f"{job_id} {done}", "SUCCESS")
+                screen.line(f"{job_id} {done if isinstance(done, str) else done(after)}", "SUCCESS")
         except (JobDoesNotExist, IllegalTransition) as error:
             refusals[job_id] = str(error)
             screen.complain(one_line(error))
@@ -106,7 +108,12 @@ def _say_retried(screen: Screen, options: Namespace, retried: int, stayed: int) 
 
 
 def _cancel(screen: Screen, options: Namespace) -> int:
-    return _each(screen, options, Job.cancel, "is cancelled, or will be when its run ends")
+    return _each(screen, options, Job.cancel, _cancelled)
+
+
+def _cancelled(job: Job) -> str:
+    is_running = job.state is State.ACTIVE
+    return "is asked to stop, and is cancelled when its run ends" if is_running else "is cancelled"
 
 
 def _promote(screen: Screen, options: Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from django_kue.jobs import JobError, Run
 from django_kue.listing import Listing, Scope
 from django_kue.states import State
 from tests.test_cli.hands import ended, enqueued, kue, kue_process, kue_terminal, without_color
-from tests.test_engine.hands import Hands, completed, error_text, failed, parked, rescue, retried
+from tests.test_engine.hands import STOPPED, Hands, completed, error_text, failed, parked, rescue, retried
 
 HOSTILE = "title \x1b[31m\x9b2J\n\u202enext"
 
@@ -174,11 +175,22 @@ def test_a_run_that_ended_with_its_worker_is_not_said_never_to_have_started() ->
         Job.get(job_id).cancel()
     hands.let_lease_run_out()
     assert rescue() == []  # it was asked to stop
-    assert "was with a worker; whether it ran isn't known" in kue("show", claimed).out
+    told = kue("show", claimed).out
+    assert "was with a worker; whether it ran isn't known" in told
+    assert re.search(r"attempt 1 stalled +on dead/1 since .*: its process died or was ended", told)
     assert "never started" in kue("show", waited).out
     died = Run(1, None, datetime.now(UTC), "dead/1", "crashed", JobError("JobCrashed", "it died"), 0)
     assert _note(died) == "ran, nobody knows for how long: JobCrashed: it died"
     assert _without_start(replace(Job.get(claimed), state=State.FAILED)) == WITH_ITS_WORKER
+
+
+def test_a_job_that_was_handed_back_does_not_look_as_if_it_had_waited() -> None:
+    hands = Hands(name="stopped/1")
+    job_id = enqueued()
+    hands.settle(hands.take_one(), STOPPED)
+    told = kue("show", job_id).out
+    assert re.search(r"attempt 1 stopped +on stopped/1 since .*: its worker had to stop", told)
+    assert "attempts  0 of" in told
 
 
 def test_show_as_json_has_runs_and_logs() -> None:

@@ -9,7 +9,7 @@ import pytest
 from django_kue import Job, JobDoesNotExist, get_queue
 from django_kue.listing import Listing, Scope
 from tests.test_cli.hands import ended, enqueued, kue
-from tests.test_engine.hands import completed, failed
+from tests.test_engine.hands import Hands, completed, failed
 
 NOBODY = "default.AaIO0T7uUtXcBpd13f3FTQ"
 
@@ -18,7 +18,7 @@ def test_each_verb_does_what_its_called() -> None:
     dead, later, waiting = ended(failed()), enqueued(delay=60_000), enqueued()
     assert kue("retry", dead).lines == [f"{dead} will run again"]
     assert kue("promote", later).lines == [f"{later} is due now"]
-    assert kue("cancel", waiting).lines == [f"{waiting} is cancelled, or will be when its run ends"]
+    assert kue("cancel", waiting).lines == [f"{waiting} is cancelled"]
     assert [Job.get(one).state for one in (dead, later, waiting)] == ["waiting", "waiting", "cancelled"]
     assert kue("remove", waiting).code == 0
     with pytest.raises(JobDoesNotExist):
@@ -171,3 +171,11 @@ def test_nothing_is_imported_by_name() -> None:
 
     assert kue("enqueue", "tests.app.abuse_unheard_of.x").code == 1
     assert "tests.app.abuse_unheard_of" not in sys.modules
+
+
+def test_who_cancels_a_running_job_hears_that_its_run_goes_on() -> None:
+    running = enqueued()
+    Hands().take_one()
+    assert kue("cancel", running).lines == [
+        f"{running} is asked to stop, and is cancelled when its run ends",
+    ]

@@ -68,20 +68,24 @@ local function take_back(died, retention, max_runs, max_crashes)
   end
   for i = 1, #found do
     local key, record = found[i], records[i]
+    local lease = lease_of[key]
+    local worker = worker_of(lease)
+    local function remember()
+      local since = string.format('%d', claimed_at(lease))
+      remember_run(key, head_of(record), 'stalled', since, 0, worker, '', max_runs)
+    end
     if record and marked[i] then
-      end_cancelled(key, record, worker_of(lease_of[key]), '|', retention)
+      remember()
+      end_cancelled(key, record, worker, '|', retention)
     elseif record then
       rescued[#rescued + 1] = key
       if token(head_of(record), 'y') then
         put_back_suspects()
-        local worker = worker_of(lease_of[key])
         if crash(key, record, worker, max_crashes, '|' .. CRASHED, retention, max_runs) then
           failed_[#failed_ + 1] = key
         end
       else
-        local lease = lease_of[key]
-        local since = string.format('%d', claimed_at(lease))
-        remember_run(key, head_of(record), 'stalled', since, 0, worker_of(lease), '', max_runs)
+        remember()
         suspects[#suspects + 1], texts[#texts + 1] = key, record
       end
     end
