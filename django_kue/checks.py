@@ -11,12 +11,12 @@ django_kue.E007     encryption keys, but no library for them
 django_kue.E008     an outbox in a database that there isn't
 django_kue.E009     ``KUE["MIDDLEWARE"]`` or ``KUE["CONTEXT"]`` names what can't be used
 django_kue.E010     a schedule that's declared can't be
-django_kue.E011     a function's queue or database isn't in the settings
 django_kue.W001     "embedded" while ``DEBUG`` is off
 django_kue.W002     Redis can't be reached (``--deploy``)
 django_kue.W003     Redis forgets everything when it restarts (``--deploy``)
 django_kue.W004     an outbox that a function's jobs pass by
 django_kue.W005     ``TASKS`` names the backend, where nothing reads ``TASKS``
+django_kue.W006     a function's queue or database isn't in the settings
 django_kue.I001     a power cut can cost up to a second of jobs (``--deploy``)
 ==================  ======================================================================
 """
@@ -36,6 +36,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_kue import conf, declared, embedded, encryption, kinds, middleware, outbox, registry
 from django_kue.errors import KueError
 from django_kue.kinds import Problem
+from django_kue.options import Options
 
 OLDEST_REDIS = (6, 2)
 KUE_BACKEND = "django_kue.tasks.KueBackend"
@@ -126,21 +127,11 @@ def check_functions(**kwargs: Any) -> list[CheckMessage]:
     """The queue and the database that a ``@job`` names. Else ``.enqueue()`` would tell, and later."""
     if conf.problems(_raw()):
         return []  # check_settings tells
-    found: list[CheckMessage] = []
-    for job in registry.functions():
-        try:
-            conf.settings.queue(job.options.queue)
-        except LookupError as error:
-            found.append(Error(f"{job.name}: {error}", id="django_kue.E011"))
-        alias = job.options.on_commit
-        is_told = alias == job.options.outbox  # by check_outbox
-        if isinstance(alias, str) and alias not in django_settings.DATABASES and not is_told:
-            expected = f"True, False, or one of {kinds.listed(map(repr, django_settings.DATABASES))}"
-            remedy = "Write True for the database of the transaction."
-            found.append(
-                _error(Problem(f"@job(on_commit=…) on {job.name}", expected, repr(alias), remedy), "E011")
-            )
-    return found
+    return [
+        Warning(f"{job.name}: {text}", hint=hint, id="django_kue.W006")
+        for job in registry.functions()
+        for text, hint in _named_in_vain(job.options)
+    ]
 
 
 def _raw() -> Any:
@@ -259,6 +250,18 @@ def _outboxes_nowhere() -> Iterator[Problem]:
         if isinstance(alias, str) and alias not in django_settings.DATABASES:
             expected = f"True, False, or one of {kinds.listed(map(repr, django_settings.DATABASES))}"
             yield Problem(path, expected, repr(alias), "Write True for the database of the transaction.")
+
+
+def _named_in_vain(options: Options) -> Iterator[tuple[str, str]]:
+    hint = "Unless each enqueue names another by .using(), it will fail."
+    try:
+        conf.settings.queue(options.queue)
+    except LookupError as error:
+        yield str(error), hint
+    alias = options.on_commit
+    if isinstance(alias, str) and alias not in django_settings.DATABASES:
+        known = kinds.listed(map(repr, django_settings.DATABASES))
+        yield f"on_commit names no database, {alias!r}; there's {known}.", hint
 
 
 def _check_functions_of_outboxes() -> list[CheckMessage]:

@@ -337,14 +337,10 @@ def of_exception(run: Run, exception: BaseException) -> Outcome:
     return Outcome("r", error.as_text(), delay=delay, error=error)
 
 
-def of_timeout(run: Run, outcome: Outcome | None = None) -> Outcome:
-    """The outcome of a run that was stopped at its timeout, and that would be ``outcome`` otherwise. What its
-    code raised in answer counts; if it returned, it took too long all the same."""
-    error = run.exception
-    if outcome is not None and outcome.kind in "rfx" and not isinstance(error, JobTimeout):
-        return outcome
-    if not isinstance(error, JobTimeout):
-        error = JobTimeout()
+def of_timeout(run: Run) -> Outcome:
+    """The outcome of a run that was stopped at its timeout, or that returned in spite of it. Whatever else
+    its code raised in answer counts as ever."""
+    error = run.exception if isinstance(run.exception, JobTimeout) else JobTimeout()
     assert run.rules is not None
     error.args = (f"it ran longer than its timeout of {run.rules.timeout:g} s",)
     return of_exception(run, error)

@@ -77,13 +77,18 @@ def kue_worker(kue_redis_url: str) -> Iterator[WorkerThread]:
 
     from django_kue.store import erase_tests_keys
     from django_kue.testing import WorkerThread
-    from django_kue.testing.modes import suspended
+    from django_kue.testing.modes import begin_break, end_break
 
     prefix = f"kue-test-{os.urandom(6).hex()}"
-    own = {**getattr(settings, "KUE", {}), "REDIS": kue_redis_url, "PREFIX": prefix}
-    with suspended(), override_settings(KUE=own):
-        try:
-            with WorkerThread() as worker:
-                yield worker
-        finally:
-            erase_tests_keys()
+    begin_break()
+    try:
+        with override_settings(
+            KUE={**getattr(settings, "KUE", {}), "REDIS": kue_redis_url, "PREFIX": prefix}
+        ):
+            try:
+                with WorkerThread() as worker:
+                    yield worker
+            finally:
+                erase_tests_keys()
+    finally:
+        end_break()

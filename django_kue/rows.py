@@ -53,6 +53,9 @@ class JobError:
         return f"{self.type}: {self.message}"
 
 
+CUT_OFF = ("stopped", "stalled")
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run that didn't complete."""
@@ -66,11 +69,12 @@ class Run:
     outcome: str
     error: JobError | None
     delay: float  #: seconds till the next try
+    times: int = 1  #: of runs that were cut off (stopped, stalled), so many in a row
 
     @property
-    def is_lost(self) -> bool:
-        """Whether it was cut off, and counts as no attempt and no crash."""
-        return self.outcome in ("stopped", "stalled")
+    def is_cut_off(self) -> bool:
+        """Whether it's one that counts as no attempt and no crash."""
+        return self.outcome in CUT_OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,15 +245,18 @@ def runs_from(texts: list[bytes], queue: str, key: str) -> list[Run]:
 
 def _run(text: bytes, queue: str, key: str) -> Run:
     try:
-        attempt, outcome, started, finished, delay, worker, error = text.split(b"|", 6)
+        attempt, word, started, finished, delay, worker, error = text.split(b"|", 6)
+        outcome = word.decode()
+        is_cut_off = outcome in CUT_OFF  # its error is that of the run before
         return Run(
             int(attempt),
             moment_or_none(started),
             moment(finished),
             worker.decode(),
-            outcome.decode(),
-            error_of(error, queue, key),
-            int(delay) / 1000,
+            outcome,
+            None if is_cut_off else error_of(error, queue, key),
+            0.0 if is_cut_off else int(delay) / 1000,
+            int(delay) if is_cut_off else 1,
         )
     except FOREIGN:
         return Run(0, None, moment(0), "", "unreadable", JobError.from_text(text), 0)

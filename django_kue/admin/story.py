@@ -60,10 +60,12 @@ class Attempt:
     worker: str = ""
     error: JobError | None = None
     delay: float | None = None  # seconds till the next one
+    times: int = 1  # so many in a row, see rows.Run
 
     @property
     def label(self) -> str:
-        return str(OUTCOMES.get(self.outcome, self.outcome))
+        label = str(OUTCOMES.get(self.outcome, self.outcome))
+        return label if self.times == 1 else f"{label} ×{self.times}"
 
     @property
     def colour(self) -> str:
@@ -204,7 +206,7 @@ class Story:
 
     @cached_property
     def attempts(self) -> list[Attempt]:
-        """Its runs, newest first; only the last ``KUE["MAX_RUNS"]`` of those that failed are kept."""
+        """Its runs, newest first; of those that didn't complete the last ``KUE["MAX_RUNS"]`` are kept."""
         rows = [
             Attempt(
                 number=run.attempt,
@@ -214,6 +216,7 @@ class Story:
                 worker=run.worker,
                 error=run.error,
                 delay=run.delay if run.outcome == "retried" else None,
+                times=run.times,
             )
             for run in self.runs
         ]

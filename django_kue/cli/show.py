@@ -126,7 +126,7 @@ def _timeline(screen: Screen, job: Job, runs: list[Run]) -> None:
 def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]:
     yield job.created_at, "enqueued", ""
     for run in runs:
-        is_final = run is runs[-1] and run.outcome != "retried" and not run.is_lost
+        is_final = run is runs[-1] and run.outcome != "retried" and not run.is_cut_off
         is_the_end = is_final and run.finished_at == job.finished_at
         if not is_the_end:  # that is told below
             yield run.finished_at, Painted(f"attempt {run.attempt} {run.outcome}", "WARNING"), _note(run)
@@ -144,7 +144,8 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
 def _note(run: Run) -> str:
     if run.outcome in LOST:
         since = f" since {clock(run.started_at)}" if run.started_at else ""
-        return f"on {run.worker}{since}: {LOST[run.outcome]}"
+        often = f"{run.times} times, the last on" if run.times > 1 else "on"
+        return f"{often} {run.worker}{since}: {LOST[run.outcome]}"
     again = f", again in {span(run.delay)}" if run.outcome == "retried" else ""
     ran = _ran(run.started_at, run.finished_at, WITH_ITS_WORKER)
     return f"{ran}{again}: {run.error.summary if run.error else NONE}"
@@ -191,6 +192,7 @@ def _run_as_json(run: Run) -> dict[str, Any]:
         "finished_at": run.finished_at,
         "worker": run.worker,
         "delay": run.delay,
+        "times": run.times,
         "error": None
         if run.error is None
         else {"type": run.error.type, "message": run.error.message, "traceback": run.error.traceback},

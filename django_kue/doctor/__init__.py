@@ -27,7 +27,7 @@ def examine() -> list[Finding]:
     from django_kue.doctor import outboxes, project, queues, schedules, server, workers
 
     found = project.examine()
-    if any(finding.code in project.BLOCKING for finding in found):
+    if any(finding.level is Level.ERROR for finding in found):
         return found
     found += outboxes.examine()
     try:

@@ -2,15 +2,15 @@
 -- The child's other jobs are not suspects: their neighbour was the culprit, and it's known.
 -- Returns: the keys given back, the keys settled; and the keys of all these that failed, and that were
 -- cancelled by their mark.
--- ARGV: owner retention max_runs max_crashes culprits...
---   culprits: key outcome, again and again (outcomes as in lib/settle)
+-- ARGV: owner retention max_runs max_crashes ends...
+--   ends: key outcome, again and again (outcomes as in lib/settle)
 -- KEYS: leases ghosts marks owners levels
 -- @include lib/order
 -- @include lib/settle
 -- @include lib/wake
 redis.call('ZREM', KEYS.owners, owner)
-local culprits = {}
-for i = culprits_at, #ARGV, 2 do culprits[ARGV[i]] = ARGV[i + 1] end
+local ends = {}
+for i = ends_at, #ARGV, 2 do ends[ARGV[i]] = ARGV[i + 1] end
 local ghosted = redis.call('HGETALL', KEYS.ghosts)
 for i = 1, #ghosted, 2 do
   if string.match(ghosted[i + 1], '([^|]*)$') == owner then
@@ -39,8 +39,8 @@ for _, lease in ipairs(order) do
   local keys, texts = by_lease[lease], {}
   table.sort(keys, is_older)
   for i, key in ipairs(keys) do
-    texts[i] = culprits[key] or 'b'
-    if culprits[key] then settled[#settled + 1] = key else given_back[#given_back + 1] = key end
+    texts[i] = ends[key] or 'b'
+    if ends[key] then settled[#settled + 1] = key else given_back[#given_back + 1] = key end
   end
   for last = #keys, 1, -500 do
     local first = math.max(last - 499, 1)

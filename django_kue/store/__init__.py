@@ -13,14 +13,14 @@ from django_kue.store import moves, reads, ticking, transport
 from django_kue.store.blocking import new_doorbell
 from django_kue.store.calls import Call
 from django_kue.store.erasing import erase_tests_keys
-from django_kue.store.stand_in import StandIn, asubscribe, standing_in, subscribe
+from django_kue.store.stand_in import StandIn, asubscribe, let_answer, subscribe
 from django_kue.store.transport import Link, OwnLink, ask, forget_links, new_link, send
 from django_kue.store.transport_async import aask, asend, close_links
 
 __all__ = [
     "Call", "Link", "OwnLink", "StandIn", "aask", "asend", "ask", "asubscribe", "close_links",
     "erase_tests_keys", "forget_links", "moves", "new_doorbell", "new_link", "reads", "send",
-    "server_info", "server_setting", "standing_in", "subscribe", "ticking",
+    "server_info", "server_setting", "let_answer", "subscribe", "ticking",
 ]  # fmt: skip
 
 

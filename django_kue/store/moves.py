@@ -228,10 +228,10 @@ class Burial(NamedTuple):
     cancelled: list[bytes]  # … and those that somebody had asked to stop
 
 
-def bury(queue: str, owner: Owner, culprits: Mapping[bytes, bytes]) -> Call[Burial]:
+def bury(queue: str, owner: Owner, ends: Mapping[bytes, bytes]) -> Call[Burial]:
     """An owner is dead: settle what it was running (key → outcome), give back the rest."""
     limits = settings.queue_or_default(queue)
-    pairs = [part for pair in culprits.items() for part in pair]
+    pairs = [part for pair in ends.items() for part in pair]
     arguments = owner.text, retention(limits), settings.MAX_RUNS, limits.max_crashes
     return call("bury", queue, *arguments, *pairs, read=lambda reply: Burial(*reply))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from asgiref.sync import sync_to_async
@@ -108,18 +107,12 @@ class _AsyncSilence:
 _current: StandIn | None = None
 
 
-@contextmanager
-def standing_in(one: StandIn | None) -> Iterator[None]:
-    """Within, ``one`` answers all threads of this process, in the place of Redis; ``None``: Redis does."""
+def let_answer(one: StandIn | None) -> None:
+    """From now on ``one`` answers all threads of this process in Redis's place; ``None``: Redis does."""
     global _current
-    before = _current, transport.stand_in, transport_async.stand_in
     _current = one
     transport.stand_in = None if one is None else StandInLink(one)
     transport_async.stand_in = None if one is None else AsyncStandInLink(one)
-    try:
-        yield
-    finally:
-        _current, transport.stand_in, transport_async.stand_in = before
 
 
 def subscribe(queues: Sequence[str]) -> Any:

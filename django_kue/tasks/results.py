@@ -96,7 +96,7 @@ def past_runs(job: Job, remembered: Sequence[Run]) -> list[Run]:
     count = count_of_past_runs(job)
     if not count:
         return []
-    runs = [run for run in remembered if not run.is_lost][-count:]
+    runs = [run for run in remembered if not run.is_cut_off][-count:]
     if not runs and job.state is State.FAILED:  # MAX_RUNS is 0, or it wasn't kept
         runs = [last_run(job)]
     lost = Run(0, None, job.created_at, FORGOTTEN, "forgotten", None, 0)

@@ -50,7 +50,7 @@ def _runs_of(job: Job) -> list[Run]:
     runs = []
     if count_of_past_runs(job) - has_failed > 0:
         try:
-            runs = [run for run in job.runs() if not run.is_lost]
+            runs = [run for run in job.runs() if not run.is_cut_off]
         except KueError:  # Redis is away, or the job wasn't kept: they're said to be forgotten
             runs = []
     if has_failed and (not runs or runs[-1].attempt != job.attempts_made):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from operator import methodcaller
 from typing import Any
 
@@ -18,7 +18,7 @@ from django_kue.jobs import Job
 from django_kue.records import decode_arguments
 from django_kue.rows import arguments_of
 from django_kue.states import State
-from django_kue.store import reads, standing_in
+from django_kue.store import let_answer, reads
 from django_kue.testing.expecting import Expected, definition_of, expectation, listed, nearest_first, shown
 from django_kue.testing.memory import MemoryQueue, MemoryStore
 from django_kue.testing.running import MOST, Runner, TooManyRuns, described
@@ -134,6 +134,7 @@ class Kue:
             TooManyRuns: there were 1000 runs, and jobs still wait.
             LookupError: there's no queue of this name.
         """
+        _refuse_break()
         _refuse_event_loop("drain", "await kue.adrain()")
         _check_names(queues)
         self._settle()
@@ -151,6 +152,7 @@ class Kue:
         self, *queues: str, within: float | None = None, raise_failures: bool = True
     ) -> list[Job]:
         """The twin of :meth:`drain`: coroutine jobs run on this event loop."""
+        _refuse_break()
         _check_names(queues)
         settle = sync_to_async(self._settle)
         await settle()
@@ -171,6 +173,7 @@ class Kue:
 
         Raises what the job raised, when it fails for good.
         """
+        _refuse_break()
         _refuse_event_loop("perform", "await …aenqueue(), then await kue.adrain()")
         with self._switched(is_inline=False):
             job = definition_of(function).using(on_commit=False).enqueue(*args, **kwargs)
@@ -260,7 +263,7 @@ class Kue:
 
         Sending a job may lead here again, by a receiver or a job that looks: each sends what's left.
         """
-        if not (_active and _active[-1] is self) or self._settling == DEEPEST:
+        if _breaks or not (_active and _active[-1] is self) or self._settling == DEEPEST:
             return
         self._settling += 1
         try:
@@ -319,6 +322,11 @@ def _check_names(queues: Iterable[str]) -> None:
         settings.queue(name)
 
 
+def _refuse_break() -> None:
+    if _breaks:
+        raise RuntimeError("a real worker runs, and has the jobs: Kue's test mode has a break until it ends")
+
+
 def _refuse_event_loop(name: str, remedy: str) -> None:
     try:
         asyncio.get_running_loop()
@@ -330,6 +338,7 @@ def _refuse_event_loop(name: str, remedy: str) -> None:
 # ── switching it on ──
 
 _active: list[Kue] = []
+_breaks = 0  # while there are any, Redis is asked: a real worker runs
 
 
 @contextmanager
@@ -346,38 +355,36 @@ def fake() -> Iterator[Kue]:
     if _active:
         _active[-1]._settle()
     kue = Kue()
-    with _answered_by(kue):
-        _active.append(kue)
-        try:
-            yield kue
-            kue._settle()
-        finally:
-            _active.remove(kue)
+    _active.append(kue)
+    _switch()
+    try:
+        yield kue
+        kue._settle()
+    finally:
+        _active.remove(kue)
+        _switch()
 
 
-@contextmanager
-def suspended() -> Iterator[None]:
-    """Within, jobs go to Redis though a test mode is on: for a real worker."""
-    with _answered_by(None) if _active else nullcontext():
-        yield
+def begin_break() -> None:
+    """From now on jobs go to Redis though a test mode is on, until :func:`end_break`: for a real worker."""
+    global _breaks
+    _breaks += 1
+    _switch()
 
 
-@contextmanager
-def _answered_by(kue: Kue | None) -> Iterator[None]:
-    """Within, new jobs go to a test mode, or to Redis."""
-    before: Callable[[], None] | None = enqueueing.after
-    known = set(handover._known)
-    handover._known.clear()
-    outbox.forget()  # that Redis was away: it's another one
-    with standing_in(None if kue is None else kue._store):
-        enqueueing.after = None if kue is None else kue._handed_over
-        try:
-            yield
-        finally:
-            enqueueing.after = before
-            handover._known.clear()
-            handover._known.update(known)
-            outbox.forget()
+def end_break() -> None:
+    global _breaks
+    _breaks -= 1
+    _switch()
+
+
+def _switch() -> None:
+    """Have new jobs go where they belong by now: to the innermost test mode, or to Redis."""
+    kue = _active[-1] if _active and not _breaks else None
+    let_answer(None if kue is None else kue._store)
+    enqueueing.after = None if kue is None else kue._handed_over
+    handover._known.clear()  # it's another one that has heard of queues …
+    outbox.forget()  # … or was away
 
 
 @contextmanager

@@ -8,13 +8,13 @@ import os
 import select
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from types import TracebackType
 
 from django_kue.conf import settings
 from django_kue.errors import KueError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
-from django_kue.testing.modes import suspended
+from django_kue.testing.modes import begin_break, end_break
 from django_kue.worker import WorkerOptions
 from django_kue.worker.board import Board
 from django_kue.worker.fetch import Fetcher
@@ -47,10 +47,12 @@ class WorkerThread:
 
     def start(self) -> WorkerThread:
         """Begin. Raises StoreUnavailable when Redis is away."""
-        with ExitStack() as suspension:
-            suspension.enter_context(suspended())
+        self._begin_break()
+        try:
             self._begin()
-            self._suspension = suspension.pop_all()
+        except BaseException:
+            self._end_break()
+            raise
         return self
 
     def _begin(self) -> None:
@@ -78,7 +80,7 @@ class WorkerThread:
         if self._thread.is_alive():
             running = [busy.job_id for busy in self._board.busy()] or ["nothing"]
             raise TimeoutError(f"the worker hasn't ended within {timeout:g} s; it runs {', '.join(running)}")
-        self._suspension.close()
+        self._end_break()
         if self._fetcher.failure is not None:
             raise RuntimeError("the worker thread broke") from self._fetcher.failure
 
@@ -88,7 +90,19 @@ class WorkerThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            self._end_break()
+
+    def _begin_break(self) -> None:
+        begin_break()
+        self._has_break = True
+
+    def _end_break(self) -> None:
+        if self._has_break:
+            self._has_break = False
+            end_break()
 
     def _mind(self) -> None:
         """What a worker's supervisor and its child's main thread do."""

@@ -183,7 +183,7 @@ class Threads:
             self._board.begin(slot.number, run.queue, run.key, now, over_by, run.suspicion)
             if timeout:
                 note_delay(self._board, slot.number, run)
-            outcome = self._steps(run)
+            outcome = self._steps(run, slot)
             slot.close()
         except BaseException as error:  # noqa: BLE001 - only a timeout, where the code is ours
             slot.close()
@@ -192,9 +192,11 @@ class Threads:
         forks.end_copy(run)
         context.leave()
         databases.leave_clean()
-        return execution.of_timeout(run, outcome) if slot.is_interrupted else outcome
+        if slot.is_interrupted and (outcome.kind == "c" or isinstance(run.exception, JobTimeout)):
+            outcome = execution.of_timeout(run)
+        return outcome
 
-    def _steps(self, run: Run) -> Outcome:
+    def _steps(self, run: Run, slot: Slot) -> Outcome:
         databases.freshen(run.started)
         outcome = execution.prepare(run)
         if outcome is not None:
@@ -205,7 +207,10 @@ class Threads:
             if signals.job_started.receivers:
                 # without emit(), which would look for receivers once more
                 signals.job_started.send_robust(run.definition, job=run.job())
-            return execution.of_result(run, execution.call(run, told))
+            result = execution.call(run, told)
+            if slot.is_interrupted:  # it swallowed the interruption
+                return execution.of_timeout(run)
+            return execution.of_result(run, result)
         except BaseException as error:  # noqa: BLE001 - SystemExit and the like end a run, not the worker
             databases.suspect()
             return execution.of_exception(run, error)

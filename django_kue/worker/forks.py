@@ -14,6 +14,7 @@ from django_kue.words import one_line
 logger = logging.getLogger("django_kue.worker")
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
+HELD = (*ENDING, signal.SIGHUP)
 _is_copy = False
 
 
@@ -35,11 +36,11 @@ def disown_copies(control: socket.socket) -> None:
 
 def _hold_back() -> None:
     """A signal that comes amid a fork would be for the worker's own handler, which doesn't end the copy."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
 def _let_come() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 def end_copy(run: Run | None = None) -> None:

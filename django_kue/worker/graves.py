@@ -255,7 +255,7 @@ def _fate(
     if kind == b"l" and outcome.startswith(b"lstopped"):
         return logging.WARNING, "given back", f": it still ran when its process had to stop; {again}"
     if kind == b"l":
-        return logging.WARNING, "stalled", f": its process ended because of another job; {again}"
+        return logging.WARNING, "stalled", f": its process ended, through no fault of its own; {again}"
     return logging.WARNING, "given back", ": it's left in its queue"
 
 
@@ -283,7 +283,8 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
     busy = list({one.key: one for one in board.busy() if one.key not in ended}.values())
     grave.is_stopped = is_killed
     if is_killed or code == BROKEN:  # by us: no job is to blame
-        outcomes = [b"lstopped|%d|" % _started_ms(one) for one in busy]
+        word = b"lstopped" if is_killed else b"lstalled"
+        outcomes = [b"%b|%d|" % (word, _started_ms(one)) for one in busy]
     elif late is not None:
         grave.late = late
         busy = [*busy, late]

@@ -154,6 +154,13 @@ def swallow(name: str) -> str:
     return "fine"
 
 
+@job(timeout=0.3)
+def swallow_all(name: str) -> object:
+    """The same, with a result that can't be stored."""
+    swallow(name)
+    return object()
+
+
 class GaveUp(Exception):
     """A project's own."""
 

@@ -334,5 +334,5 @@ def test_a_function_for_a_queue_that_isnt_there_is_told_once_and_hides_nothing()
         codes = [finding.code for finding in examine()]
     finally:
         registry.unregister(function)
-    assert codes.count("django_kue.E011") == 1
+    assert codes.count("django_kue.W006") == 1
     assert "redis.answers" in codes

@@ -25,6 +25,7 @@ from tests.test_engine.hands import (
     put,
     put_one,
     rescue,
+    retried,
     texts,
     wait_until,
 )  # fmt: skip
@@ -93,6 +94,38 @@ def test_a_run_that_was_cut_off_is_remembered_and_goes_first(outcome: bytes, wor
     assert [[run.outcome for run in job_of(key).runs()] for key in keys] == [[], [word], []]
     assert job_of(keys[1]).attempts_made == 0
     assert hands.take(1) == [keys[1]]
+
+
+CUT_OFF = [STOPPED, STALLED, SUSPECT]
+
+
+@pytest.mark.parametrize("outcome", CUT_OFF)
+def test_a_job_that_is_cut_off_keeps_the_error_of_the_attempt_before(outcome: bytes) -> None:
+    key = put_one(options={"attempts": 3})
+    hands = Hands()
+    hands.settle(hands.take_one(), retried(message="bank away"))
+    for _ in range(3):
+        hands.settle(hands.take_one(), outcome)
+        job = job_of(key)
+        assert job.error is not None
+        assert job.error.message == "bank away"
+    first, last = job.runs()
+    assert first.error == job.error
+    assert last.error is None, "it had none of its own"
+
+
+def test_runs_that_are_cut_off_in_a_row_are_one_and_push_none_out() -> None:
+    key = put_one(options={"attempts": 9})
+    hands = Hands()
+    hands.settle(hands.take_one(), retried())
+    for _ in range(25):
+        hands.settle(hands.take_one(), STOPPED)
+    hands.settle(hands.take_one(), STALLED)
+    hands.settle(hands.take_one(), retried())
+    hands.settle(hands.take_one(), STOPPED)
+    assert [(run.attempt, run.outcome, run.times) for run in job_of(key).runs()] == [
+        (1, "retried", 1), (2, "stopped", 25), (2, "stalled", 1), (2, "retried", 1), (3, "stopped", 1),
+    ]  # fmt: skip
 
 
 def test_a_living_workers_jobs_are_left_alone() -> None:

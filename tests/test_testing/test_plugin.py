@@ -145,6 +145,24 @@ def test_a_test_mode_goes_on_when_the_worker_has_ended(
     assert erase_tests_keys() > 0
 
 
+def test_a_test_mode_has_its_break_until_the_last_worker_has_ended(kue_redis_url: str, settings: Any) -> None:
+    settings.KUE = {"REDIS": kue_redis_url, "PREFIX": f"kue-test-{os.urandom(6).hex()}"}
+    with fake() as kue:
+        one, other = WorkerThread().start(), WorkerThread().start()
+        one.stop()
+        assert add.enqueue(1).wait(timeout=10) == 3
+        for run in (kue.drain, lambda: kue.perform(add, 1)):
+            with pytest.raises(RuntimeError, match="a real worker runs"):
+                run()
+        other.stop()
+        add.enqueue(2)
+        kue.assert_count(1, add)
+        last = WorkerThread().start()
+    last.stop()
+    assert add.enqueue(3).refresh().state == "waiting", "in Redis: no mode is left"
+    assert erase_tests_keys() > 0
+
+
 @pytest.mark.django_db(transaction=True)
 def test_it_sees_what_is_committed(kue_worker: WorkerThread) -> None:
     User.objects.create(username="ada")

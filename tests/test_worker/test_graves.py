@@ -113,7 +113,7 @@ def test_a_process_whose_own_loop_broke_blames_none_of_its_jobs() -> None:
     board.begin(0, "email", b"A" * 22, time.monotonic(), 0.0, 0)
     grave = grave_of(moves.owner("dead/1"), board, codes.BROKEN, late=None, is_killed=False)
     [outcome] = grave.queues["email"].values()
-    assert outcome.startswith(b"lstopped|")
+    assert outcome.startswith(b"lstalled|")
     assert codes.BROKEN not in ORDERLY, "so that one after the other has to wait"
     board.close()
 
@@ -199,7 +199,7 @@ def test_beside_a_culprit_the_others_are_named_too(said: Callable[[], list[str]]
     dead_with((one, 0), (other, 2))
     died, because = (
         "JobCrashed: its process died: killed by SIGKILL",
-        "its process ended because of another job",
+        "its process ended, through no fault of its own",
     )
     assert sorted(said()) == [
         f"WARNING crashed   abuse.die {other} crash 1/3: {died}; it runs again",
@@ -312,7 +312,7 @@ def test_beside_a_job_that_did_not_stop_at_its_timeout_the_others_are_named(
     failed, stalled = sorted(said())
     assert failed.startswith(f"ERROR FAILED    jobs.stubborn {late}: JobTimeout: it ran longer")
     assert stalled == (
-        f"WARNING stalled   abuse.die {other}: its process ended because of another job; it runs again"
+        f"WARNING stalled   abuse.die {other}: its process ended, through no fault of its own; it runs again"
     )
 
 

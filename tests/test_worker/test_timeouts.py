@@ -77,8 +77,10 @@ def test_what_code_raises_in_answer_to_its_timeout_counts(function: Any) -> None
     assert [(run.outcome, run.delay) for run in retried.runs()] == [("retried", 120)]
 
 
-def test_code_that_swallows_the_timeout_and_returns_has_timed_out_all_the_same() -> None:
-    job = finished(abuse.swallow.enqueue("swallowed"))
+@pytest.mark.parametrize("function", [abuse.swallow, abuse.swallow_all])
+def test_code_that_swallows_the_timeout_and_returns_has_timed_out_all_the_same(function: Any) -> None:
+    """Also what can't be stored."""
+    job = finished(function.enqueue("swallowed"))
     assert (job.state, job.error.type) == ("failed", "django_kue.errors.JobTimeout")
     assert marks("swallowed") == ["JobTimeout"]
 

@@ -72,7 +72,7 @@ local function take_back(died, retention, max_runs, max_crashes)
     local worker = worker_of(lease)
     local function remember()
       local since = string.format('%d', claimed_at(lease))
-      remember_run(key, head_of(record), 'stalled', since, 0, worker, '', max_runs)
+      remember_cut_off(key, head_of(record), 'stalled', since, worker, max_runs)
     end
     if record and marked[i] then
       remember()

@@ -5,7 +5,7 @@
 --   r delay|started|error      retry after so many ms
 --   f keep|started|error       fail
 --   x started|                 cancelled: the run ended itself because it was asked to
---   b                          release: it was never started, or its worker stops
+--   b                          release: it was never started
 --   l word|started|            release: it ran, and was ended through no fault of its own, remembered as this word
 --   z started|                 release as a suspect: one of several that ran when their process died
 --   k delay                    park: this worker doesn't know its function
@@ -33,10 +33,10 @@ local function settle_one(key, outcome, record, worker, retention, max_runs, max
   elseif kind == 'x' then end_cancelled(key, record, worker, text, retention, true)
   elseif kind == 'l' then
     local word, started = string.match(text, '^(%a+)|(%d*)')
-    remember_run(key, head_of(record), word, started, 0, worker, '', max_runs)
+    remember_cut_off(key, head_of(record), word, started, worker, max_runs)
     release({ key }, { record })
   elseif kind == 'z' then
-    remember_run(key, head_of(record), 'stalled', string.match(text, '^%d*'), 0, worker, '', max_runs)
+    remember_cut_off(key, head_of(record), 'stalled', string.match(text, '^%d*'), worker, max_runs)
     suspect(key, record)
   elseif kind == 'd' then
     if crash(key, record, worker, max_crashes, text, retention, max_runs) then failed_[#failed_ + 1] = key end

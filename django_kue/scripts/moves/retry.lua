@@ -14,6 +14,22 @@ local function remember_run(key, head, outcome, started, delay, worker, error_te
   redis.call('SADD', KEYS.side, key)
 end
 
+-- A run that was cut off: `stopped` or `stalled`. Several in a row are one, and where others have their delay it has
+-- how many. It keeps the error of the run before, which is the job's until it runs again.
+local function remember_cut_off(key, head, word, started, worker, max_runs)
+  local times, error_text = 1, ''
+  local newest = redis.call('LINDEX', KEYS.runs .. key, -1)
+  if newest then
+    local attempt, before, count, text = string.match(newest, '^(%d+)|(%a+)|%d*|%d+|(%d+)|[^|]*|(.*)$')
+    error_text = text or ''
+    if before == word and tonumber(attempt) == number_of(head, 'm') + 1 then
+      times = count + 1
+      redis.call('RPOP', KEYS.runs .. key)
+    end
+  end
+  remember_run(key, head, word, started, times, worker, error_text, max_runs)
+end
+
 local function retry(key, record, worker, delay, text, max_runs)
   local head = head_of(record)
   local started, error_text = string.match(text, '^(%d*)|(.*)$')
