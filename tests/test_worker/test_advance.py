@@ -94,6 +94,23 @@ def test_a_job_comes_with_the_bell_and_costs_no_more_calls_than_its_turn(leader:
     assert scripts_called() == before, "the turn was taken when the job was enqueued"
 
 
+@pytest.mark.parametrize(("is_short", "woken"), [(True, 0), (False, 1)])
+def test_for_a_short_job_that_comes_with_the_bell_no_other_thread_is_woken(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch, *, is_short: bool, woken: int
+) -> None:
+    """Who heard the bell runs it, and would have to share the interpreter with whoever wakes up for it."""
+    leader.listen()
+    leader.crew.queues["default"].is_short = is_short
+    jobs.noop.enqueue()
+    calls: list[int] = []
+    monkeypatch.setattr(leader.crew.buffer, "wake", calls.append)
+    monkeypatch.setattr(leader.crew.buffer, "idle", 4)
+    monkeypatch.setattr(leader.crew, "hand_out", lambda runs, _: leader.crew.buffer.put(runs, 0))
+    leader._sleep()
+    assert len(leader.keys) == 1
+    assert [count for count in calls if count] == [1] * woken
+
+
 def test_a_job_of_another_queue_is_fetched_by_a_turn_of_its_own(leader: Leader) -> None:
     leader.listen()
     job = jobs.noop.using(queue="other").enqueue()
