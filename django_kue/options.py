@@ -384,7 +384,8 @@ _PAGE = """\
 # Options of `@job` and `.using()`
 
 `.using()` beats `@job`, which beats the queue's setting, which beats the default. A wrong name or value
-raises where it's written: when the module is imported, or at `.using()`.
+raises where it's written: when the module is imported, or at `.using()`. Whether a queue is declared, and a
+database there, `manage.py check` tells, and else `.enqueue()`.
 
 | option | where | value | what it does |
 | --- | --- | --- | --- |

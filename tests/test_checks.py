@@ -29,8 +29,8 @@ LOCMEM = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"
 def checked(*, deploy: bool = False, **changed: Any) -> list[CheckMessage]:
     with override_settings(**changed):
         found = run_checks(tags=["django_kue"], include_deployment_checks=deploy)
-    # The tests' functions are for other settings than these.
-    return [one for one in found if not (one.id == "django_kue.W006" and one.msg.startswith("tests.app."))]
+    # The functions of other tests are for other settings than these.
+    return [one for one in found if one.id != "django_kue.W006" or one.msg.startswith("checked:")]
 
 
 def only(messages: list[CheckMessage], number: str) -> CheckMessage:

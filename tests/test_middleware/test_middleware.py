@@ -265,8 +265,7 @@ def test_inside_its_hooks_the_job_is_the_current_one() -> None:
 )
 def test_each_mistake_is_told_by_the_check_at_use_and_by_the_worker(name: str, said: str) -> None:
     with middleware(name):
-        [error] = run_checks(tags=["django_kue"])
-        assert error.id == "django_kue.E009"
+        assert [one.id for one in run_checks(tags=["django_kue"])].count("django_kue.E009") == 1
         with pytest.raises(ImproperlyConfigured, match=said):
             double.enqueue(1)
         with pytest.raises(CommandError, match=said):

@@ -225,7 +225,6 @@ def test_a_forgotten_variable_shows_in_a_test(kue: Kue) -> None:
 )
 def test_each_mistake_is_told_by_the_check(name: str, said: str) -> None:
     with travelling(name):
-        [error] = run_checks(tags=["django_kue"])
+        error = next(one for one in run_checks(tags=["django_kue"]) if one.id == "django_kue.E009")
 
-    assert error.id == "django_kue.E009"
     assert said in error.msg

@@ -24,7 +24,7 @@ local function remember_cut_off(key, head, word, started, worker, max_runs)
     error_text = text or ''
     if before == word and tonumber(attempt) == number_of(head, 'm') + 1 then
       times = count + 1
-      redis.call('RPOP', KEYS.runs .. key)
+      redis.call('LTRIM', KEYS.runs .. key, 0, -2)
     end
   end
   remember_run(key, head, word, started, times, worker, error_text, max_runs)
