@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +39,21 @@ from tests.worker_process import (
 SLACK = 0.5  # seconds, for a loaded machine
 
 
+@contextmanager
+def hangup(disposition: signal.Handlers) -> Iterator[None]:
+    """What a process that starts within does on SIGHUP, whatever the tests themselves were started with."""
+    before = signal.signal(signal.SIGHUP, disposition)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGHUP, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
 def test_running_jobs_finish_and_waiting_ones_stay(number: int) -> None:
-    with WorkerProcess("--processes", "1", "--threads", "1") as worker:
+    with hangup(signal.SIG_DFL), WorkerProcess("--processes", "1", "--threads", "1") as worker:
         worker.wait_started()
         arun = jobs.anap.enqueue(0.8, "arunning")
         wait_marks("arunning")
@@ -55,6 +67,16 @@ def test_running_jobs_finish_and_waiting_ones_stay(number: int) -> None:
         assert "stopping" in worker.log
         assert "stopped after 2 jobs" in worker.log
     assert is_well("default")
+
+
+def test_a_hangup_that_nohup_has_it_ignore_stops_nothing() -> None:
+    with hangup(signal.SIG_IGN), WorkerProcess("--processes", "1") as worker:
+        worker.wait_started()
+        for pid in (worker.pid, worker.child()):
+            worker.send(signal.SIGHUP, pid)
+        assert finished(jobs.add.enqueue(1)).result == 3
+        assert "stopping" not in worker.log
+        assert worker.stop() == 0
 
 
 def test_a_signal_asks_where_its_jobs_are() -> None:
