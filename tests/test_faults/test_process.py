@@ -29,7 +29,7 @@ SLACK = 1.0  # seconds, for a loaded machine
 def test_a_container_that_dies_whole_has_its_job_run_elsewhere_within_one_and_a_half_leases() -> None:
     with WorkerProcess("--processes", "1", **SHORT_LEASE) as dying:
         dying.wait_started()
-        job = jobs.nap.enqueue(1.0, "container")
+        job = jobs.nap.enqueue(3.0, "container")  # longer than the other takes to start
         wait_marks("container")
         with WorkerProcess("--processes", "1", **SHORT_LEASE) as other:
             other.wait_started()

@@ -300,7 +300,8 @@ def test_a_restart_without_persistence_leaves_nothing_stuck(server: OwnServer, n
         worker.wait_started()
         abuse.anote.enqueue(str(notes), "lost", 1.5)
         wait_for(lambda: lines(notes))
-        wait_for(lambda: server.client.hexists("kue:{default}:h", "pulse"))
+        wait_for(lambda: server.client.hexists("kue:{slow}:h", "pulse"))  # the last queue that's swept …
+        rest(0.2)  # … and the worker has heard of it
         server.kill()
         server.start("--appendonly", "no")
         assert finished(persistently(lambda: jobs.add.enqueue(1))).result == 3
