@@ -29,9 +29,11 @@ from django_kue.tasks.api import (
     task_finished,
     task_started,
 )
+from django_kue.tasks.results import past_runs
 from django_kue.testing import fake
 from django_kue.testing.worker import WorkerThread
 from tests.conftest import redis_client
+from tests.test_engine.hands import STOPPED, Hands, job_of, put_one, retried
 from tests.test_tasks import functions
 from tests.test_tasks.functions import add
 
@@ -609,3 +611,11 @@ def test_the_test_mode_knows_tasks() -> None:
     assert result.return_value == 3
     assert (failing.attempts, len(failing.errors)) == (2, 1)
     assert redis_client().keys() == []
+
+
+def test_a_run_that_was_cut_off_is_no_attempt_of_a_task() -> None:
+    key, hands = put_one(options={"attempts": 9}), Hands()
+    hands.settle(hands.take_one(), retried())
+    hands.settle(hands.take_one(), STOPPED)
+    job = job_of(key)
+    assert [run.outcome for run in past_runs(job, job.runs())] == ["retried"]
