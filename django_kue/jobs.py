@@ -78,6 +78,7 @@ class Job(_Unread):
     error: JobError | None = None  #: how it ended, if not well; while it waits again, how its last run did
     worker: str = ""  #: who runs it; of a finished job who ran it last
     crashes: int = 0  #: how many processes died running it
+    is_cancelling: bool = False  #: it runs, and was asked to stop: it's cancelled when its run ends
     is_parked: bool = False  #: no worker that saw it knows its function, or has the key of its arguments
     is_encrypted: bool = False  #: its arguments are stored encrypted
     schedule: str = ""  #: the name of the schedule whose tick it is
@@ -334,6 +335,7 @@ class Job(_Unread):
         state = _TARGETS.get(verb, answer.before)
         if verb == "cancel" and answer.before is State.ACTIVE:
             state = State.ACTIVE
+            changes["is_cancelling"] = True
         if verb == "requeue":
             changes |= {"attempts_made": 0, "error": None, "_result": b"", "finished_at": None, "progress": 0}
         return replace(self, state=state, **changes)

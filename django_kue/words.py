@@ -65,6 +65,11 @@ def one_line(text: object) -> str:
     return line if line.isprintable() else "".join(map(_harmless, line))
 
 
+def lines(text: object) -> list[str]:
+    """As :func:`one_line`, for text of several lines, such as a traceback."""
+    return [one_line(line) for line in str(text).expandtabs(4).replace("\r\n", "\n").split("\n")]
+
+
 def _harmless(char: str) -> str:
     if char.isprintable():
         return char

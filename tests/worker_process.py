@@ -44,6 +44,11 @@ def hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def broke(log: str) -> bool:
+    """Whether a worker has written a traceback of its own: those of jobs are indented."""
+    return any(line.startswith("Traceback") for line in log.splitlines())
+
+
 class WorkerProcess:
     """One worker: its supervisor is the process that's started here.
 

@@ -102,7 +102,6 @@ class Story:
     """A job with its logs, its runs and what its record says besides."""
 
     job: Job
-    is_stopping: bool  # it was asked to stop while it runs
     logs: Sequence[LogLine]
     runs: Sequence[Run]
     head: dict[str, str]  # of its record, see records.py
@@ -126,7 +125,6 @@ class Story:
             head, is_readable = {}, False
         return cls(
             Job.from_row(queue, row),
-            row.is_marked,
             log_lines_from(lists.logs, queue, key),
             runs_from(lists.runs, queue, key),
             head,

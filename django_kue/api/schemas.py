@@ -140,6 +140,7 @@ class JobOut(Schema):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     worker: Text = Field("", examples=[f"{EXAMPLE_WORKER}/2"])
+    is_cancelling: bool = Field(description="It runs, and was asked to stop.")
     is_parked: bool = Field(description="No worker that saw it can run it.")
     is_encrypted: bool
 

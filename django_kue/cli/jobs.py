@@ -156,6 +156,8 @@ def _note(job: Job) -> Cell:
     if job.is_parked:
         why = "no worker can open it" if job.is_encrypted else "no worker knows its function"
         return Painted(why, "WARNING")
+    if job.is_cancelling:
+        return Painted("asked to stop", "WARNING")
     if job.state is State.ACTIVE and job.progress:
         return f"{job.progress:g} %"
     if job.error:
@@ -191,6 +193,7 @@ def as_json(job: Job) -> dict[str, Any]:
         "attempts_made": job.attempts_made,
         "attempts": job.attempts,
         "crashes": job.crashes,
+        "is_cancelling": job.is_cancelling,
         "is_parked": job.is_parked,
         "is_encrypted": job.is_encrypted,
         "created_at": job.created_at,

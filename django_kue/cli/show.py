@@ -22,7 +22,10 @@ from django_kue.states import State
 from django_kue.words import NONE, ago, clock, span
 
 BAR = 30  # columns of the progress bar
-LOST = {"stopped": "its worker had to stop", "stalled": "its process died or was ended; it isn't blamed"}
+WHY_CUT_OFF = {
+    "stopped": "its worker had to stop",
+    "stalled": "its process died or was ended; it isn't blamed",
+}
 WITH_ITS_WORKER = "ran, nobody knows for how long"  # what of a run is known that ended with its worker
 
 
@@ -67,6 +70,8 @@ def _head(screen: Screen, job: Job) -> None:
     if job.progress and job.state is not State.COMPLETED:
         full = round(BAR * job.progress / 100)
         screen.line(f"{'█' * full}{'░' * (BAR - full)} {job.progress:g} %")
+    if job.is_cancelling:
+        screen.line("It was asked to stop: it's cancelled when its run has ended.", "WARNING")
     if job.is_parked and job.is_encrypted and registry.get(job.name):
         screen.line("No worker that saw it could open its arguments: it waits for one that can.", "WARNING")
     elif job.is_parked:
@@ -142,10 +147,10 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
 
 
 def _note(run: Run) -> str:
-    if run.outcome in LOST:
+    if run.outcome in WHY_CUT_OFF:
         since = f" since {clock(run.started_at)}" if run.started_at else ""
         often = f"{run.times} times, the last on" if run.times > 1 else "on"
-        return f"{often} {run.worker}{since}: {LOST[run.outcome]}"
+        return f"{often} {run.worker}{since}: {WHY_CUT_OFF[run.outcome]}"
     again = f", again in {span(run.delay)}" if run.outcome == "retried" else ""
     ran = _ran(run.started_at, run.finished_at, WITH_ITS_WORKER)
     return f"{ran}{again}: {run.error.summary if run.error else NONE}"

@@ -5,12 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from django_kue.words import one_line as one_line  # here is where the commands look for it
-
-
-def lines(text: object) -> list[str]:
-    """As :func:`one_line`, for text of several lines, such as a traceback."""
-    return [one_line(line) for line in str(text).expandtabs(4).replace("\r\n", "\n").split("\n")]
+from django_kue.words import lines as lines  # here is where the commands look for them
+from django_kue.words import one_line as one_line
 
 
 def width(text: str) -> int:

@@ -1,4 +1,7 @@
-"""The worker's log: one line a job, written off the job's path; and the job's id on every record."""
+"""The worker's log, written off the job's path: one line a job, and below a failure's its traceback.
+
+Also the job's id on every record.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import Any
 
 from django_kue.context import current_job
 from django_kue.execution import Run
-from django_kue.words import one_line, span
+from django_kue.words import lines, one_line, span
 
 logger = logging.getLogger("django_kue.worker")
 
@@ -78,7 +81,7 @@ class JobLog:
         _write(
             _level(verdict), facts, "%-9s %s %s attempt %d/%d waited %s ran %s%s",
             _WORDS[verdict], name, job_id, run.attempt, attempts, span(run.waited),
-            span(run.finished - run.started), _why(run, verdict),
+            span(run.finished - run.started), _why(run, verdict), trace=_trace(run, verdict),
         )  # fmt: skip
 
     def _say_unknown(self, run: Run) -> None:
@@ -112,9 +115,10 @@ def _level(verdict: str) -> int:
     return _LEVELS.get(verdict, logging.INFO)
 
 
-def _write(level: int, facts: dict[str, Any], message: str, *args: Any) -> None:
+def _write(level: int, facts: dict[str, Any], message: str, *args: Any, trace: str = "") -> None:
     """A record that carries ``facts`` as attributes; ``extra`` would refuse the ``job_id`` it has."""
     record = logger.makeRecord(logger.name, level, __file__, 0, message, args, None)
+    record.exc_text = trace or None  # formatters write it below the line
     vars(record).update(facts)
     logger.handle(record)
 
@@ -127,6 +131,14 @@ def _why(run: Run, verdict: str) -> str:
         return ""
     line = one_line(outcome.error.summary[:200])
     return f" in {span(outcome.delay)}: {line}" if verdict == "r" else f": {line}"
+
+
+def _trace(run: Run, verdict: str) -> str:
+    """A failure's traceback as it's stored. It's indented, so that no text in it looks like another line."""
+    error = run.outcome.error if verdict == "f" and run.outcome is not None else None
+    if error is None or not error.traceback.strip():
+        return ""
+    return "\n".join(f"    {line}".rstrip() for line in lines(error.traceback.rstrip()))
 
 
 _plain_factory = logging.getLogRecordFactory()

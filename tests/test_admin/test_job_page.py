@@ -449,7 +449,7 @@ def test_an_active_job_is_asked_to_stop(operator: Client) -> None:
     text = words(press(operator, job_id, "cancel"))
     assert Job.get(job_id).state == "active"
     assert "asked to stop" in text
-    assert Story.of(job_id).is_stopping
+    assert Story.of(job_id).job.is_cancelling
 
 
 @pytest.mark.parametrize("given", ["-5", "−5", " −5 "])

@@ -257,6 +257,7 @@ def test_a_verb_moves_a_job_and_is_noted(
 
     assert response.status_code == 200
     assert response.json()["state"] == after == Job.get(job_id).state
+    assert response.json()["is_cancelling"] == (verb == "cancel" and after == "active")
     [entry] = LogEntry.objects.all()
     assert (entry.object_id, entry.change_message) == (job_id, noted)
 

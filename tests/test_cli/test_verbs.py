@@ -179,3 +179,7 @@ def test_who_cancels_a_running_job_hears_that_its_run_goes_on() -> None:
     assert kue("cancel", running).lines == [
         f"{running} is asked to stop, and is cancelled when its run ends",
     ]
+    assert Job.get(running).is_cancelling
+    assert "It was asked to stop" in kue("show", running).out
+    assert "asked to stop" in kue("jobs").out
+    assert kue("show", running, "--json").json["is_cancelling"] is True

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.app import abuse
-from tests.worker_process import WorkerProcess, all_finished, finished, is_running, marks, wait_for
+from tests.worker_process import WorkerProcess, all_finished, broke, finished, is_running, marks, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def begin(worker: WorkerProcess, database: Path) -> Iterator[None]:
     with sqlite3.connect(database) as connection:
         connection.execute("DELETE FROM left_behind")
     yield
-    assert "Traceback" not in worker.new_log, worker.new_log
+    assert not broke(worker.new_log), worker.new_log
 
 
 def rows(database: Path) -> list[str]:

@@ -15,7 +15,7 @@ from django_kue.jobs import Job
 from django_kue.records import NewJob
 from tests.app import jobs
 from tests.conftest import redis_client
-from tests.worker_process import WorkerProcess, counts, finished, in_state, wait_for, wait_marks
+from tests.worker_process import WorkerProcess, broke, counts, finished, in_state, wait_for, wait_marks
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def is_unharmed(worker: WorkerProcess) -> Iterator[None]:
     child = worker.child()
     yield
     assert worker.child() == child, worker.new_log
-    assert "Traceback" not in worker.new_log, worker.new_log[-3000:]
+    assert not broke(worker.new_log), worker.new_log[-3000:]
     assert finished(jobs.add.using(queue="email").enqueue(1)).result == 3
 
 

@@ -14,7 +14,7 @@ from django_kue.worker import leading
 from django_kue.worker.buffer import LEAD, Buffer
 from django_kue.worker.leading import Leadership
 from tests.app import jobs
-from tests.worker_process import WorkerProcess, all_finished, finished, marks, wait_for
+from tests.worker_process import WorkerProcess, all_finished, broke, finished, marks, wait_for
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def worker() -> Iterator[Callable[[int], WorkerProcess]]:
 
     yield start
     for one in running:
-        assert "Traceback" not in one.log, one.log[-3000:]
+        assert not broke(one.log), one.log[-3000:]
         one.__exit__(None, None, None)
 
 

@@ -10,7 +10,16 @@ import pytest
 
 from django_kue import Backoff, failures, get_queue
 from tests.app import abuse, jobs
-from tests.worker_process import WorkerProcess, all_finished, counts, finished, marks, wait_for, wait_marks
+from tests.worker_process import (
+    WorkerProcess,
+    all_finished,
+    broke,
+    counts,
+    finished,
+    marks,
+    wait_for,
+    wait_marks,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +35,7 @@ def is_unharmed(worker: WorkerProcess) -> Iterator[None]:
     child = worker.child()
     yield
     assert worker.child() == child, worker.new_log
-    assert "Traceback" not in worker.new_log, worker.new_log[-3000:]
+    assert not broke(worker.new_log), worker.new_log[-3000:]
 
 
 def test_a_job_completes_with_its_result() -> None:

@@ -15,6 +15,7 @@ from tests.conftest import redis_client
 from tests.worker_process import (
     WorkerProcess,
     all_finished,
+    broke,
     counts,
     finished,
     in_state,
@@ -40,7 +41,7 @@ def begin(workers: tuple[WorkerProcess, WorkerProcess]) -> Iterator[None]:
         worker.bookmark()
     yield
     for worker in workers:
-        assert "Traceback" not in worker.new_log, worker.new_log[-3000:]
+        assert not broke(worker.new_log), worker.new_log[-3000:]
 
 
 # ── cancel and remove ──

@@ -15,6 +15,7 @@ from tests.app import abuse, jobs
 from tests.worker_process import (
     WorkerProcess,
     all_finished,
+    broke,
     counts,
     finished,
     marks,
@@ -35,7 +36,7 @@ def worker() -> Iterator[WorkerProcess]:
 def begin(worker: WorkerProcess) -> Iterator[None]:
     worker.bookmark()
     yield
-    assert "Traceback" not in worker.new_log, worker.new_log[-3000:]
+    assert not broke(worker.new_log), worker.new_log[-3000:]
 
 
 # ── progress and logs ──
@@ -118,11 +119,24 @@ def test_retries_and_failures_say_why(worker: WorkerProcess) -> None:
     assert failure.endswith(": ValueError: no luck")
 
 
+def test_a_failure_has_its_traceback_below(worker: WorkerProcess) -> None:
+    job = finished(jobs.fail.using(attempts=2, backoff=0.05).enqueue("no luck"))
+    worker.wait_log("FAILED ")
+    wait_for(lambda: "    ValueError: no luck\n" in worker.new_log)
+    below = worker.new_log.partition(f"FAILED    tests.app.jobs.fail {job.id}")[2].splitlines()[1:]
+    assert below[0] == "    Traceback (most recent call last):"
+    assert below[1].startswith('      File "')
+    assert below[1].endswith(", in fail")
+    assert below[below.index("    ValueError: no luck") :] == ["    ValueError: no luck"]
+    assert worker.new_log.count("Traceback") == 1  # none for the retry
+
+
 def test_nobody_can_forge_a_log_line(worker: WorkerProcess) -> None:
     job = finished(abuse.raise_it.enqueue("injection"))
     line = worker.wait_log(job.id)
     assert r"first\n12:00:00 ERROR    forged line\r\x1b[2Jgone\u2028end" in line
     assert "\x1b" not in worker.new_log
+    wait_for(lambda: "    12:00:00 ERROR    forged line" in worker.new_log)  # in the traceback, indented
     assert not any(text.startswith("12:00:00 ERROR    forged") for text in worker.new_log.splitlines())
 
 
