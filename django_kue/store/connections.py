@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,6 +28,11 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from django_kue import embedded
 from django_kue.conf import EMBEDDED, alias_problem, settings
 
+# Two round trips for each new connection, and in redis-py 8 a look into its package's metadata, only to say
+# that it's redis-py: a project that wants it sets it in its own pool.
+_NAMELESS: dict[str, Any] = (
+    {"driver_info": None} if find_spec("redis.driver_info") else {"lib_name": None, "lib_version": None}
+)
 # redis-py's inner wiring that must not leak from one kind of connection into another
 _INTERNAL = ("maint", "event_", "oss_", "orig_", "retry", "parser_class", "connection_pool", "himport_")
 
@@ -90,7 +96,7 @@ def _cluster_retries() -> dict[str, Any]:
 
 
 def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
-    parameters = {
+    parameters = _NAMELESS | {
         name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_INTERNAL)
     }
     return parameters | {

@@ -10,12 +10,18 @@ from contextlib import suppress
 
 from django_kue.worker import codes
 
+try:  # before the fork: an import that fails touches half a megabyte, in each process anew
+    from setproctitle import setproctitle
+except ImportError:
+    setproctitle = None  # type: ignore[assignment]
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies, even while it holds the GIL."""
-    if sys.platform == "linux":
+    if _libc is not None:
         PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before we asked
             os._exit(codes.ORPHANED)
 
@@ -28,7 +34,5 @@ def end_group(pid: int) -> None:
 
 def set_title(title: str) -> None:
     """Name this process for ``ps``, if setproctitle is installed."""
-    with suppress(ImportError):
-        from setproctitle import setproctitle
-
+    if setproctitle is not None:
         setproctitle(title)

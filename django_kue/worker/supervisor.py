@@ -20,6 +20,7 @@ from typing import Any
 from django.core.cache import caches
 from django.db import connections
 
+from django_kue import scripts
 from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
@@ -42,6 +43,8 @@ TICK = 0.1  # seconds between looks at the children
 ANNOUNCE = 2.0  # seconds between heartbeats of the worker itself
 ORDERLY = (codes.STOPPED, codes.BURST_OVER, codes.REPLACE_ME)
 RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait after so many children that died young
+# What every worker sends. Read before the fork they're shared, and so is the code that reads them.
+SCRIPTS = ("turn", "standby", "measure", "report", "scheduled", "beat", "rescue", "workers")
 FORGIVEN = 10  # deaths of children that had jobs in hand: a job may be to blame, and jobs are capped
 
 
@@ -88,6 +91,8 @@ class Supervisor:
                 self.id, many(self._options.processes, "process", "processes"),
                 self._options.threads, self._options.coroutines, ", ".join(self._options.queues),
             )  # fmt: skip
+        for name in SCRIPTS:
+            scripts.load(name)
         self._respawn_at = dict.fromkeys(range(self._options.processes), 0.0)
         while self._children or self._respawn_at or self._graves:
             if self._stopping.is_asked:
@@ -227,7 +232,7 @@ class Supervisor:
             os.close(self._wake_write)
             for sibling in self._children.values():
                 sibling.control.close()
-            self._link.close()
+            # Our link to Redis stays open, unused: what redis-py does to close it takes half a megabyte.
             set_title(f"kue worker {number + 1}: {', '.join(self._options.queues)}")
             code = children.main(owner, self._options, board, theirs, is_first=number == 0)
         except BaseException:

@@ -6,11 +6,12 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from django_kue.batch import Batch
 from django_kue.errors import StoreUnavailable
 from django_kue.handover import asubmit, submit
 from django_kue.queue import Queue
-from django_kue.store import close_links, forget_links, moves, new_link, reads, send, transport
+from django_kue.store import close_links, connections, forget_links, moves, new_link, reads, send, transport
 from tests.conftest import free_port, redis_client, start_redis
 from tests.proxy import Proxy
 from tests.test_engine.hands import Hands, completed, completed_kept, put, put_one, wait_until
@@ -651,3 +652,53 @@ async def _aenqueue_and_read() -> Any:
         return (await (await sent.aenqueue(8)).arefresh()).args
     finally:
         await close_links()
+
+
+@pytest.fixture
+def listener(settings: Any) -> Iterator[socket.socket]:
+    """Where connections go to, and are let wait."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        settings.KUE = {**settings.KUE, "REDIS": f"redis://127.0.0.1:{one.getsockname()[1]}/0"}
+        yield one
+
+
+def said_to(listener: socket.socket) -> bytes:
+    """What the next connection begins with, of its own accord."""
+    accepted, _ = listener.accept()
+    with accepted:
+        accepted.settimeout(0.2)
+        with suppress(TimeoutError):
+            return accepted.recv(1000)
+    return b""
+
+
+def test_who_connects_says_nothing_that_it_waits_for(listener: socket.socket) -> None:
+    """Each word would be a round trip before the first job, and redis-py has some to introduce itself."""
+    connection = connections.new_connection(5.0)
+    connection.connect()
+    assert said_to(listener) == b""
+    connection.disconnect()
+
+
+async def test_who_connects_under_asyncio_says_nothing_either(listener: socket.socket) -> None:
+    connection = connections.new_async_connection(5.0)
+    await connection.connect()
+    assert said_to(listener) == b""
+    await connection.disconnect(nowait=True)
+
+
+def test_a_projects_own_pool_may_introduce_itself(settings: Any) -> None:
+    told = {"client_name": "shop"}
+    url = os.environ["KUE_TEST_REDIS"].replace("/0", "/5")  # django-redis has one pool for a URL
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": url,
+            "OPTIONS": {"CONNECTION_POOL_KWARGS": told},
+        }
+    }
+    settings.KUE = {**settings.KUE, "REDIS": "default"}
+    connection = connections.new_connection(5.0)
+    connection.connect()
+    assert [client["name"] for client in redis_client().client_list() if client["name"]] == ["shop"]
+    connection.disconnect()
