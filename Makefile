@@ -20,7 +20,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 # The corners that `make check` runs, of all that tox.ini lists. `make check` itself tests the oldest
 # Python and Django with the newest redis-py.
-CORNERS ?= py312-dj60-redis5 py313-dj61-redisnew py314-dj61-redisnew
+CORNERS ?= py312-dj60-redis5 py313-dj61-redis7 py314-dj61-redisnew
 
 # The peers that `make bench` compares with stay out of the environment for development.
 BENCH_VENV ?= .venv-bench

@@ -336,6 +336,8 @@ class Job(_Unread):
         if verb == "cancel" and answer.before is State.ACTIVE:
             state = State.ACTIVE
             changes["is_cancelling"] = True
+        elif state is not State.ACTIVE:
+            changes["is_cancelling"] = False
         if verb == "requeue":
             changes |= {"attempts_made": 0, "error": None, "_result": b"", "finished_at": None, "progress": 0}
         return replace(self, state=state, **changes)

@@ -137,7 +137,7 @@ def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any
         "created_at": _created_at(row.key),
         "run_at": moment_or_none(head.get("d")),
         "crashes": int(head.get("c", 0)),
-        "is_cancelling": row.is_marked and row.state is State.ACTIVE,
+        "is_cancelling": row.is_marked,
         "is_parked": "n" in head and row.state in (State.DELAYED, State.WAITING),
         "_options": options,
         "schedule": head.get("t", ""),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop, get_running_loop
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,11 +27,6 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from django_kue import embedded
 from django_kue.conf import EMBEDDED, alias_problem, settings
 
-# Two round trips for each new connection, and in redis-py 8 a look into its package's metadata, only to say
-# that it's redis-py: a project that wants it sets it in its own pool.
-_NAMELESS: dict[str, Any] = (
-    {"driver_info": None} if find_spec("redis.driver_info") else {"lib_name": None, "lib_version": None}
-)
 # redis-py's inner wiring that must not leak from one kind of connection into another
 _INTERNAL = ("maint", "event_", "oss_", "orig_", "retry", "parser_class", "connection_pool", "himport_")
 
@@ -96,9 +90,11 @@ def _cluster_retries() -> dict[str, Any]:
 
 
 def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
-    parameters = _NAMELESS | {
+    parameters = {
         name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_INTERNAL)
     }
+    if not parameters.keys() & {"driver_info", "lib_name", "lib_version"}:
+        parameters |= _introduction()
     return parameters | {
         "socket_timeout": timeout,
         "socket_connect_timeout": min(timeout, parameters.get("socket_connect_timeout") or 5.0),
@@ -106,6 +102,17 @@ def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
         "decode_responses": False,
         "protocol": 2,
     }
+
+
+@cache
+def _introduction() -> dict[str, Any]:
+    """None: it takes redis-py two round trips for each connection to say who it is, and from 7 on a look into
+    its package's metadata. A project that wants it names itself in its own pool."""
+    try:
+        from redis.driver_info import DriverInfo
+    except ImportError:  # older
+        return {"lib_name": None, "lib_version": None}
+    return {"driver_info": DriverInfo(name="", lib_version="")}
 
 
 def _living_pool() -> ConnectionPool:

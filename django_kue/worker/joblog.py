@@ -24,6 +24,8 @@ _WORDS = {
 _LEVELS = {"f": logging.ERROR, "r": logging.WARNING, "stale": logging.WARNING}
 
 
+# Bytes of a traceback in the log. Processes share a pipe, which takes no more than 4 KiB in one piece.
+TRACE = 3000
 MOST = 10_000  # lines that wait; they hold their runs
 
 
@@ -134,11 +136,16 @@ def _why(run: Run, verdict: str) -> str:
 
 
 def _trace(run: Run, verdict: str) -> str:
-    """A failure's traceback as it's stored. It's indented, so that no text in it looks like another line."""
+    """The end of a failure's traceback. It's indented, so that no text in it looks like another line."""
     error = run.outcome.error if verdict == "f" and run.outcome is not None else None
     if error is None or not error.traceback.strip():
         return ""
-    return "\n".join(f"    {line}".rstrip() for line in lines(error.traceback.rstrip()))
+    text = error.traceback.rstrip()
+    shown = "\n".join(f"    {line}".rstrip() for line in lines(text[-TRACE:])).encode()
+    if len(text) <= TRACE and len(shown) <= TRACE:
+        return shown.decode()
+    first, _, others = shown[-TRACE:].decode(errors="ignore").partition("\n")
+    return f"    …\n{others}" if others else f"    …{first}"
 
 
 _plain_factory = logging.getLogRecordFactory()

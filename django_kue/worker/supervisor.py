@@ -232,7 +232,8 @@ class Supervisor:
             os.close(self._wake_write)
             for sibling in self._children.values():
                 sibling.control.close()
-            # Our link to Redis stays open, unused: what redis-py does to close it takes half a megabyte.
+            # Our link to Redis stays open, unused, even when the supervisor has another: to close it takes
+            # redis-py half a megabyte.
             set_title(f"kue worker {number + 1}: {', '.join(self._options.queues)}")
             code = children.main(owner, self._options, board, theirs, is_first=number == 0)
         except BaseException:

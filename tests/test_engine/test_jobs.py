@@ -305,6 +305,19 @@ def test_wait_raises_for_a_job_that_failed_before() -> None:
         job_of(key).wait(timeout=0)
 
 
+def test_a_running_job_that_was_asked_to_stop_says_so_until_it_has() -> None:
+    key = put_one()
+    hands = Hands()
+    hands.take_one()
+    asked = job_of(key).cancel()
+    assert (asked.state, asked.is_cancelling, job_of(key).is_cancelling) == ("active", True, True)
+    assert asked.set_priority(5).is_cancelling
+    hands.settle(key, completed())
+    assert (job_of(key).state, job_of(key).is_cancelling) == ("cancelled", False)
+    again = asked.retry()
+    assert (again.state, again.is_cancelling, job_of(key).is_cancelling) == ("waiting", False, False)
+
+
 def test_wait_raises_for_a_cancelled_job() -> None:
     key = put_one()
     with in_background(lambda: job_of(key).cancel()), pytest.raises(JobFailed, match="was cancelled"):

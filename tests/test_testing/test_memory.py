@@ -23,7 +23,6 @@ def facts(job: Job) -> Any:
     return (
         job.name, job.queue, job.args, job.kwargs, job.state, job.priority, job.attempts, job.attempts_made,
         job.progress, job.result, job.title, error, due, job.is_parked,
-        job.is_cancelling,
     )  # fmt: skip
 
 

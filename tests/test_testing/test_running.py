@@ -284,14 +284,19 @@ def test_a_paused_queue_is_left_alone(kue: Kue, note: Any) -> None:
 
 
 def test_a_running_job_can_be_cancelled(kue: Kue, define: Any) -> None:
+    asked: list[Job] = []
+
     def stop() -> None:
-        current_job().job.cancel()  # type: ignore[union-attr]
+        own = current_job().job
+        assert own is not None
+        asked.extend((own.refresh(), own.cancel(), own.refresh()))
         current_job().raise_if_cancelled()
 
     job = define(stop).enqueue()
     kue.drain()
 
     assert job.refresh().state is State.CANCELLED
+    assert [seen.is_cancelling for seen in (*asked, job.refresh())] == [False, True, True, False]
 
 
 def test_context_variables_do_not_leak_out_of_a_job(kue: Kue, define: Any) -> None:

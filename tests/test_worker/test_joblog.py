@@ -9,6 +9,7 @@ import pytest
 from django_kue import records
 from django_kue.context import JobContext, _current
 from django_kue.execution import DONE, Outcome, Run
+from django_kue.jobs import JobError
 from django_kue.logging import JobFilter
 from django_kue.worker import joblog
 
@@ -55,6 +56,41 @@ def test_foreign_names_and_ids_are_spelt_out_in_a_line_and_in_its_attributes(
     assert f"default.{SPELT_OUT}" in record.getMessage()
     assert (record.job_id, record.job_name) == (f"default.{SPELT_OUT}", SPELT_OUT)
     assert "\x1b" not in record.getMessage()
+
+
+def trace_of(traceback: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The lines below a failure's."""
+    log = joblog.JobLog()
+    log.add([foreign_run(Outcome("f", error=JobError("builtins.ValueError", "no", traceback)))])
+    log.flush()
+    record = caplog.records[-1]
+    return logging.Formatter().format(record).splitlines()[1:]
+
+
+def test_below_a_failure_is_its_traceback_indented(caplog: pytest.LogCaptureFixture) -> None:
+    assert trace_of("Traceback:\n  File x\n\nValueError: \x1bno\n", caplog) == [
+        "    Traceback:", "      File x", "", r"    ValueError: \x1bno",
+    ]  # fmt: skip
+    assert trace_of("", caplog) == []
+
+
+LONG = {"lines": "  a frame\n" * 9000, "one": "x" * 60_000, "spelt out": "\x1b" * 2000, "bytes": "ä\n" * 1400}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_of_a_long_traceback_the_end_is_logged(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    shown = trace_of(f"{text}\nValueError: no", caplog)
+    assert shown[0] == "    …"
+    assert shown[-1] == "    ValueError: no"
+    assert all(line.startswith("    ") for line in shown if line)
+    assert len("\n".join(shown).encode()) <= joblog.TRACE + len("    …\n".encode())
+
+
+def test_of_a_line_that_is_too_long_its_end_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    [shown] = trace_of("x" * 60_000 + "the end", caplog)
+    assert shown.startswith("    …xxx")
+    assert shown.endswith("xthe end")
+    assert len(shown.encode()) <= joblog.TRACE + len("    …".encode())
 
 
 def test_foreign_ids_are_spelt_out_beside_the_lines_of_a_job_s_own_code() -> None:
