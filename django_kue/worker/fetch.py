@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from functools import partial
 
 from django_kue.errors import StoreError, StoreUnavailable
@@ -27,7 +28,7 @@ from django_kue.worker.executors import Slot
 from django_kue.worker.leading import Leadership
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import Progressed
-from django_kue.worker.served import AHEAD
+from django_kue.worker.served import AHEAD, Served
 from django_kue.worker.telling import emit_progress
 from django_kue.worker.turns import Turns
 
@@ -37,6 +38,7 @@ PATIENCE = 2.0  # seconds for a reply: a Redis that stands still has a successor
 FLUSH_ACKS = 0.002  # seconds that an outcome may wait for company while jobs are still at hand
 FLUSH_REPORTS = 0.1
 LONGEST_DEAF = 0.05  # seconds for which bells aren't heard
+PASSES_AT_WORK = 4  # 16 ms of that, at most, while jobs are claimed
 
 
 class Fetcher:
@@ -59,6 +61,7 @@ class Fetcher:
         self._why_away: set[str] = set()  # why Redis can't be reached, as far as that has been said
         self._burst_checked_at = 0.0
         self._passes = 0  # bells in a row that rang for jobs for which there's no room here
+        self._in_vain: Collection[Served] = ()  # their queues
         self._deaf_until = 0.0
         self._lost: deque[tuple[str, float]] = deque()  # queues of which the leases are gone
         self._is_doubted = False  # whether the connections may lead nowhere
@@ -136,8 +139,8 @@ class Fetcher:
         try:
             self._heed_doubt()
             is_busy = self._tick()
-            if is_busy:
-                self._passes, self._deaf_until = 0, 0.0
+            if is_busy:  # the same may happen to jobs of another kind
+                self._passes = min(self._passes, PASSES_AT_WORK)
             if self._turns.has_heard():
                 self._failures = 0
                 if self._why_away:
@@ -352,6 +355,8 @@ class Fetcher:
 
     def _listen(self, now: float, nap: float) -> None:
         """Sleep until a bell rings, this thread is needed, or ``nap`` seconds are over."""
+        if self._in_vain and any(self._turns.wants(queue, now) for queue in self._in_vain):
+            self._in_vain, self._passes, self._deaf_until = (), 0, 0.0
         if now < self._deaf_until:
             nap = min(nap, self._deaf_until - now)
         is_armed = now >= self._deaf_until and self.crew.is_taking
@@ -370,6 +375,7 @@ class Fetcher:
             # at once, for as long as all others are as busy.
             self._deaf_until = now + min(LONGEST_DEAF, 0.001 * 2 ** min(self._passes, 10))
             self._passes += 1
+            self._in_vain = rung
 
     def _nap(self, now: float) -> float:
         """Seconds until there's something to do without being woken."""

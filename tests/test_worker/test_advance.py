@@ -435,3 +435,47 @@ def put_unheard() -> list[str]:
     keys = [key_of(jobs.noop.enqueue())]
     redis_client().hdel("kue:{default}:h", "paused")
     return keys
+
+
+# ── bells for jobs that there's no room for ──
+
+
+@pytest.fixture
+def room(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many jobs of each queue it has room for: ``default`` has jobs, and there's none for these."""
+    one = {"default": 0, "other": 1}
+    monkeypatch.setattr(leader._turns, "wants", lambda queue, now: one[queue.name])
+    monkeypatch.setattr(leader._advance, "ask", lambda now: None)  # who is busy asks for nothing in advance
+    jobs.noop.enqueue()
+    return one
+
+
+def hears(leader: Leader, seconds: float = LONG) -> list[str]:
+    """The queues that rang, each of which is passed on."""
+    leader.listen(seconds)
+    rung = [queue.name for queue in leader._queues.values() if queue.is_woken]
+    leader.tick()
+    return rung
+
+
+def test_who_has_no_room_hears_less_and_less_and_passes_it_on(leader: Leader, room: dict[str, int]) -> None:
+    deaf = []
+    for _ in range(9):
+        while not hears(leader):
+            pass
+        deaf.append(leader._deaf_until - time.monotonic())
+        assert redis_client().exists("kue:{default}:k"), "the bell is there for others"
+    assert max(deaf[:3]) < 0.005 < deaf[-1] <= 0.05
+
+
+def test_who_has_room_again_hears_at_once(leader: Leader, room: dict[str, int]) -> None:
+    assert hears(leader) == ["default"]
+    leader._deaf_until = time.monotonic() + 60
+    assert hears(leader, 0.01) == []
+    room["other"] = 2  # that isn't what rang
+    assert hears(leader, 0.01) == []
+    room["default"] = 1
+    begun = time.monotonic()
+    leader.listen(LONG)
+    assert leader._queues["default"].is_woken
+    assert time.monotonic() - begun < LONG / 2
