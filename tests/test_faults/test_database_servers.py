@@ -78,7 +78,7 @@ def test_of_two_jobs_after_a_connection_was_ended_the_second_works(server: Serve
     with worker_of(server, CONN_MAX_AGE=None) as worker:
         worker.wait_started()
         assert finished(abuse.write_row.enqueue("one", "before")).state == "completed"
-        assert server.end_connections() == 1, "the worker kept its connection"
+        assert server.end_connections(), "the worker kept its connection"
         first = finished(abuse.write_row.enqueue("two", "first"))
         second = finished(abuse.write_row.enqueue("three", "second"))
         assert second.state == "completed", second.error
