@@ -33,7 +33,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
-from django_kue import conf, declared, embedded, encryption, kinds, middleware, outbox, registry
+from django_kue import conf, declared, encryption, kinds, middleware, outbox, registry
 from django_kue.errors import KueError
 from django_kue.kinds import Problem
 from django_kue.options import Options
@@ -167,6 +167,8 @@ def _check_encryption() -> list[CheckMessage]:
 
 
 def _check_embedded() -> list[CheckMessage]:
+    from django_kue import embedded
+
     found: list[CheckMessage] = []
     if not django_settings.DEBUG:
         found.append(

@@ -24,7 +24,6 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from django_kue import embedded
 from django_kue.conf import EMBEDDED, alias_problem, settings
 
 # redis-py's inner wiring that must not leak from one kind of connection into another
@@ -118,8 +117,15 @@ def _introduction() -> dict[str, Any]:
 def _living_pool() -> ConnectionPool:
     """The pool; an embedded server that ended itself meanwhile is started again."""
     if settings.REDIS == EMBEDDED:
-        embedded.url()
+        _embedded_url()
     return _pool()
+
+
+def _embedded_url() -> str:
+    """Imported only here: nothing of it is meant for production."""
+    from django_kue import embedded
+
+    return embedded.url()
 
 
 @cache
@@ -127,7 +133,7 @@ def _pool() -> ConnectionPool:
     """A pool that is never asked for a connection: it holds the class and the parameters."""
     where = settings.REDIS
     if where == EMBEDDED:
-        return ConnectionPool.from_url(embedded.url())
+        return ConnectionPool.from_url(_embedded_url())
     if "://" in where:
         return ConnectionPool.from_url(_plain_url())
     from django.core.cache import caches

@@ -15,7 +15,8 @@ LEAD = object()  # what a taker gets that's to lead from now on
 
 
 class Buffer:
-    """Runs (and other calls) that wait for a thread: a deque whose takers sleep when it's empty."""
+    """Runs (and other calls) that wait for a thread: a deque whose takers sleep when it's empty. Some of them
+    may come only when there's something for them."""
 
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
@@ -23,6 +24,9 @@ class Buffer:
         self._is_closed = False
         self._lacks_leader = False
         self._barred = 0  # of the idle takers, how many may not take anything
+        self._asleep = 0
+        self._to_come = 0  # idle takers who aren't there yet
+        self._call_one: Callable[[], bool] = lambda: False
         self.idle = 0
         self.taken_at = 0.0
         self.on_low: Callable[[], None] = lambda: None
@@ -31,23 +35,57 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._items)
 
+    def expect(self, takers: int, call_one: Callable[[], bool]) -> None:
+        """So many takers are idle, and come when they're called one by one. ``call_one`` returns whether one
+        comes; its first call is :meth:`take` with ``is_new``."""
+        self.idle += takers
+        self._to_come = takers
+        self._call_one = call_one
+
     def put(self, items: Iterable[Any], wake: int) -> None:
-        """Add items and wake up to ``wake`` idle threads."""
+        """Add items and wake up to ``wake`` idle takers."""
         self._items.extend(items)
         self.wake(wake)
 
     def wake(self, count: int) -> None:
         if self.idle and count > 0:
             with self._ready:
-                self._ready.notify(count)
+                self._wake(count)
 
-    def take(self) -> Any:
-        """The next item; sleeps until there is one; :data:`LEAD`, or ``None`` when it's closed."""
-        while (item := self.pop()) is None:
+    def _wake(self, count: int) -> None:
+        """Wake those who may take something, and call others who aren't there yet."""
+        asleep = min(count, max(0, self._asleep - self._barred))
+        self._notify(asleep)
+        for _ in range(min(count - asleep, self._to_come)):
+            if not self._call():
+                break
+
+    def _notify(self, count: int) -> None:
+        self._asleep -= count
+        self._ready.notify(count)
+
+    @property
+    def _here(self) -> int:
+        """Idle takers who have come: asleep, or on their way to sleep."""
+        return self.idle - self._to_come
+
+    def _call(self) -> bool:
+        is_coming = not self._is_closed and self._call_one()
+        self._to_come -= is_coming
+        return is_coming
+
+    def take(self, *, is_new: bool = False) -> Any:
+        """The next item; sleeps until there is one; :data:`LEAD`, or ``None`` when it's closed.
+
+        Args:
+            is_new: this taker was expected, and so is counted as idle.
+        """
+        while is_new or (item := self.pop()) is None:
             if self._is_closed and not self._items:
                 return None
-            if self._sleep():
+            if self._sleep(is_counted=is_new):
                 return LEAD
+            is_new = False
         if len(self._items) == self.low:
             self.on_low()
         return item
@@ -73,14 +111,15 @@ class Buffer:
         self._items.appendleft(item)
         self.wake(1)
 
-    def _sleep(self) -> bool:
+    def _sleep(self, *, is_counted: bool) -> bool:
         """Until there's an item to take; True when this thread is to lead instead."""
         with self._ready:
-            self.idle += 1
+            self.idle += not is_counted
             try:
                 while not self._is_closed and not self._lacks_leader:
-                    if self._items and self.idle > self._barred:
+                    if self._items and self._here > self._barred:
                         return False
+                    self._asleep += 1
                     self._ready.wait()
                 is_leader, self._lacks_leader = self._lacks_leader, False
                 return is_leader
@@ -88,9 +127,12 @@ class Buffer:
                 self.idle -= 1
 
     def bar(self) -> bool:
-        """Keep one of the sleeping takers from taking anything; False when none sleeps."""
+        """Keep one of the idle takers from taking anything; False when there's none. It has come, for it may
+        have to lead."""
         with self._ready:
             if self.idle <= self._barred:
+                return False
+            if self._here <= self._barred and not self._call():
                 return False
             self._barred += 1
             return True
@@ -99,15 +141,15 @@ class Buffer:
         """The opposite of :meth:`bar`."""
         with self._ready:
             self._barred -= 1
-            if self._items and self.idle:
-                self._ready.notify()
+            if self._items:
+                self._wake(1)
 
     def call_leader(self) -> None:
         """The taker that's barred is to lead."""
         with self._ready:
             self._barred -= 1
             self._lacks_leader = True
-            self._ready.notify()
+            self._wake(1)
 
     def drain(self) -> list[Run]:
         """Take back the runs that no thread has taken; other calls stay."""
@@ -129,4 +171,4 @@ class Buffer:
     def close(self) -> None:
         with self._ready:
             self._is_closed = True
-            self._ready.notify_all()
+            self._notify(self._asleep)

@@ -105,6 +105,8 @@ class Child:
 
     def _tell(self, signal: Signal) -> None:
         """Receivers of the worker's own signals, on an executor thread: once in each of its processes."""
+        if not signal.receivers:
+            return
         told = {"worker": self._owner.name.partition("/")[0], "queues": self._options.queues}
         self._tell_later(partial(signals.emit, signal, None, **told))
 

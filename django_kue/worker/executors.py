@@ -88,7 +88,8 @@ def note_delay(board: Board, slot: int, run: Run) -> None:
 
 
 class Threads:
-    """The threads that run functions, and the signals' receivers."""
+    """The threads that run functions, and the signals' receivers. All but the first are started when there's
+    something for them to do."""
 
     def __init__(
         self, count: int, buffer: Buffer, board: Board, done: Done, freed: Callable[[], None]
@@ -101,15 +102,31 @@ class Threads:
         self._done = done
         self._freed = freed  # called when a thread has room again, and no run's end says so
         self._threads: list[threading.Thread] = []
+        self._tell_lack_at = 0.0
 
     def start(self, lead: Callable[[Slot], None]) -> None:
-        """Start them; one of them begins with a call of ``lead``, others may be asked to later."""
+        """Start one, which begins with a call of ``lead``; others may be asked to later."""
         self._lead = lead
-        for slot in self.slots:
-            begin = self._begin_leading if slot is self.slots[-1] else self._loop
-            thread = threading.Thread(target=begin, args=[slot], name=f"kue-{slot.number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._buffer.expect(self.count, self._start_another)
+        self._start(self._begin_leading)
+
+    def _start_another(self) -> bool:
+        """False where the system has no more threads for us: those that are there go on."""
+        try:
+            self._start(self._begin_waiting)
+        except RuntimeError as error:
+            now = time.monotonic()
+            if now >= self._tell_lack_at:
+                self._tell_lack_at = now + 60
+                logger.error("%s beside %d; trying again", error, len(self._threads))  # noqa: TRY400
+            return False
+        return True
+
+    def _start(self, begin: Callable[[Slot], None]) -> None:
+        slot = self.slots[len(self._threads)]
+        thread = threading.Thread(target=begin, args=[slot], name=f"kue-{slot.number}", daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def join(self) -> None:
         """Wait until they've ended, after the buffer was closed."""
@@ -134,14 +151,19 @@ class Threads:
 
     def _begin_leading(self, slot: Slot) -> None:
         self._lead(slot)
-        self._loop(slot)
+        self._go_on(slot, self._buffer.take())
 
-    def _loop(self, slot: Slot) -> None:
-        while (item := self._buffer.take()) is not None:
+    def _begin_waiting(self, slot: Slot) -> None:
+        self._go_on(slot, self._buffer.take(is_new=True))
+
+    def _go_on(self, slot: Slot, item: Any) -> None:
+        """With what was taken, and what comes after it."""
+        while item is not None:
             if item is LEAD:
                 self._lead(slot)
             else:
                 self.work(slot, item)
+            item = self._buffer.take()
         databases.close()
 
     def work(self, slot: Slot, item: Any) -> None:

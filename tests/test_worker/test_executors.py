@@ -53,17 +53,26 @@ def outcomes() -> dict[bytes, Outcome]:
 
 @pytest.fixture
 def threads(outcomes: dict[bytes, Outcome]) -> Iterator[Threads]:
-    buffer = Buffer()
+    with started(1, outcomes) as pool:
+        yield pool
+
+
+@contextmanager
+def started(count: int, outcomes: dict[bytes, Outcome]) -> Iterator[Threads]:
+    """Threads that run what's put into their buffer, beside one that leads."""
+    buffer, board = Buffer(), Board(["default"], count + 1)
 
     def done(run: Run, outcome: Outcome) -> None:
         outcomes[run.key] = outcome
 
-    pool = Threads(1, buffer, Board(["default"], 3), done, lambda: None)
+    pool = Threads(count, buffer, board, done, lambda: None)
     is_over = threading.Event()
     pool.start(lambda slot: is_over.wait() and None)
     yield pool
     buffer.close()
     is_over.set()
+    pool.join()
+    board.close()
 
 
 def settled(outcomes: dict[bytes, Outcome], run: Run) -> Outcome:
@@ -326,6 +335,72 @@ def test_a_thread_on_its_way_to_sleep_counts_as_idle(
     threads._buffer.put([run], 1)
     settled(outcomes, run)
     assert seen == [1]
+
+
+def test_threads_are_started_when_there_is_something_to_do(outcomes: dict[bytes, Outcome]) -> None:
+    with started(3, outcomes) as threads:
+        assert (len(threads._threads), threads.idle, threads._buffer.idle) == (1, 3, 3)
+        for _ in range(2):  # one after the other: who sleeps is woken, before others are started
+            run = run_of()
+            threads._buffer.put([run], 1)
+            settled(outcomes, run)
+            wait_for(lambda: threads._buffer.idle == 3)
+            assert len(threads._threads) == 2
+        runs = [run_of("tests.app.jobs.nap", b"[0.2]") for _ in range(4)]
+        threads._buffer.put(runs, 4)
+        wait_for(lambda: threads.busy == 3)
+        for run in runs:
+            settled(outcomes, run)
+        wait_for(lambda: threads._buffer.idle == 3)
+    assert not any(thread.is_alive() for thread in threads._threads)
+
+
+def test_who_has_to_stand_ready_is_there(
+    outcomes: dict[bytes, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader runs a job: a second thread is there to lead, and takes nothing."""
+    with started(2, outcomes) as threads:
+        buffer = threads._buffer
+        assert buffer.bar()
+        assert len(threads._threads) == 2
+        wait_for(lambda: buffer._asleep == 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_more_threads)
+            run = run_of("tests.app.jobs.nap", b"[0.1]")
+            buffer.put([run], 1)
+            with buffer._ready:
+                buffer._notify(1)  # it may be awake just now
+            time.sleep(0.05)
+            assert threads.busy == 0, "there's no other to take it"
+        buffer.wake(1)
+        wait_for(lambda: threads.slots[2].run is run)
+        assert not buffer.bar(), "the only one that's idle stands ready already"
+        buffer.unbar()
+        settled(outcomes, run)
+
+
+def no_more_threads(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_without_another_thread_the_others_go_on(
+    outcomes: dict[bytes, Outcome], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with started(2, outcomes) as threads:
+        first, second, third = (run_of() for _ in range(3))
+        threads._buffer.put([first], 1)
+        settled(outcomes, first)
+        wait_for(lambda: threads._buffer.idle == 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_more_threads)
+            threads._buffer.put([second, third], 2)
+            threads._buffer.wake(2)
+        for run in (second, third):
+            assert settled(outcomes, run).kind == "c"
+        assert caplog.messages == ["can't start new thread beside 2; trying again"]
+        again = [run_of("tests.app.jobs.nap", b"[0.1]") for _ in range(2)]
+        threads._buffer.put(again, 2)
+        wait_for(lambda: threads.busy == 2)
 
 
 @pytest.mark.parametrize(("is_lost", "expected"), [(False, "x"), (True, "c")])
