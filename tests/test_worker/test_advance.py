@@ -468,6 +468,17 @@ def test_who_has_no_room_hears_less_and_less_and_passes_it_on(leader: Leader, ro
     assert max(deaf[:3]) < 0.005 < deaf[-1] <= 0.05
 
 
+def test_while_jobs_of_another_kind_come_it_is_deaf_for_moments_only(
+    leader: Leader, room: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader._passes = 9
+    with monkeypatch.context() as patch:
+        patch.setattr(leader, "_tick", lambda: True)  # something was claimed
+        assert leader._round(leader.crew.threads.slots[0])
+    assert hears(leader) == ["default"]
+    assert 0.008 < leader._deaf_until - time.monotonic() <= 0.016
+
+
 def test_who_has_room_again_hears_at_once(leader: Leader, room: dict[str, int]) -> None:
     assert hears(leader) == ["default"]
     leader._deaf_until = time.monotonic() + 60
