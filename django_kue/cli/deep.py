@@ -10,10 +10,9 @@ from django.core.management.base import CommandError
 from django_kue.audit import KINDS, Fault, Findings, Group, look, mend
 from django_kue.cli import arguments
 from django_kue.cli.screen import Screen
-from django_kue.cli.text import one_line
 from django_kue.conf import settings
 from django_kue.store import ask, reads
-from django_kue.words import many
+from django_kue.words import many, one_line
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -10,9 +10,8 @@ from django.core.management.base import CommandError
 from django_kue.cli import arguments, deep
 from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen
-from django_kue.cli.text import one_line
 from django_kue.doctor import Finding, Level, examine
-from django_kue.words import many
+from django_kue.words import many, one_line
 
 SIGNS = {Level.OK: "✓", Level.INFO: "i", Level.WARNING: "!", Level.ERROR: "✗"}
 ROLES = {Level.OK: "SUCCESS", Level.INFO: "SQL_FIELD", Level.WARNING: "WARNING", Level.ERROR: "ERROR"}

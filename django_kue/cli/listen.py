@@ -11,13 +11,12 @@ from typing import Any
 from django_kue import events
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen, as_text
-from django_kue.cli.text import one_line
 from django_kue.conf import settings
 from django_kue.events import Event
 from django_kue.jobs import JobError
 from django_kue.redaction import without_secrets
 from django_kue.store import ask, reads
-from django_kue.words import clock, span
+from django_kue.words import clock, one_line, span
 
 ROLES = {
     "completed": "SUCCESS",

@@ -15,8 +15,7 @@ from django_kue.cli import arguments, progress
 from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen
 from django_kue.cli.tables import Column, Dotted, Painted
-from django_kue.cli.text import one_line
-from django_kue.words import many, span
+from django_kue.words import many, one_line, span
 
 COLUMNS = (
     Column("JOB"),

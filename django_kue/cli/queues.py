@@ -155,13 +155,20 @@ def _empty_arguments(parser: ArgumentParser) -> None:
 def _empty(screen: Screen, options: Namespace) -> int:
     queue = queue_named(options.queue)
     counts = queue.counts()
-    if not options.is_sure:
-        if options.is_json:
-            raise CommandError(f"With --json nobody is asked: manage.py kue empty {queue} --json --yes")
-        _confirm(screen, queue, counts)
-    total = counts["waiting"] + counts["delayed"]
+    waiting, delayed = counts["waiting"], many(counts["delayed"], "delayed job")
+    _ask(screen, options, f"empty {queue}", f"{waiting:,} waiting and {delayed} of {queue}")
+    total = waiting + counts["delayed"]
     gone = progress.summed(screen, "Removing", total, queue._emptied())
     return _removed(screen, options, queue, gone, "job")
+
+
+def _ask(screen: Screen, options: Namespace, command: str, what: str) -> None:
+    """Go on only when somebody is sure that it's to be removed."""
+    if options.is_sure:
+        return
+    if options.is_json:
+        raise CommandError(f"With --json nobody is asked: manage.py kue {command} --json --yes")
+    screen.confirm(f"This removes {what} for good.", "removed")
 
 
 def _removed(screen: Screen, options: Namespace, queue: Queue, gone: int, what: str) -> int:
@@ -170,13 +177,6 @@ def _removed(screen: Screen, options: Namespace, queue: Queue, gone: int, what: 
     else:
         screen.line(f"{many(gone, what)} removed from {queue}.", "SUCCESS")
     return 0
-
-
-def _confirm(screen: Screen, queue: Queue, counts: Mapping[str, int]) -> None:
-    delayed = many(counts["delayed"], "delayed job")
-    screen.confirm(
-        f"This removes {counts['waiting']:,} waiting and {delayed} of {queue} for good.", "removed"
-    )
 
 
 def _clean_arguments(parser: ArgumentParser) -> None:
@@ -189,6 +189,7 @@ def _clean_arguments(parser: ArgumentParser) -> None:
         metavar="AGE",
         help="only jobs that finished longer ago: 90 (seconds), 12h, 3d; default: all",
     )
+    arguments.add_yes(parser)
     arguments.add_json(parser)
 
 
@@ -200,6 +201,10 @@ def _clean(screen: Screen, options: Namespace) -> int:
             f"Waiting and delayed jobs go with: manage.py kue empty {queue}"
         )
     there = queue.counts()[options.state]
+    what = f"{many(there, f'{options.state} job')} of {queue}"
+    if options.older_than:
+        what = f"up to {what} (those that finished more than {span(options.older_than)} ago)"
+    _ask(screen, options, f"clean {queue} {options.state}", what)
     gone = progress.summed(screen, "Removing", there, queue._cleaned(options.state, options.older_than))
     return _removed(screen, options, queue, gone, f"{options.state} job")
 

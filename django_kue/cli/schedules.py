@@ -14,12 +14,11 @@ from django_kue.cli import arguments
 from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen, as_text
 from django_kue.cli.tables import Cell, Column, Dotted, Painted
-from django_kue.cli.text import one_line
 from django_kue.cli.verbs import orders_as_json
 from django_kue.display import shown_arguments_of
 from django_kue.errors import ScheduleDoesNotExist, ScheduleError
 from django_kue.schedules import Schedule, Tick
-from django_kue.words import NONE, ago, clock
+from django_kue.words import NONE, ago, clock, one_line
 
 COLUMNS = (
     Column("SCHEDULE", least=12),

@@ -14,12 +14,11 @@ from django_kue.cli.arguments import Subcommand
 from django_kue.cli.jobs import ROLES, as_json
 from django_kue.cli.screen import Screen, as_text
 from django_kue.cli.tables import Cell, Column, Painted
-from django_kue.cli.text import lines, one_line
 from django_kue.display import shown_arguments, shown_result
 from django_kue.jobs import Job, JobError, LogLine, Run
 from django_kue.redaction import without_secrets
 from django_kue.states import State
-from django_kue.words import NONE, ago, clock, span
+from django_kue.words import NONE, ago, clock, lines, one_line, span
 
 BAR = 30  # columns of the progress bar
 WHY_CUT_OFF = {

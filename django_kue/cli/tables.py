@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from django_kue.cli.text import cut, cut_start, one_line, width
+from django_kue.cli.text import cut, cut_start, width
+from django_kue.words import one_line
 
 GAP = "  "
 

@@ -1,12 +1,9 @@
-"""Text for terminals: hostile text made harmless, and cut to fit."""
+"""Text for terminals: how wide it is, and cut to fit. ``words.py`` makes hostile text harmless."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-
-from django_kue.words import lines as lines  # here is where the commands look for them
-from django_kue.words import one_line as one_line
 
 
 def width(text: str) -> int:

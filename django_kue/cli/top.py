@@ -17,12 +17,12 @@ from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen
 from django_kue.cli.tables import Cell, Column, Dotted, Paint, Painted
 from django_kue.cli.terminal import Terminal, taken
-from django_kue.cli.text import cut, one_line
+from django_kue.cli.text import cut
 from django_kue.errors import StoreUnavailable
 from django_kue.jobs import Job
 from django_kue.overview import Overview, QueueOverview, Watch
 from django_kue.states import State
-from django_kue.words import NONE, clock, many, span
+from django_kue.words import NONE, clock, many, one_line, span
 from django_kue.workers import WorkerState
 
 MOST_QUEUES = 100

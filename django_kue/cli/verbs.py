@@ -12,12 +12,11 @@ from django_kue import bulk
 from django_kue.cli import arguments, progress
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
-from django_kue.cli.text import one_line
 from django_kue.errors import IllegalTransition, JobDoesNotExist
 from django_kue.jobs import Job
 from django_kue.listing import Listing
 from django_kue.states import State
-from django_kue.words import many
+from django_kue.words import many, one_line
 
 
 def _ids(parser: ArgumentParser) -> None:

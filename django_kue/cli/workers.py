@@ -11,9 +11,9 @@ from django_kue.cli import arguments
 from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen
 from django_kue.cli.tables import Cell, Column, Painted
-from django_kue.cli.text import listed, one_line
+from django_kue.cli.text import listed
 from django_kue.cli.verbs import orders_as_json
-from django_kue.words import ago, many
+from django_kue.words import ago, many, one_line
 from django_kue.workers import Worker, WorkerState, workers
 
 ROLES = {WorkerState.RUNNING: "SUCCESS", WorkerState.STOPPING: "WARNING", WorkerState.LOST: "ERROR"}

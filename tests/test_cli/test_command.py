@@ -19,7 +19,7 @@ ID = "default.AaIO0T7uUtXcBpd13f3FTQ"
 CALLS = {
     "stats": [], "jobs": [], "show": [ID], "enqueue": ["tests.app.jobs.noop"], "retry": [ID], "cancel": [ID],
     "promote": [ID], "remove": [ID], "pause": ["email"], "resume": ["email"], "empty": ["email", "--yes"],
-    "clean": ["email", "failed"], "listen": [], "workers": [], "schedules": [],
+    "clean": ["email", "failed", "--yes"], "listen": [], "workers": [], "schedules": [],
     "doctor": [], "top": [],
 }  # fmt: skip
 

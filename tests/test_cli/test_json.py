@@ -68,15 +68,18 @@ def test_removing_tells_how_many() -> None:
     enqueued(queue="email", delay=60_000)
     ended(completed(), queue="other")
     assert kue("empty", "email", "--json", "--yes").json == {"queue": "email", "removed": 2}
-    assert kue("clean", "other", "completed", "--json").json == {"queue": "other", "removed": 1}
+    assert kue("clean", "other", "completed", "--json", "--yes").json == {"queue": "other", "removed": 1}
 
 
 def test_nobody_is_asked() -> None:
+    ended(failed(), queue="email")
     enqueued(queue="email")
-    said = kue("empty", "email", "--json")
-    assert (said.code, said.out) == (1, "")
-    assert "--json --yes" in said.err
-    assert get_queue("email").counts()["waiting"] == 1
+    for command in ("empty email", "clean email failed"):
+        said = kue(*command.split(), "--json")
+        assert (said.code, said.out) == (1, "")
+        assert f"manage.py kue {command} --json --yes" in said.err
+    counts = get_queue("email").counts()
+    assert (counts["waiting"], counts["failed"]) == (1, 1)
 
 
 def test_stopping_workers_has_the_shape_of_other_orders() -> None:

@@ -26,7 +26,7 @@ def bulk(name: str) -> tuple[str, ...]:
         return ("empty", "email", "--yes")
     if name == "clean":
         ended(completed(), queue="email")
-        return ("clean", "email", "completed")
+        return ("clean", "email", "completed", "--yes")
     ended(failed(), queue="email")
     return ("retry", "--queue", "email", "--all-failed")
 

@@ -153,11 +153,23 @@ def test_empty_without_anybody_to_ask_removes_nothing(monkeypatch: pytest.Monkey
 def test_clean_removes_finished_jobs_of_one_state_by_age() -> None:
     ended(completed())
     ended(failed())
-    assert kue("clean", "default", "complete", "--older-than", "1h").lines == [
+    assert kue("clean", "default", "complete", "--older-than", "1h", "--yes").lines == [
         "0 completed jobs removed from default."
     ]
-    assert kue("clean", "default", "complete").lines == ["1 completed job removed from default."]
+    assert kue("clean", "default", "complete", "--yes").lines == ["1 completed job removed from default."]
     assert get_queue("default").counts()["failed"] == 1
+
+
+def test_clean_asks_too() -> None:
+    ended(failed())
+    refused = kue_terminal("clean", "default", "failed", typed="no\n")
+    assert refused.code == 1
+    assert "This removes 1 failed job of default for good." in without_color(refused.out)
+    older = without_color(kue_terminal("clean", "default", "failed", "--older-than", "3d", typed="\n").out)
+    assert "up to 1 failed job of default (those that finished more than 3 d ago) for good." in older
+    assert get_queue("default").counts()["failed"] == 1
+    assert kue_terminal("clean", "default", "failed", typed="yes\n").code == 0
+    assert get_queue("default").counts()["failed"] == 0
 
 
 def test_clean_refuses_states_that_arent_finished_and_ages_that_arent_times() -> None:

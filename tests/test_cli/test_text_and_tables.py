@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from django_kue.cli.tables import Column, Dotted, Painted, render
-from django_kue.cli.text import cut, cut_start, lines, listed, one_line, width
+from django_kue.cli.text import cut, cut_start, listed, width
+from django_kue.words import lines, one_line
 
 
 def plain(text: str, role: str) -> str:

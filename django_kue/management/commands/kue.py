@@ -13,8 +13,8 @@ from django.core.management.color import no_style
 
 from django_kue.cli import doctor, enqueue, jobs, listen, outbox, queues, schedules, show, top, verbs, workers
 from django_kue.cli.screen import Screen, forgive_encoding
-from django_kue.cli.text import one_line
 from django_kue.errors import KueError, StoreUnavailable
+from django_kue.words import one_line
 
 SUBCOMMANDS = {
     subcommand.name: subcommand
