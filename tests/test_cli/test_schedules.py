@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +12,7 @@ from django_kue.doctor import Finding, Level, examine
 from django_kue.ticks import MINUTE
 from tests.app import jobs
 from tests.conftest import redis_client
-from tests.test_cli.hands import kue
+from tests.test_cli.hands import ROOT, kue
 from tests.test_engine.hands import Hands, completed_kept
 from tests.test_schedules.conftest import Make
 from tests.test_schedules.hands import now_ms, set_next, tick
@@ -72,6 +73,14 @@ def test_as_json_it_has_all_that_is_known() -> None:
     assert told["arguments"] == {"a": 1, "b": 5}
     assert datetime.fromisoformat(told["next_run"]) > datetime.now(UTC)
     assert kue("schedules", "nightly", "--json").json == told
+
+
+def test_the_page_names_each_key() -> None:
+    schedules.run_now("nightly")
+    [told] = kue("schedules", "--json").json
+    page = (ROOT / "docs/reference/command-line.md").read_text("utf-8")
+    [row] = re.findall(r"^\| `schedules` \|(.*)\|$", page, re.M)
+    assert re.findall(r'"(\w+)"', row) == [*told, *told["last_runs"][0]]
 
 
 def test_orders() -> None:
