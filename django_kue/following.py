@@ -31,8 +31,8 @@ LAST_WORD = 0.1  # seconds that the event of an end may come later than a reply 
 def of_job(job: Job, timeout: float | timedelta | None) -> Iterator[Event]:
     """See :meth:`Job.events`."""
     deadline = _deadline(timeout)
-    is_over = job.refresh().is_finished
-    if is_over:  # nothing more is told of it
+    job = job.refresh()  # of a dropped duplicate it's the first, of which the events are told
+    if is_over := job.is_finished:  # nothing more is told of it
         return
     with listening([job.queue]) as told:
         while not is_over and time.monotonic() < deadline:
@@ -49,8 +49,8 @@ def of_job(job: Job, timeout: float | timedelta | None) -> Iterator[Event]:
 async def aof_job(job: Job, timeout: float | timedelta | None) -> AsyncIterator[Event]:
     """See :meth:`Job.aevents`."""
     deadline = _deadline(timeout)
-    is_over = (await job.arefresh()).is_finished
-    if is_over:
+    job = await job.arefresh()
+    if is_over := job.is_finished:
         return
     async with alistening([job.queue]) as told:
         while not is_over and time.monotonic() < deadline:
@@ -113,14 +113,19 @@ async def await_for(job: Job, timeout: float | timedelta | None) -> Any:
 
 
 def _wait_once(job: Job, deadline: float) -> Job:
-    """The job as it ended. It's read again every ``RENEW`` seconds: an event may have been missed."""
+    """The job as it ended. It's read again every ``RENEW`` seconds: an event may have been missed. An event
+    tells only the outcome; for who wants to know why it didn't complete, there's more to read."""
     with listening([job.queue]) as told:
         while not (job := _now(job)).is_finished:
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"{job.id} is still {job.state}{_why_it_waits(job)}")
             for item in told(_left(deadline)):
                 if item.ends(job):
-                    return _ended_by(item, job)
+                    ended = _ended_by(item, job)
+                    if ended.state is not State.COMPLETED:
+                        with suppress(JobDoesNotExist, StoreUnavailable):
+                            ended = _as_read(ended, job.refresh())
+                    return ended
     return job
 
 
@@ -133,7 +138,11 @@ async def _await_once(job: Job, deadline: float) -> Job:
             while time.monotonic() < again:
                 for item in await told(again - time.monotonic()):
                     if item.ends(job):
-                        return _ended_by(item, job)
+                        ended = _ended_by(item, job)
+                        if ended.state is not State.COMPLETED:
+                            with suppress(JobDoesNotExist, StoreUnavailable):
+                                ended = _as_read(ended, await job.arefresh())
+                        return ended
     return job
 
 
@@ -196,6 +205,11 @@ def _ended_by(item: Told, job: Job) -> Job:
     if item.name == "completed":
         return replace(job, state=State.COMPLETED, _result=result_of(text, *where))
     return replace(job, state=STATES[item.name], error=error_of(text, *where))
+
+
+def _as_read(ended: Job, now: Job) -> Job:
+    """The job as it's stored, unless it went on meanwhile."""
+    return now if now.state is ended.state else ended
 
 
 def _failure_of(job: Job) -> JobFailed:

@@ -168,17 +168,17 @@ class Job(_Unread):
 
     def logs(self, most: int = 1000) -> list[LogLine]:
         """The newest ``most`` (1 or more) log lines, oldest first."""
-        return log_lines_from(ask(self._lists(most)).logs, self.queue, self.key)
+        return self._log_lines(ask(self._lists(most)))
 
     async def alogs(self, most: int = 1000) -> list[LogLine]:
-        return log_lines_from((await aask(self._lists(most))).logs, self.queue, self.key)
+        return self._log_lines(await aask(self._lists(most)))
 
     def runs(self) -> list[Run]:
         """The runs that didn't complete, oldest first; only the last ``KUE["MAX_RUNS"]`` are kept."""
-        return runs_from(ask(self._lists(1)).runs, self.queue, self.key)
+        return self._runs(ask(self._lists(1)))
 
     async def aruns(self) -> list[Run]:
-        return runs_from((await aask(self._lists(1))).runs, self.queue, self.key)
+        return self._runs(await aask(self._lists(1)))
 
     def wait(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the end, at most ``timeout`` seconds or a timedelta (``None``: as long as it takes); the
@@ -231,7 +231,12 @@ class Job(_Unread):
         return await self._aafter("requeue", await aask(self._verb("requeue")))
 
     def promote(self) -> Job:
-        """Run a delayed job now. Raises as :meth:`retry`."""
+        """Run a delayed job now.
+
+        Raises:
+            IllegalTransition: it isn't delayed.
+            JobDoesNotExist: it's gone.
+        """
         return self._after("promote", ask(self._verb("promote"))[0])
 
     async def apromote(self) -> Job:
@@ -240,7 +245,9 @@ class Job(_Unread):
     def cancel(self) -> Job:
         """Don't run it; a running one is asked to stop, and is cancelled when its run ends.
 
-        Raises as :meth:`retry`.
+        Raises:
+            IllegalTransition: it's finished.
+            JobDoesNotExist: it's gone.
         """
         return self._after("cancel", ask(self._verb("cancel"))[0])
 
@@ -248,7 +255,11 @@ class Job(_Unread):
         return await self._aafter("cancel", await aask(self._verb("cancel")))
 
     def remove(self) -> None:
-        """Forget it, whatever its state. A running one is asked to stop. Raises JobDoesNotExist."""
+        """Forget it, whatever its state. A running one is asked to stop.
+
+        Raises:
+            JobDoesNotExist: it's gone already.
+        """
         self._after("remove", ask(self._verb("remove"))[0])
 
     async def aremove(self) -> None:
@@ -256,7 +267,12 @@ class Job(_Unread):
 
     def set_priority(self, priority: int | str) -> Job:
         """Give it another priority: −100…100 or one of Kue's names. A waiting job joins the back of that
-        one; others have it when they wait again."""
+        one; others have it when they wait again.
+
+        Raises:
+            TypeError, ValueError: it's no priority.
+            JobDoesNotExist: it's gone.
+        """
         number = priority_number(priority)
         return self._after("set_priority", ask(self._verb("set_priority", number))[0], priority=number)
 
@@ -309,6 +325,12 @@ class Job(_Unread):
     def _lists(self, most: int) -> Any:
         return reads.lists(self.queue, self.key, whole_number("most", most, 1))
 
+    def _log_lines(self, lists: reads.Lists) -> list[LogLine]:
+        return log_lines_from(lists.logs, self.queue, lists.key)
+
+    def _runs(self, lists: reads.Lists) -> list[Run]:
+        return runs_from(lists.runs, self.queue, lists.key)
+
     def _verb(self, verb: str, argument: int | str = "") -> Any:
         return moves.verb(verb, self.queue, [self.key], argument)
 
@@ -320,6 +342,9 @@ class Job(_Unread):
         return after
 
     async def _aafter(self, verb: str, answers: list[moves.Answer], **changes: Any) -> Job:
+        signal = _signal_of(verb, answers[0])
+        if signal is None or not signal.receivers:  # nothing that may block
+            return self._after(verb, answers[0], **changes)
         return await sync_to_async(self._after)(verb, answers[0], **changes)
 
     def _changed(self, verb: str, answer: moves.Answer, **changes: Any) -> Job:
@@ -332,14 +357,18 @@ class Job(_Unread):
             raise IllegalTransition(
                 f"Can't {_WORDS[verb]} {self.id}: it's {answer.before}, and that needs a job that's {legal}."
             )
-        state = _TARGETS.get(verb, answer.before)
+        at = moment(answer.at_ms)
         if verb == "cancel" and answer.before is State.ACTIVE:
-            state = State.ACTIVE
-            changes["is_cancelling"] = True
-        elif state is not State.ACTIVE:
+            return replace(self, state=State.ACTIVE, is_cancelling=True)
+        state = _TARGETS.get(verb, answer.before)
+        if state is not State.ACTIVE:
             changes["is_cancelling"] = False
         if verb == "requeue":
-            changes |= {"attempts_made": 0, "error": None, "_result": b"", "finished_at": None, "progress": 0}
+            changes |= {name: _DEFAULTS[name] for name in _OF_RUNS} | {"attempts_made": 0, "run_at": at}
+        elif verb == "promote":
+            changes["run_at"] = at
+        elif verb == "cancel":
+            changes |= {"finished_at": at, "is_parked": False}
         return replace(self, state=state, **changes)
 
 
@@ -388,6 +417,11 @@ _WORDS = {
     "requeue": "retry", "promote": "promote", "cancel": "cancel", "remove": "remove",
     "set_priority": "change the priority of",
 }  # fmt: skip
+# What a retry forgets, with the attempts.
+_OF_RUNS = (
+    "started_at", "finished_at", "progress", "progress_data", "error", "worker", "crashes", "is_parked",
+    "_result",
+)  # fmt: skip
 _TARGETS = {"requeue": State.WAITING, "promote": State.WAITING, "cancel": State.CANCELLED}
 
 

@@ -92,7 +92,7 @@ def _read_flag(value: Any) -> bool:
     return value
 
 
-def _read_flag_or_alias(value: Any) -> bool | str:
+def read_flag_or_alias(value: Any) -> bool | str:
     if not isinstance(value, bool | str):
         raise TypeError
     if value == "":
@@ -368,7 +368,7 @@ OUTBOX = Kind(
     "`True`, `False` or alias",
     "True, False, or an alias in DATABASES",
     "Write True for the database of the transaction.",
-    _read_flag_or_alias,
+    read_flag_or_alias,
 )
 SIZE = whole("bytes", 1, 64 * MIB, 256 * KIB, show_bytes)
 KEPT = whole("whole number", 0, 10_000_000, 1000)

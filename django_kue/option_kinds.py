@@ -81,12 +81,6 @@ def _read_exceptions(value: Any) -> tuple[type[Exception], ...]:
     return classes
 
 
-def _read_on_commit(value: Any) -> bool | str:
-    if not isinstance(value, bool | str):
-        raise TypeError
-    return value
-
-
 _STORED_NAME = re.compile(r"[^\s|,\x00-\x1f\x7f]{1,200}")
 
 
@@ -153,7 +147,7 @@ ON_COMMIT = Kind(
     "bool or alias",
     "True, False, or an alias in DATABASES",
     "Write False to send the job at once.",
-    _read_on_commit,
+    kinds.read_flag_or_alias,
 )
 NAME = Kind(
     "text",

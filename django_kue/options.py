@@ -148,7 +148,7 @@ class Options:
     )
     cron: str | None = option(
         None,
-        option_kinds.TEXT,
+        kinds.CRON,
         'A schedule: it runs without arguments at these times, `"*/5 * * * *"`, in the project\'s time zone. '
         "`@schedule` takes several, with arguments.",
         DECORATOR,
@@ -232,9 +232,15 @@ def read(given: Mapping[str, Any], place: str, base: Options | None = None) -> O
         raise ValueError(f"{place}: delay and run_at exclude each other; give one of them")
     if "delay" in values or "run_at" in values:  # the later says when, whatever an earlier one said
         values = {"delay": None, "run_at": None, **values}
-    if outbox := values.get("outbox"):
-        values["on_commit"] = _transaction_of(outbox, values.get("on_commit"), base or Options(), place)
-    options = dataclasses.replace(base or Options(), **values)
+    before = base or Options()
+    outbox, on_commit = values.get("outbox"), values.get("on_commit")
+    if on_commit and "outbox" not in values and isinstance(before.outbox, str):
+        outbox = before.outbox
+    if outbox:
+        values["on_commit"] = _transaction_of(outbox, on_commit, before, place)
+    options = dataclasses.replace(before, **values)
+    if options.cron is not None and options.every is not None:
+        raise ValueError(f"{place}: cron and every exclude each other; give one of them")
     if "unique_for" in values and not options.unique:
         raise ValueError(f"{place}: unique_for says how long unique holds; give unique, too")
     return options

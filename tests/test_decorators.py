@@ -601,13 +601,14 @@ def test_unique_for_names_the_states_that_hold(send):
     assert unique.enqueue(1).id != first.id
 
 
-def test_unique_for_a_time_holds_that_long_whatever_becomes_of_the_first(send):
+def test_unique_for_a_time_holds_that_long_unless_the_first_is_taken_back(send):
     timed = define(send.function, unique=True, unique_for=0.3)
+    removed = timed.enqueue(5)
+    removed.remove()
     first = timed.enqueue(5)
-    first.remove()
-    again = timed.enqueue(5)
-    assert again.id == first.id
-    assert not is_stored(again)
+    assert first.id != removed.id
+    assert is_stored(first)
+    assert timed.enqueue(5).id == first.id
     deadline = time.monotonic() + 5
     while timed.enqueue(5).id == first.id:
         assert time.monotonic() < deadline

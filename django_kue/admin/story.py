@@ -125,8 +125,8 @@ class Story:
             head, is_readable = {}, False
         return cls(
             Job.from_row(queue, row),
-            log_lines_from(lists.logs, queue, key),
-            runs_from(lists.runs, queue, key),
+            log_lines_from(lists.logs, queue, lists.key),
+            runs_from(lists.runs, queue, lists.key),
             head,
             is_readable,
         )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django_kue import encryption, records, ticks
+from django_kue.kinds import whole_number
 from django_kue.rows import moment, moment_or_none
 from django_kue.schedules.record import Record
 from django_kue.store.reads import Row
@@ -109,7 +110,15 @@ class Schedule:
         return next((tick for tick in self.last_runs if tick.job_id), None)
 
     def next_runs(self, count: int = 5, *, after: datetime | None = None) -> list[datetime]:
-        """When it will run after a moment (now), whether it's paused or not; in its own time zone."""
+        """When it will run after a moment (now), whether it's paused or not; in its own time zone.
+
+        Args:
+            count: 0 to 1000.
+            after: aware.
+
+        Raises:
+            TypeError, ValueError: it's no such number, or no aware datetime.
+        """
         return next_runs(self.rule, count, after=after)
 
     def __str__(self) -> str:
@@ -117,7 +126,10 @@ class Schedule:
 
 
 def next_runs(rule: Rule, count: int, *, after: datetime | None = None) -> list[datetime]:
-    """The ticks of a rule after a moment (now), in its own time zone."""
+    """The ticks of a rule after a moment (now), in its own time zone. See :meth:`Schedule.next_runs`."""
+    whole_number("count", count, 0, 1000)
+    if after is not None and not (isinstance(after, datetime) and after.utcoffset() is not None):
+        raise TypeError(f"after is an aware datetime, such as django.utils.timezone.now(), not {after!r:.80}")
     begin = round((after or datetime.now(UTC)).timestamp() * 1000)
     zone = ticks.read_zone(rule.zone)
     return [moment(tick).astimezone(zone) for tick in ticks.after(rule, begin, count)]

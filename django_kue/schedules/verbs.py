@@ -143,9 +143,9 @@ def _with_rule(
         return record
     now = record.rule_now
     if isinstance(now, Cron) and every is None:
-        cron, timezone = cron or now.text, timezone or now.zone
+        cron, timezone = now.text if cron is None else cron, now.zone if timezone is None else timezone
     elif isinstance(now, Every) and cron is None:
-        every = every or now.ms / 1000
+        every = now.ms / 1000 if every is None else every
     rule = declared.rule_of(cron, every, timezone)
     if record.digest:
         return _overriding(record, rule=ticks.encode(rule))

@@ -1,8 +1,10 @@
--- waiting, delayed -> gone, up to `most` a call. Returns how many went; 0 when nothing is left.
+-- waiting, delayed -> gone, up to `most` a call. Returns how many went, and how many entries that were nobody's
+-- were passed; 0 and 0 when nothing is left.
 -- ARGV: most
 -- KEYS: jobs levels stale delayed
 -- @include lib/waiting
 -- @include lib/erase
+-- @include lib/unlock
 local left, gone = tonumber(most), {}
 local later = redis.call('ZRANGE', KEYS.delayed, 0, left - 1)
 if #later > 0 then
@@ -26,6 +28,11 @@ while #gone + passed < left do
   end
   if dead > 0 and is_stale then settle_stale(priority, dead) end
   passed = passed + dead
+end
+if #gone > 0 then
+  for i, record in ipairs(redis.call('HMGET', KEYS.jobs, unpack(gone))) do
+    if record then unlock(gone[i], record) end
+  end
 end
 erase(gone)
 return { #gone, passed }

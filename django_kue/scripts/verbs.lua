@@ -1,9 +1,10 @@
 -- What people ask of jobs: one verb, many keys. Each is decided on its own.
--- Returns for each key `ok:<state before>`, the state that forbids it, `held` (another job holds
+-- Returns for each key `ok:<state before>:<ms now>`, the state that forbids it, `held` (another job holds
 -- the unique key), or '' when there's no such job.
 -- ARGV: verb argument retention legal_states keys...
 -- KEYS: jobs
 -- @include lib/place
+-- @include lib/unlock
 -- @include lib/wake
 -- @include moves/promote
 -- @include moves/cancel
@@ -18,7 +19,12 @@ function verbs.promote(key, state, record)
   should_wake = true
 end
 
+local function take_back(key, state, record)
+  if state == 'waiting' or state == 'delayed' then unlock(key, record) end
+end
+
 function verbs.cancel(key, state, record)
+  take_back(key, state, record)
   cancel(key, state, record, retention)
 end
 
@@ -30,6 +36,7 @@ function verbs.requeue(key, state, record)
 end
 
 function verbs.remove(key, state, record)
+  take_back(key, state, record)
   remove(key, state, record)
 end
 
@@ -56,7 +63,7 @@ for i = keys_at, #ARGV do
   if not state then answer = ''
   elseif not string.find(legal_states, state, 1, true) then answer = state
   else
-    answer = verbs[verb](key, state, redis.call('HGET', KEYS.jobs, key)) or 'ok:' .. state
+    answer = verbs[verb](key, state, redis.call('HGET', KEYS.jobs, key)) or 'ok:' .. state .. ':' .. now_text
   end
   answers[#answers + 1] = answer
 end

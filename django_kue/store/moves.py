@@ -256,6 +256,7 @@ class Answer(NamedTuple):
     before: State | None  # None: there's no such job
     is_done: bool
     is_held: bool = False  # another job holds its unique key
+    at_ms: int = 0  # when it was done
 
 
 # verb → the states it's legal in; the verbs that aren't moves change no state
@@ -278,7 +279,8 @@ def _answer(text: str) -> Answer:
     if text == "held":
         return Answer(None, False, is_held=True)
     if text.startswith("ok:"):
-        return Answer(State(text[3:]), True)
+        _, before, at_ms = text.split(":")
+        return Answer(State(before), True, at_ms=int(at_ms))
     return Answer(State(text), False)
 
 

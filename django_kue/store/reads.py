@@ -153,13 +153,14 @@ def oldest(queue: str) -> Call[Oldest]:
 
 
 class Lists(NamedTuple):
+    key: str
     logs: list[bytes]  # ms|text
     runs: list[bytes]  # attempt|outcome|started|finished|delay|worker|error
 
 
 def lists(queue: str, key: str, most: int = 1000) -> Call[Lists]:
-    """A job's log lines and its runs that didn't complete."""
-    return call("lists", queue, key, most, read=lambda reply: Lists(*reply))
+    """A job's log lines and its runs that didn't complete. A dropped duplicate's key leads to the first."""
+    return call("lists", queue, key, most, read=lambda reply: Lists(_text(reply[0]), *reply[1:]))
 
 
 class Facts(NamedTuple):

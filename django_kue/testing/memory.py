@@ -289,9 +289,10 @@ class MemoryQueue:
     def counts(self) -> list[int]:
         return [len(self._in(state)) for state in STATES]
 
-    def lists(self, key: bytes, most: bytes) -> list[list[bytes]]:
-        job = self._jobs.get(key)
-        return [job.logs[-int(most) :], job.runs] if job else [[], []]
+    def lists(self, key: bytes, most: bytes) -> list[Any]:
+        own = self._forward.get(key, key)
+        job = self._jobs.get(own)
+        return [own, job.logs[-int(most) :], job.runs] if job else [own, [], []]
 
     def facts(self, hours: bytes) -> list[Any]:
         totals = [part for name, count in self._totals.items() for part in (name.encode(), b"%d" % count)]
@@ -333,7 +334,7 @@ class MemoryQueue:
             return b"held"
         steer: Callable[[Stored, str], None] = getattr(self, f"_{verb}")
         steer(job, argument)
-        return f"ok:{before}".encode()
+        return f"ok:{before}:{self._store.now()}".encode()
 
     def _promote(self, job: Stored, argument: str) -> None:
         job.set(d=self._store.now())
@@ -343,6 +344,7 @@ class MemoryQueue:
         if job.run is not None:
             job.run.is_cancelled = True
         else:
+            self._unlock(job)
             self._finish(job, "x", b"|", worker=b"")
 
     def _requeue(self, job: Stored, argument: str) -> None:
@@ -353,7 +355,18 @@ class MemoryQueue:
     def _remove(self, job: Stored, argument: str) -> None:
         if job.run is not None:
             job.run.is_cancelled = True
+        self._unlock(job)
         self._erase(job)
+
+    def _unlock(self, job: Stored) -> None:
+        """Its unique key is free: it's taken back before it ran."""
+        name, _, mode = job.token("u").partition(":")
+        if (
+            mode == "t"
+            and job.state in (State.WAITING, State.DELAYED)
+            and self._locks.get(name, (b"", 0))[0] == job.key
+        ):
+            del self._locks[name]
 
     def _set_priority(self, job: Stored, argument: str) -> None:
         job.set(p=None if argument == "0" else argument)
@@ -370,6 +383,7 @@ class MemoryQueue:
     def empty(self, most: bytes) -> list[int]:
         gone = [*self._in(State.DELAYED), *self._in(State.WAITING)][: int(most)]
         for job in gone:
+            self._unlock(job)
             self._erase(job)
         return [len(gone), 0]
 

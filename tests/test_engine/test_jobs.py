@@ -25,6 +25,7 @@ from tests.test_engine.hands import (
     Hands,
     completed,
     completed_kept,
+    crashed,
     error_text,
     failed,
     job_of,
@@ -164,6 +165,57 @@ def test_a_retried_job_begins_anew() -> None:
     assert job_of(key).attempts_made == 1
 
 
+def _waits() -> str:
+    return put_one()
+
+
+def _is_delayed() -> str:
+    return put_one(delay=60_000)
+
+
+def _failed_after_a_crash() -> str:
+    key = put_one()
+    hands = Hands()
+    hands.take_one()
+    hands.settle(key, crashed())
+    hands.take_one()
+    hands.report(key, "p", b'[50,{"rows":3}]')
+    hands.settle(key, failed())
+    return key
+
+
+def _is_parked() -> str:
+    key = put_one()
+    hands = Hands()
+    hands.take_one()
+    hands.settle(key, parked(60_000))
+    return key
+
+
+def _runs() -> str:
+    put_one()
+    return Hands().take_one()
+
+
+@pytest.mark.parametrize(
+    ("verb", "make"),
+    [
+        ("retry", _failed_after_a_crash), ("promote", _is_delayed), ("promote", _is_parked),
+        ("cancel", _waits), ("cancel", _is_delayed), ("cancel", _is_parked), ("cancel", _runs),
+        ("set_priority", _waits), ("set_priority", _runs),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_verb_returns_the_job_as_it_is_then(verb: str, make: Callable[[], str], *, is_async: bool) -> None:
+    job = job_of(make())
+    arguments = ("high",) if verb == "set_priority" else ()
+    if is_async:
+        after = async_to_sync(getattr(job, f"a{verb}"))(*arguments)
+    else:
+        after = getattr(job, verb)(*arguments)
+    assert asdict(after) == asdict(job_of(job.key))
+
+
 def test_a_parked_job_says_so_and_uses_no_attempt() -> None:
     key = put_one()
     hands = Hands()
@@ -295,6 +347,9 @@ def test_wait_raises_the_failure(outcome: bytes) -> None:
     assert isinstance(caught.value.job, Job)
     assert caught.value.job.error is not None
     assert caught.value.job.error.message == "no paper"
+    if not outcome.startswith(b"f0"):  # it's kept
+        assert asdict(caught.value.job) == asdict(job_of(key))
+        assert caught.value.job.attempts_made == 1
 
 
 def test_wait_raises_for_a_job_that_failed_before() -> None:

@@ -134,6 +134,38 @@ def test_seconds_hold_whatever_becomes_of_the_first_job_and_then_no_longer() -> 
     wait_until(lambda: once_a_while.enqueue(17).id != first.id, timeout=2)
 
 
+@pytest.mark.parametrize("way", ["cancel", "remove", "empty"])
+@pytest.mark.parametrize("delay", [0, 60])
+def test_a_time_is_over_when_the_first_job_is_taken_back_before_it_runs(way: str, delay: int) -> None:
+    first = once_a_while.using(unique_for=60, delay=delay).enqueue(17)
+    other = once_a_while.using(unique_for=60).enqueue(18)
+    if way == "empty":
+        assert QUEUE.empty() == 2
+    else:
+        getattr(first, way)()
+        assert once_a_while.using(unique_for=60).enqueue(18).id == other.id
+    again = once_a_while.using(unique_for=60).enqueue(17)
+    assert again.id != first.id
+    assert once_a_while.using(unique_for=60).enqueue(17).id == again.id
+
+
+def test_who_is_taken_back_frees_only_its_own_time() -> None:
+    first = once_a_while.using(unique_for=60).enqueue(17)
+    [lock] = redis_client().keys("kue:{default}:ul:*")
+    redis_client().delete(lock)  # its time is over
+    second = once_a_while.using(unique_for=60).enqueue(17)
+    assert second.id != first.id
+    first.cancel()
+    assert once_a_while.using(unique_for=60).enqueue(17).id == second.id
+
+
+def test_a_time_goes_on_when_the_first_job_is_removed_while_it_runs() -> None:
+    first = once_a_while.using(unique_for=60).enqueue(17)
+    Hands().take_one()
+    first.remove()
+    assert once_a_while.using(unique_for=60).enqueue(17).id == first.id
+
+
 def test_a_retry_is_refused_while_another_holds_the_key() -> None:
     first = one.enqueue(17)
     hands = Hands()
@@ -166,6 +198,12 @@ def test_the_handle_of_a_duplicate_dropped_at_commit_leads_to_the_first() -> Non
     assert second.refresh().id == first.id
     assert Job.get(second.id).id == first.id
     assert QUEUE.counts()["waiting"] == 1
+    hands = Hands()
+    hands.take_one()
+    hands.report(first.key, "l", b"a line")
+    hands.settle(first.key, retried(0))
+    assert [line.text for line in second.logs()] == [line.text for line in first.logs()] == ["a line"]
+    assert [run.outcome for run in second.runs()] == ["retried"]
     assert 3_000 < redis_client().ttl(f"kue:{{default}}:fw:{second.key}") <= 3_600
     first.remove()
     with pytest.raises(JobDoesNotExist):

@@ -120,12 +120,11 @@ def test_a_mistake_is_an_error_of_check_with_the_reason(
         call_command("check")
 
 
-def test_a_mistake_in_the_cron_of_a_job_too(make_job: Make) -> None:
-    make_job(report, cron="* * *")
-
-    [message] = problems()
-
-    assert message.startswith("@job(cron=…) on tests.report: '* * *' is no cron expression")
+def test_a_mistake_in_the_cron_of_a_job_is_one_at_once(make_job: Make) -> None:
+    with pytest.raises(ValueError, match="is no cron expression: it has five"):
+        make_job(report, cron="* * *")
+    with pytest.raises(ValueError, match="@job: cron and every exclude each other"):
+        make_job(report, cron="@daily", every=60)
 
 
 def test_two_schedules_of_one_name_are_an_error(make_job: Make) -> None:

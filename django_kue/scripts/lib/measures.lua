@@ -2,7 +2,7 @@
 -- KEYS: measures
 -- @include lib/tiers
 -- @include lib/depth
-local HEAD, HISTOGRAM_AT, UNSEEN = '<I4I4I4I4di4', 29, -1
+local HEAD, HISTOGRAM_AT = '<I4I4I4I4di4', 29
 
 local function row_of_depth(waits) return struct.pack(HEAD, 0, 0, 0, 0, 0, waits) .. '\0\0\0\0' end
 

@@ -4,7 +4,6 @@
 -- @include lib/events
 -- @include lib/sums
 -- @include lib/waiting
--- @include lib/wake
 -- A run that didn't complete is remembered: `attempt|outcome|started|finished|delay|worker|error`.
 local function remember_run(key, head, outcome, started, delay, worker, error_text, max_runs)
   if max_runs == '0' then return end
