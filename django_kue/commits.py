@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from asgiref.sync import AsyncToSync
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -35,6 +37,15 @@ def open_transaction(on_commit: bool | str) -> BaseDatabaseWrapper | None:
     if connection is None or not (connection.in_atomic_block or _is_manual(connection)):
         return None
     return connection
+
+
+def is_waited_for() -> bool:
+    """Whether a synchronous caller waits for this coroutine, by ``async_to_sync``.
+
+    Then that caller's thread may have a transaction open, and ``sync_to_async`` leads there.
+    """
+    waiting = getattr(AsyncToSync.executors, "current", None)
+    return waiting is not None or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
 
 
 def is_told(connection: BaseDatabaseWrapper) -> bool:

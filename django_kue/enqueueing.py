@@ -95,7 +95,8 @@ async def _aenqueue(
 ) -> list[Job]:
     way = _way(definition)
     batch = Batch(definition, calls, is_many=is_many, kind=way.kind, headers=headers)
-    if not _is_deferred(way, batch):
+    is_deferred = sync_to_async(_is_deferred) if commits.is_waited_for() else None
+    if not (await is_deferred(way, batch) if is_deferred else _is_deferred(way, batch)):
         await _asend(way, batch)
     if after is not None:
         await sync_to_async(after)()

@@ -12,10 +12,12 @@ from dataclasses import FrozenInstanceError
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
+from django.dispatch import Signal
 from django.test import TestCase, override_settings
 
 from django_kue import (
@@ -692,6 +694,37 @@ def test_an_alias_names_the_database_that_is_meant(send):
         assert not is_stored(send.using(on_commit="default").enqueue(1))
         with pytest.raises(ImproperlyConfigured, match="on_commit='other': there's no such database"):
             send.using(on_commit="other").enqueue(1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["directly", "by a receiver", "from a thread of an async view"])
+def test_a_coroutine_that_synchronous_code_waits_for_is_in_its_transaction(send, way):
+    made = []
+
+    async def enqueue(**kwargs):
+        made.append(await send.aenqueue(1))
+
+    def work(*, is_broken):
+        with suppress(ZeroDivisionError), transaction.atomic():
+            if way == "directly":
+                async_to_sync(enqueue)()
+            else:
+                signal.send(None)
+            assert not is_stored(made[-1])
+            if is_broken:
+                raise ZeroDivisionError
+
+    async def view(**kwargs):
+        await sync_to_async(work)(**kwargs)
+
+    signal = Signal()
+    signal.connect(enqueue, weak=False)
+    for is_broken in (True, False):
+        if way == "from a thread of an async view":
+            async_to_sync(view)(is_broken=is_broken)
+        else:
+            work(is_broken=is_broken)
+        assert is_stored(made[-1]) != is_broken
 
 
 def test_outside_a_transaction_no_database_is_asked(send, monkeypatch):

@@ -1,5 +1,5 @@
-"""Memory that a child shares with its supervisor: what it runs, what it hasn't told yet, and until when its
-leases hold.
+"""Memory that a child shares with its supervisor: what it runs, what it hasn't told yet, until when its
+leases hold, and when it was last looked after.
 
 The child writes what it does without a system call; the supervisor can read it even when the child
 is stuck, or dead. Times are ``time.monotonic()``, which all processes of a host share.
@@ -67,7 +67,8 @@ class Board:
     def __init__(self, queues: Sequence[str], slots: int) -> None:
         self.queues = tuple(queues)
         self._number = {queue: i for i, queue in enumerate(queues)}
-        self._queues_at = _COUNTS.size
+        self._watched_at = _COUNTS.size
+        self._queues_at = self._watched_at + _TIME.size
         slots_at = self._queues_at + _QUEUE.size * len(queues)
         self._slots_at = range(slots_at, slots_at + _SLOT.size * slots, _SLOT.size)
         self._ends_at = slots_at + _SLOT.size * slots
@@ -147,7 +148,15 @@ class Board:
         _, claimed, beaten = _QUEUE.unpack_from(self._memory, self._at(queue))
         return max(claimed, beaten)
 
+    def unwatched(self, now: float) -> float:
+        """Seconds since the supervisor last showed that it goes on; 0 where there's none."""
+        since: float = _TIME.unpack_from(self._memory, self._watched_at)[0]
+        return now - since if since else 0.0
+
     # ── by the supervisor ──
+
+    def set_watched(self, now: float) -> None:
+        _TIME.pack_into(self._memory, self._watched_at, now)
 
     def set_beaten(self, queue: str, until: float) -> None:
         _TIME.pack_into(self._memory, self._at(queue) + 16, until)

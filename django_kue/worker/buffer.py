@@ -30,6 +30,7 @@ class Buffer:
         self.idle = 0
         self.taken_at = 0.0
         self.on_low: Callable[[], None] = lambda: None
+        self.on_rest: Callable[[], None] = lambda: None  # a taker calls it before it sleeps
         self.low = 0
 
     def __len__(self) -> int:
@@ -83,6 +84,7 @@ class Buffer:
         while is_new or (item := self.pop()) is None:
             if self._is_closed and not self._items:
                 return None
+            self.on_rest()
             if self._sleep(is_counted=is_new):
                 return LEAD
             is_new = False

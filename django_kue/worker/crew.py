@@ -36,6 +36,7 @@ class Crew:
         self.queues: Mapping[str, Served] = {name: Served(name) for name in options.queues}
         self.first_ack = 0.0  # when the oldest outcome that isn't told came
         self.is_taking = True  # whether jobs are claimed and started
+        self.is_left = False  # nobody beats for us: what we claimed now might soon be others', too
         self.memory = Limit(options.max_memory)
         self._suspects: list[Run] = []  # those in hand
         self._giving_back = threading.Lock()
@@ -72,7 +73,7 @@ class Crew:
     def hand_out(self, runs: list[Run], duration: float | None = None) -> None:
         """Give runs to the executors. Short ones (by their average) are done soonest by one thread, the
         shortest by the one that leads. Who takes no more gives them back."""
-        if not self.is_taking:
+        if not self.is_taking or self.is_left:
             self.give_back(runs)
             return
         for_loop = [run for run in runs if run.definition is not None and run.definition.is_async]

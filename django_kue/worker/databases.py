@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 from django.db.backends.signals import connection_created
 
@@ -22,10 +23,21 @@ class _Here(threading.local):
 
 
 _here = _Here()
+OWN = "kue-"  # how our threads' names begin
+
+
+class _Elsewhere:
+    """Whether a connection was made in a thread that isn't one of ours: by what coroutines call."""
+
+    has_connected = False
+
+
+_elsewhere = _Elsewhere()
 
 
 def _note(**kwargs: Any) -> None:
     _here.has_connected = True
+    _elsewhere.has_connected |= not threading.current_thread().name.startswith(OWN)
 
 
 connection_created.connect(_note, dispatch_uid="django_kue.worker")
@@ -47,16 +59,31 @@ def suspect() -> None:
 
 
 def leave_clean() -> None:
-    """A transaction that was left open is rolled back: the next job starts with a new connection."""
+    """A transaction that was left open is rolled back: the next job starts with a new connection. One of a
+    pool's goes back, since others may wait for it."""
     if not _here.has_connected:
         return
     for connection in connections.all(initialized_only=True):
-        if connection.connection is not None and (
-            connection.in_atomic_block or not connection.get_autocommit()
-        ):
+        if connection.connection is None:
+            continue
+        if connection.in_atomic_block or not connection.get_autocommit():
             with suppress(Exception):  # it may be broken already
                 connection.connection.close()
             del connections[connection.alias]
+        elif connection.settings_dict["OPTIONS"].get("pool"):
+            connection.close()
+
+
+def rest() -> None:
+    """This thread has nothing to do: what Django would close at the end of a request is closed."""
+    if _here.has_connected:
+        close_old_connections()
+
+
+async def arest() -> None:
+    """The same for the thread by which coroutines reach databases."""
+    if _elsewhere.has_connected:
+        await sync_to_async(rest)()
 
 
 def close() -> None:

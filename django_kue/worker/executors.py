@@ -107,6 +107,7 @@ class Threads:
     def start(self, lead: Callable[[Slot], None]) -> None:
         """Start one, which begins with a call of ``lead``; others may be asked to later."""
         self._lead = lead
+        self._buffer.on_rest = databases.rest
         self._buffer.expect(self.count, self._start_another)
         self._start(self._begin_leading)
 
@@ -354,6 +355,8 @@ class Loop:
             self._board.end(slot)  # last, as in a thread
             if self._waiting:
                 self._start_waiting()
+        if not self._running:
+            await databases.arest()
 
     async def _steps(self, run: Run, timeout: float | None) -> Outcome:
         assert self._loop is not None

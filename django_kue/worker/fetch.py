@@ -16,15 +16,19 @@ from collections import deque
 from collections.abc import Collection
 from functools import partial
 
+from django_kue.conf import settings
 from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.execution import RELEASED
 from django_kue.store import OwnLink, moves, new_doorbell, new_link, reads
+from django_kue.words import one_line
+from django_kue.worker import databases
 from django_kue.worker.advance import Advance
 from django_kue.worker.alarm import Alarm
 from django_kue.worker.board import Board
 from django_kue.worker.codes import BROKEN, GUTTED
 from django_kue.worker.crew import GIVE_BACK, LONGEST_NAP, Crew
 from django_kue.worker.executors import Slot
+from django_kue.worker.graves import AGAIN
 from django_kue.worker.leading import Leadership
 from django_kue.worker.options import WorkerOptions
 from django_kue.worker.reports import Progressed
@@ -37,6 +41,7 @@ logger = logging.getLogger("django_kue.worker")
 PATIENCE = 2.0  # seconds for a reply: a Redis that stands still has a successor soon
 FLUSH_ACKS = 0.002  # seconds that an outcome may wait for company while jobs are still at hand
 FLUSH_REPORTS = 0.1
+UNWATCHED = 0.5  # of a lease: so long may the supervisor stand still; a lease that isn't renewed lasts longer
 LONGEST_DEAF = 0.05  # seconds for which bells aren't heard
 PASSES_AT_WORK = 4  # 16 ms of that, at most, while jobs are claimed
 
@@ -58,6 +63,8 @@ class Fetcher:
         self._is_stopping = False
         self.is_over = False  # everything is told, and nothing more will be fetched
         self._failures = 0  # calls in a row that didn't reach Redis
+        self._untold: set[bytes] = set()  # runs that ended, of which it's said that Redis can't be told
+        self._is_bell_out = False  # to wait for bells fails, whatever becomes of turns
         self._why_away: set[str] = set()  # why Redis can't be reached, as far as that has been said
         self._burst_checked_at = 0.0
         self._passes = 0  # bells in a row that rang for jobs for which there's no room here
@@ -141,7 +148,7 @@ class Fetcher:
             is_busy = self._tick()
             if is_busy:  # the same may happen to jobs of another kind
                 self._passes = min(self._passes, PASSES_AT_WORK)
-            if self._turns.has_heard():
+            if not self._is_bell_out and self._turns.has_heard():
                 self._failures = 0
                 if self._why_away:
                     self._why_away.clear()
@@ -184,6 +191,8 @@ class Fetcher:
         self._failures += 1
         self._begin_anew()
         self._say_away(error)
+        if self._is_stopping:
+            self._say_untold()
         if self._is_stopping and self.crew.is_idle and self._failures > 5:
             self._end()  # the leases will lapse
             return
@@ -224,6 +233,7 @@ class Fetcher:
         now = time.monotonic()
         if is_lost:
             self._forget_lost()
+        self._mind_supervisor(now)
         self.crew.give_back_stale(now)
         if now >= self._turns.measuring.flush_at:
             self._flush_measurements(now)
@@ -280,6 +290,18 @@ class Fetcher:
             self.crew.forget(name, before)
             self._queues[name].is_dirty = True
 
+    def _mind_supervisor(self, now: float) -> None:
+        """While it stands still nobody beats for us. Our jobs go to others then, and might come back here, to
+        run beside themselves."""
+        is_left = self._board.unwatched(now) > UNWATCHED * settings.LEASE
+        if is_left == self.crew.is_left:
+            return
+        self.crew.is_left = is_left
+        if is_left:
+            logger.warning("this worker's supervisor stands still: no jobs are taken until it goes on")
+        else:
+            logger.info("the supervisor goes on")
+
     def _is_dirty_all(self) -> None:
         """Anything may have got lost: claims, and bells that rang here."""
         for queue in self._queues.values():
@@ -330,6 +352,13 @@ class Fetcher:
             logger.warning("%s; waiting, and trying again", error)
             self._why_away.add(str(error))
 
+    def _say_untold(self) -> None:
+        """This process is to end, and Redis is away. What's noted the supervisor tells, or says this of."""
+        for run in self._turns.untold():
+            if run.outcome is not RELEASED and run.note is None and run.key not in self._untold:
+                self._untold.add(run.key)
+                logger.warning("%s %s ended, but Redis is away: %s", one_line(run.name), run.id, AGAIN)
+
     # ── measurements ──
 
     def _flush_measurements(self, now: float) -> None:
@@ -340,6 +369,7 @@ class Fetcher:
     # ── sleep ──
 
     def _sleep(self) -> None:
+        databases.rest()
         self._alarm.is_asleep = True
         try:
             self._alarm.clear()
@@ -364,7 +394,9 @@ class Fetcher:
         if self._passes:  # queues for whose jobs there's no room
             full = [name for name, queue in self._queues.items() if not self._turns.wants(queue, now)]
         behind = self._advance.ask(now) if is_armed and not self._options.is_burst else None
+        self._is_bell_out = is_armed or self._is_bell_out
         rang = self._bell.wait(nap, self._alarm.descriptor, is_armed=is_armed, last=full, behind=behind)
+        self._is_bell_out = False
         rung = self._advance.take([self._queues[name] for name in rang])
         for queue in rung:
             queue.is_woken = True

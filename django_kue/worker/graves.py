@@ -27,6 +27,7 @@ from django_kue.worker.codes import BROKEN, GUTTED
 logger = logging.getLogger("django_kue.worker")
 
 UNKNOWN = "?"  # in place of the name of a function
+AGAIN = "if it stays so, the job runs again when its lease is over"
 
 
 @dataclass
@@ -88,6 +89,15 @@ class Graves:
             self._bury_unheard(grave)
             if not grave.queues:
                 self._open.remove(grave)
+
+    def leave_open(self) -> None:
+        """Redis is still away, and this worker ends: say which jobs it leaves behind."""
+        for grave in self._open:
+            for queue, running in grave.queues.items():
+                untold = {key for pairs in grave.untold.get(queue, {}).values() for key, _ in pairs}
+                for key in {*running, *untold}:
+                    what = "had completed" if key in untold else "was running"
+                    logger.warning("%s %s, but Redis is away: %s", ids.joined(queue, key), what, AGAIN)
 
     def _bury_unheard(self, grave: Grave) -> None:
         """Give back what was claimed for it and it hadn't heard of. It's tried once: the leases lapse."""

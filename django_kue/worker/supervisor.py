@@ -135,11 +135,15 @@ class Supervisor:
     def _talk(self) -> None:
         """All that goes to Redis; when it's away, children go on and this is tried again."""
         try:
-            self._beat()
-            self._graves.bury()
-            self._sweeps.sweep_if_due()
-            self._tell_of_buried()
-            self._announce()
+            for step in (
+                self._beat,
+                self._graves.bury,
+                self._sweeps.sweep_if_due,
+                self._tell_of_buried,
+                self._announce,
+            ):
+                self._show_life()
+                step()
         except StoreUnavailable as error:
             if str(error) not in self._why_away:
                 logger.warning("supervisor: %s; trying again", error)
@@ -152,7 +156,14 @@ class Supervisor:
         except Exception as error:  # noqa: BLE001 - a mistake of our own is no reason to end running jobs
             self._tell_mistake(error)
         finally:
+            self._show_life()
             self._liveness.touch()  # this loop goes on; that Redis is away is no reason to restart us
+
+    def _show_life(self) -> None:
+        """To the children: who isn't beaten for takes no more jobs."""
+        now = time.monotonic()
+        for sibling in self._children.values():
+            sibling.board.set_watched(now)
 
     def _tell_mistake(self, error: Exception) -> None:
         """Once a minute: it may come with each turn."""
@@ -190,6 +201,7 @@ class Supervisor:
         owner = moves.owner(f"{self.id}/{self._births}")
         options = self._options
         board = Board(options.queues, options.threads + 1 + options.coroutines)
+        board.set_watched(time.monotonic())
         ours, theirs = socket.socketpair()
         connections.close_all()  # no database connection crosses a fork
         for cache in caches.all(initialized_only=True):
@@ -381,6 +393,7 @@ class Supervisor:
                 self._watch(min(2.0, 0.2 * tries))
 
     def _say_goodbye(self) -> None:
+        self._graves.leave_open()
         if not self._graves:  # else Redis didn't answer just now
             with suppress(StoreUnavailable, StoreError):
                 self._link.send(moves.announce(self.id, b"", is_leaving=True))

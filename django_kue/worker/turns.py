@@ -223,7 +223,12 @@ class Turns:
         return None, 0
 
     def wants(self, queue: Served, now: float) -> int:
-        if not self._crew.is_taking or now < queue.blocked_until or now < self._crew.alone_until(now):
+        if (
+            not self._crew.is_taking
+            or self._crew.is_left
+            or now < queue.blocked_until
+            or now < self._crew.alone_until(now)
+        ):
             return 0
         coming = sum(len(turn.keys) for _, turn in self._coming())
         wanted = queue.wanted(*self._crew.places(coming, now))

@@ -539,6 +539,13 @@ async def anote(path: str, value: Any, seconds: float = 0.0) -> Any:
     return value
 
 
+@job
+def note_and_fail(path: str, value: Any, seconds: float) -> None:
+    _append(path, value)
+    time.sleep(seconds)
+    raise ValueError(value)
+
+
 @job(attempts=2)
 def note_twice(path: str, value: Any) -> None:
     """Its first run fails."""

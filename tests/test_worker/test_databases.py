@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
+from django_kue.worker import databases
 from tests.app import abuse
 from tests.worker_process import WorkerProcess, all_finished, broke, finished, is_running, marks, wait_for
 
@@ -82,6 +86,41 @@ def test_coroutines_write_through_threads_of_their_own(database: Path) -> None:
     put = [abuse.awrite_row.enqueue("async", f"row {n}") for n in range(10)]
     assert {job.state for job in all_finished(put)} == {"completed"}
     assert sorted(rows(database)) == sorted(f"row {n}" for n in range(10))
+
+
+@pytest.mark.parametrize("how", ["thread", "coroutine"])
+def test_who_has_nothing_to_do_holds_no_connection(worker: WorkerProcess, database: Path, how: str) -> None:
+    """As Django closes them at the end of a request; in a thread that sleeps there's no next one soon."""
+    job = abuse.write_row.enqueue("row", "text") if how == "thread" else abuse.awrite_row.enqueue("x", "text")
+    assert finished(job).state == "completed"
+    wait_for(lambda: not has_open(worker.child(), database), 5)
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Whether a process has a file open. (Linux tells it.)"""
+    found = []
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(one.readlink())
+    return path in found
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_pools_connection_goes_back_at_the_end_of_each_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    def use() -> None:
+        connection.ensure_connection()
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "close", lambda: closed.append(connection.alias))
+            databases.leave_clean()
+            patch.setitem(connection.settings_dict["OPTIONS"], "pool", True)
+            databases.leave_clean()
+        connection.close()
+
+    with ThreadPoolExecutor(1) as own:  # with databases of its own
+        own.submit(use).result()
+    assert closed == ["default"]
 
 
 def test_no_connection_crosses_a_fork(worker: WorkerProcess, database: Path) -> None:

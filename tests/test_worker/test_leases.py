@@ -221,3 +221,28 @@ def test_freezes_at_random_lose_nothing_and_end_every_job_once() -> None:
         assert max(ended.values()) == 1
     assert counts() == {"completed": 400}
     assert is_well("default")
+
+
+@pytest.mark.slow
+def test_who_isnt_beaten_for_takes_no_more_jobs() -> None:
+    """Its supervisor stands still. What it runs goes to others; it doesn't get that back, to run it twice."""
+    with WorkerProcess("--processes", "1", "--threads", "4", **LEASE) as first:
+        first.wait_started()
+        put = abuse.begun.enqueue(6, "begun", 1)
+        wait_marks("begun")
+        first.send(signal.SIGSTOP, first.pid)
+        first.wait_log("supervisor stands still: no jobs are taken")
+        later = jobs.noop.enqueue()
+        time.sleep(1.5)
+        assert later.refresh().state == "waiting"
+        with WorkerProcess("--processes", "1", "--threads", "1", **LEASE) as second:
+            second.wait_log("taken back from a worker that died")
+            wait_marks("begun", 2)
+            assert put.refresh().worker.split("/")[0] in second.log
+            assert finished(put).state == "completed"
+            assert finished(later).state == "completed"
+        first.send(signal.SIGCONT, first.pid)
+        first.wait_log("the supervisor goes on")
+        assert finished(jobs.noop.enqueue()).state == "completed"
+        assert len(marks("begun")) == 2
+        assert put.refresh().crashes <= 1

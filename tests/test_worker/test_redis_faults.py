@@ -130,6 +130,40 @@ def test_sigterm_ends_a_worker_in_time_though_redis_stands_still(server: OwnServ
         server.thaw()
 
 
+def test_who_stops_without_redis_says_which_jobs_it_leaves(server: OwnServer, notes: Path) -> None:
+    server.start()
+    options = ("--processes", "1", "--shutdown-timeout", "4")
+    with WorkerProcess(*options) as worker:
+        worker.wait_started()
+        long = abuse.anote.enqueue(str(notes), "running", 100.0)
+        completed = abuse.note.enqueue(str(notes), "completed", 1.0)
+        failed = abuse.note_and_fail.enqueue(str(notes), "failed", 1.0)
+        wait_for(lambda: len(lines(notes)) == 3)
+        server.freeze()
+        rest(2)
+        assert worker.stop() == 0
+        log = worker.log
+        server.thaw()
+    again = "but Redis is away: if it stays so, the job runs again when its lease is over"
+    assert f"{long.id} was running, {again}" in log
+    assert f"{completed.id} had completed, {again}" in log
+    assert f"{failed.id} ended, {again}" in log
+
+
+def test_a_user_who_may_not_wait_for_bells_is_told_so_now_and_then(server: OwnServer) -> None:
+    server.start()
+    with WorkerProcess("--processes", "1") as worker:
+        worker.wait_started()
+        server.client.acl_setuser("default", enabled=True, commands=["-bzpopmin"])
+        rest(3)
+        assert finished(jobs.add.enqueue(1), 20).result == 3
+        assert worker.log.count("'bzpopmin'") == 1
+        assert "Redis is back" not in worker.log
+        server.client.acl_setuser("default", enabled=True, commands=["+bzpopmin"])
+        worker.wait_log("Redis is back", 20)
+        assert finished(jobs.add.enqueue(1)).result == 3
+
+
 def test_enqueue_gives_up_at_its_timeout_when_redis_stands_still(server: OwnServer, settings: Any) -> None:
     settings.KUE = {**settings.KUE, "ENQUEUE_TIMEOUT": 0.5}
     server.start()
