@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django_kue import kinds
@@ -31,12 +31,16 @@ def _read_backoff(value: Any) -> Backoff | BackoffFunction | None:
     return Backoff.of(value)
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END_OF_TIME = _EPOCH + timedelta(milliseconds=2**42)  # 42 bits of Unix milliseconds
+
+
 def _read_run_at(value: Any) -> datetime:
     if not isinstance(value, datetime):
         raise TypeError
     if value.utcoffset() is None:
-        raise Advice("It has no time zone: use django.utils.timezone.make_aware(…) or timezone.now() + ….")
-    if not 0 <= value.timestamp() < 2**42 / 1000:
+        raise Advice("It has no time zone: use django.utils.timezone.make_aware(…) or datetime.now(UTC) + ….")
+    if not _EPOCH <= value < _END_OF_TIME:
         raise ValueError
     return value
 
@@ -113,8 +117,8 @@ BACKOFF = Kind(
 )
 RUN_AT = Kind(
     "aware `datetime`",
-    "a datetime with a time zone",
-    "Write for example timezone.now() + timedelta(hours=1).",
+    f"a datetime with a time zone, from 1970 until {_END_OF_TIME:%Y-%m-%d %H:%M} UTC",
+    "Write for example datetime.now(UTC) + timedelta(hours=1).",
     _read_run_at,
 )
 TEXT = Kind("text", "text", 'Write for example "Receipt {order_id}".', _read_text)

@@ -176,8 +176,19 @@ def test_a_wrong_time_is_told(name, value):
 
 
 def test_a_naive_datetime_is_answered_with_the_remedy():
-    with pytest.raises(ValueError, match=r"It has no time zone: use django\.utils\.timezone\.make_aware"):
+    with pytest.raises(
+        ValueError, match=r"It has no time zone: use django\.utils\.timezone\.make_aware"
+    ) as told:
         read({"run_at": datetime(2031, 5, 1)}, USING)
+    assert "datetime.now(UTC) + …" in str(told.value), "timezone.now() is naive where USE_TZ is off"
+
+
+def test_a_time_beyond_the_end_is_told_the_limit():
+    with pytest.raises(ValueError, match=r"from 1970 until 2109-05-15 07:35 UTC; found .*2200") as told:
+        read({"run_at": datetime(2200, 1, 1, tzinfo=UTC)}, USING)
+    assert "datetime.now(UTC) + timedelta(hours=1)" in str(told.value)
+    last = datetime(2109, 5, 15, 7, 35, tzinfo=UTC)
+    assert read({"run_at": last}, USING).run_at == last
 
 
 def test_an_unknown_option_is_answered_with_the_closest():

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -138,7 +137,7 @@ class JobColumns:
     @admin.display(description=gettext_lazy("running for"), ordering="at")
     def started(self, row: models.Job) -> SafeString:
         since = row.job.started_at or row.at
-        seconds = max(0.0, (timezone.now() - since).total_seconds())
+        seconds = max(0.0, (datetime.now(UTC) - since).total_seconds())
         words = format_html(
             '<time class="kue-number" datetime="{}" title="{}">{}</time>',
             since.isoformat(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
@@ -12,7 +13,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, Error, transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -150,7 +150,7 @@ class OutboxAdminMixin(KuePages):
     @admin.display(description=gettext_lazy("enqueued"), ordering="created_at")
     def enqueued(self, row: Any) -> SafeString:
         """By the database's clock: its own time zone needn't be Django's."""
-        return kue.ago(timezone.now() - row.age)
+        return kue.ago(datetime.now(UTC) - row.age)
 
 
 def _alias(request: HttpRequest) -> str:

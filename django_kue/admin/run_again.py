@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -12,7 +12,6 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -145,7 +144,7 @@ class RunAgain(OneJob):
     def _enqueued(self, request: HttpRequest, job: Job, form: RunAgainForm) -> Job | None:
         """The new job; ``None`` when it couldn't be enqueued, which the form then says."""
         args, kwargs = form.cleaned_data["call"]
-        began = timezone.now() - timedelta(milliseconds=1)  # ids tell whole milliseconds
+        began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids tell whole milliseconds
         try:
             # At once, even if the request is a transaction: what comes of it is said on this page.
             new = bulk.copy_of(job, args=args, kwargs=kwargs, **form.where_and_when)

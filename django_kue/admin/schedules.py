@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
@@ -14,7 +14,6 @@ from django.core.paginator import Paginator
 from django.forms import Script
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -32,7 +31,8 @@ from django_kue.errors import ScheduleDoesNotExist, ScheduleError
 from django_kue.redaction import MASK
 from django_kue.schedules import Schedule
 from django_kue.schedules.schedule import next_runs
-from django_kue.templatetags.kue import date_there
+from django_kue.templatetags.kue import date_there, full_date
+from django_kue.ticks import Every
 
 PER_PAGE = 50
 SELECTED = "_selected"  # names of the schedules that are ticked in the list
@@ -54,7 +54,7 @@ class Order:
 
 
 def _run(name: str) -> str:
-    began = timezone.now() - timedelta(milliseconds=1)  # ids tell whole milliseconds
+    began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids tell whole milliseconds
     job = schedules.run_now(name)
     if job.created_at < began:
         return _("Another job holds the unique key: %s. Nothing was enqueued.") % job.id
@@ -245,7 +245,8 @@ class ScheduleAdminMixin(KuePages):
             return JsonResponse({"words": "", "next": ""})
         rule = form.cleaned_data["rule"]
         runs = next_runs(rule, 1)
-        coming_next = _("Next: %s") % date_there(runs[0]) if runs else ""
+        say = full_date if isinstance(rule, Every) else date_there  # an interval is meant in no zone
+        coming_next = _("Next: %s") % say(runs[0]) if runs else ""
         return JsonResponse({"words": rule.words, "next": coming_next})
 
     def _saved(self, form: WhenForm, save: Callable[[], Any]) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext_lazy
 
@@ -94,7 +93,7 @@ class Step:
 
     @property
     def is_ahead(self) -> bool:
-        return self.at > timezone.now()
+        return self.at > datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -271,11 +270,11 @@ class Story:
         """How long it has been waiting, while it waits."""
         if self.job.state is not State.WAITING:
             return None
-        return between(self._due() or self.job.created_at, timezone.now())
+        return between(self._due() or self.job.created_at, datetime.now(UTC))
 
     @property
     def running_for(self) -> timedelta | None:
-        return between(self.job.started_at, timezone.now()) if self.job.state is State.ACTIVE else None
+        return between(self.job.started_at, datetime.now(UTC)) if self.job.state is State.ACTIVE else None
 
     # ── others ──
 

@@ -129,7 +129,7 @@ def next_runs(rule: Rule, count: int, *, after: datetime | None = None) -> list[
     """The ticks of a rule after a moment (now), in its own time zone. See :meth:`Schedule.next_runs`."""
     whole_number("count", count, 0, 1000)
     if after is not None and not (isinstance(after, datetime) and after.utcoffset() is not None):
-        raise TypeError(f"after is an aware datetime, such as django.utils.timezone.now(), not {after!r:.80}")
+        raise TypeError(f"after is an aware datetime, such as datetime.now(UTC), not {after!r:.80}")
     begin = round((after or datetime.now(UTC)).timestamp() * 1000)
     zone = ticks.read_zone(rule.zone)
     return [moment(tick).astimezone(zone) for tick in ticks.after(rule, begin, count)]

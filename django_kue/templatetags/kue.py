@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -60,7 +60,7 @@ def ago(moment: datetime | None) -> SafeString:
     """
     if moment is None:
         return format_html("{}", NONE)
-    seconds = (timezone.now() - moment).total_seconds()
+    seconds = (datetime.now(UTC) - moment).total_seconds()
     if abs(seconds) < 1:
         words = _("now")
     elif seconds > 0:
