@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -170,6 +170,8 @@ class Options:
 TABLE: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclasses.fields(Options)}
 
 Seconds = float | timedelta
+States = tuple[str, ...] | list[str] | Sequence[State] | Set[str]  # no Sequence[str]: a text is one
+Exceptions = type[Exception] | Sequence[type[Exception]] | Set[type[Exception]]
 
 
 class UsingOptions(TypedDict, total=False):
@@ -186,7 +188,7 @@ class UsingOptions(TypedDict, total=False):
     title: str
     search_keys: tuple[str, ...] | list[str]
     unique: bool
-    unique_for: tuple[str, ...] | Seconds
+    unique_for: States | Seconds
     keep: Seconds
     on_commit: bool | str
     outbox: bool | str
@@ -204,9 +206,9 @@ class JobOptions(TypedDict, total=False):
     title: str
     search_keys: tuple[str, ...] | list[str]
     unique: bool | str
-    unique_for: tuple[str, ...] | Seconds
-    retry_on: type[Exception] | tuple[type[Exception], ...]
-    discard_on: type[Exception] | tuple[type[Exception], ...]
+    unique_for: States | Seconds
+    retry_on: Exceptions
+    discard_on: Exceptions
     keep: Seconds
     on_commit: bool | str
     outbox: bool | str

@@ -36,6 +36,10 @@ job(delay=60)  # call-overload
 job(atempts=5)  # call-overload
 job(attempts="5")  # call-overload
 job(cron=5)  # call-overload
+job(retry_on=["OSError"])  # list-item
+job(discard_on=[BaseException])  # list-item
+job(unique=True, unique_for="waiting")  # arg-type
+plain.using(unique=True, unique_for="waiting")  # arg-type
 schedule(evry=60)  # call-arg
 schedule(every="5m")  # arg-type
 schedule(every=60)(print)  # type-var

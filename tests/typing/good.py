@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import assert_type
 
 from django_kue import Backoff, Job, JobContext, job, schedule, schedules
+from django_kue.states import State
 
 
 @job
@@ -24,6 +25,30 @@ async def in_a_coroutine(order_id: int) -> dict[str, int]:
 @job(takes_context=True, title="Order {order_id}")
 def with_context(context: JobContext, order_id: int) -> int:
     context.log("order %d", order_id)
+    return order_id
+
+
+WORTH_A_RETRY = [ConnectionError, TimeoutError]
+BEFORE_IT_RUNS = [State.WAITING, State.DELAYED]
+
+
+class CardDeclined(Exception): ...
+
+
+@job(retry_on=[ConnectionError], discard_on=[CardDeclined], unique=True, unique_for=["waiting", "delayed"])
+def with_lists(order_id: int) -> int:
+    return order_id
+
+
+@job(retry_on={OSError}, discard_on=frozenset({KeyError}), unique=True, unique_for={"waiting", State.ACTIVE})
+def with_sets(order_id: int) -> int:
+    return order_id
+
+
+@job(
+    retry_on=WORTH_A_RETRY, unique=True, unique_for=BEFORE_IT_RUNS, search_keys=["order_id"], aliases=["old"]
+)
+def with_lists_of_others(order_id: int) -> int:
     return order_id
 
 
@@ -56,6 +81,12 @@ assert_type(with_options.using(delay=timedelta(days=1), backoff=None, timeout=No
 assert_type(plain.enqueue_many([(1,), (2,), {"order_id": 3}]), list[Job])
 assert_type(with_context.enqueue(17), Job)
 assert_type(with_context(17), int)
+assert_type(with_lists.enqueue(17), Job)
+assert_type(with_lists(17), int)
+assert_type(with_sets(17), int)
+assert_type(with_lists_of_others(17), int)
+assert_type(with_lists.using(unique=True, unique_for=["active"]).enqueue(17), Job)
+assert_type(with_lists.using(unique=True, unique_for=timedelta(hours=1))(17), int)
 assert_type(without_arguments.enqueue(), Job)
 assert_type(plain.name, str)
 assert_type(plain.is_async, bool)
