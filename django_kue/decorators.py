@@ -167,8 +167,19 @@ class JobFunction(Generic[P, R]):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if "original" in vars(self):
-            raise FrozenInstanceError(f"{self!r} is frozen; .using(…) returns a changed copy")
+            raise self._frozen(name)
         object.__setattr__(self, name, value)  # functools.update_wrapper's
+
+    def __delattr__(self, name: str) -> None:
+        """The error that ``mock.patch`` shows in the end: it deletes what it couldn't set."""
+        raise self._frozen(name)
+
+    def _frozen(self, name: str) -> FrozenInstanceError:
+        return FrozenInstanceError(
+            f"{self!r} is frozen, its {name} can't be set, patched or deleted: .using(…) returns a copy with "
+            "other options. Tests see what was enqueued in Kue's test mode (pytest: the fixture kue, else "
+            "django_kue.testing.KueTestMixin), or patch the job's whole name where it's used"
+        )
 
     def __repr__(self) -> str:
         return f"<job {self.name}{'' if self.original is self else ', with other options'}>"

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import FrozenInstanceError
 from datetime import UTC, date, datetime, timedelta
+from unittest import mock
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -101,8 +102,28 @@ def test_the_definition_looks_like_its_function(send):
 
 
 def test_the_definition_is_frozen(send):
-    with pytest.raises(FrozenInstanceError, match=r"\.using\(…\) returns a changed copy"):
+    with pytest.raises(FrozenInstanceError, match=r"\.using\(…\) returns a copy with other options"):
         send.name = "other"
+    with pytest.raises(FrozenInstanceError, match="its name can't be set, patched or deleted"):
+        del send.name
+
+
+def test_who_patches_a_verb_is_told_what_to_do_instead(send):
+    with (
+        pytest.raises(
+            AttributeError, match=r"is frozen, its enqueue can't be .*the fixture kue.*KueTestMixin"
+        ),
+        mock.patch.object(send, "enqueue"),
+    ):
+        pass
+    assert "enqueue" not in vars(send)
+
+
+def test_a_job_can_be_patched_as_a_whole():
+    with mock.patch.object(jobs, "add") as patched:
+        jobs.add.enqueue(1)
+    patched.enqueue.assert_called_once_with(1)
+    assert isinstance(jobs.add, JobFunction)
 
 
 def test_using_makes_a_copy_that_knows_its_original(send):
