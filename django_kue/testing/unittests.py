@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unittest
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from django_kue.testing.modes import Kue, fake, inline
@@ -10,6 +11,9 @@ from django_kue.testing.modes import Kue, fake, inline
 
 class KueTestMixin(unittest.TestCase):
     """Kue's test mode for each test of a class; ``self.kue`` is it.
+
+    The set-up of the class, ``setUpTestData`` too, has a test mode of its own, ``cls.kue``: its jobs are
+    none of the tests'.
 
     >>> class ReceiptTests(KueTestMixin, TestCase):  # doctest: +SKIP
     ...     def test_paying_sends_a_receipt(self):
@@ -20,6 +24,15 @@ class KueTestMixin(unittest.TestCase):
     kue: Kue
     kue_mode: Literal["fake", "inline"] = "fake"
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.kue = cls.enterClassContext(cls._mode())
+        super().setUpClass()
+
     def setUp(self) -> None:
-        self.kue = self.enterContext(inline() if self.kue_mode == "inline" else fake())
+        self.kue = self.enterContext(self._mode())
         super().setUp()
+
+    @classmethod
+    def _mode(cls) -> AbstractContextManager[Kue]:
+        return inline() if cls.kue_mode == "inline" else fake()

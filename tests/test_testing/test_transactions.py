@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from django.test import TestCase, TransactionTestCase
 from django_kue import Job, JobDoesNotExist, get_queue, job, signals
 from django_kue.models import Outbox
 from django_kue.testing import Kue, KueTestMixin, fake, inline
+from django_kue.testing.modes import active
 
 ran: list[int] = []
 
@@ -191,13 +193,56 @@ class InTestCase(CountsSignals, KueTestMixin, TestCase):
 class WithDataOfTheClass(KueTestMixin, TestCase):
     @classmethod
     def setUpTestData(cls) -> None:
-        receipt.enqueue(1)  # before the mode is on, and never sent
+        receipt.enqueue(1)
+        receipt.using(on_commit=False).enqueue(2)
+        with cls.captureOnCommitCallbacks(execute=True), transaction.atomic():
+            receipt.enqueue(3)
 
     def test_a_test_begins_with_nothing(self) -> None:
         self.kue.assert_nothing_enqueued()
 
     def test_so_does_the_next(self) -> None:
         self.kue.assert_nothing_enqueued()
+
+    def test_the_class_has_a_mode_of_its_own_for_its_set_up(self) -> None:
+        assert sorted(job.args for job in type(self).kue.jobs) == [(1,), (2,), (3,)]
+
+
+class InlineWithDataOfTheClass(KueTestMixin, TestCase):
+    kue_mode = "inline"
+
+    @classmethod
+    def setUpTestData(cls) -> None:
+        ran.clear()
+        receipt.enqueue(1)
+        cls.ran_at_once = ran == [1]
+
+    def test_it_is_inline_there_as_well(self) -> None:
+        assert self.ran_at_once
+        self.kue.assert_nothing_enqueued()
+
+
+def run_alone(case: type[unittest.TestCase]) -> unittest.TestResult:
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    return result
+
+
+@pytest.mark.parametrize("goes_well", [True, False])
+def test_the_mode_of_a_class_ends_with_it(goes_well: bool) -> None:
+    class Receipts(KueTestMixin):
+        @classmethod
+        def setUpClass(cls) -> None:
+            super().setUpClass()
+            receipt.enqueue(1)
+            assert goes_well
+
+        def test_nothing(self) -> None:
+            self.kue.assert_nothing_enqueued()
+
+    assert run_alone(Receipts).wasSuccessful() == goes_well
+    with pytest.raises(RuntimeError, match="Kue's test mode is off"):
+        active()
 
 
 class InlineInTestCase(CountsSignals, KueTestMixin, TestCase):
