@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         ScheduleError,
     )
     from django_kue.jobs import Job
-    from django_kue.queue import Queue, aqueues, get_queue, queues
+    from django_kue.queue import Queue, aget_queue, aqueues, get_queue, queues
 
 _HOMES = {
     "backoff": ("Backoff",),
@@ -45,7 +45,7 @@ _HOMES = {
         "JobExpired", "JobFailed", "JobTimeout", "KueError", "Retry", "ScheduleDoesNotExist", "ScheduleError",
     ),
     "jobs": ("Job",),
-    "queue": ("Queue", "aqueues", "get_queue", "queues"),
+    "queue": ("Queue", "aget_queue", "aqueues", "get_queue", "queues"),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -55,7 +55,7 @@ __all__ = [
     # inside a job
     "current_job", "JobContext",
     # jobs and queues
-    "Job", "Queue", "get_queue", "queues", "aqueues",
+    "Job", "Queue", "get_queue", "aget_queue", "queues", "aqueues",
     # schedules
     "schedule", "schedules",
     # errors

@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from django_kue import codecs, ids, registry, signals
 from django_kue.conf import settings
 from django_kue.errors import StoreUnavailable
 from django_kue.jobs import Job
-from django_kue.queue import Queue
+from django_kue.queue import Queue, aget_queue, get_queue
 from django_kue.rows import FOREIGN, attempts_of, error_of, moment, progress_of, result_of
 from django_kue.states import State
 from django_kue.store import asend, asubscribe, moves, send, subscribe
@@ -53,10 +53,16 @@ class Event:
 def listen(queue: str | None = None) -> Iterator[Event]:
     """The events of a queue (or of all declared ones) from now on, for ever.
 
+    Raises:
+        LookupError: at once, when the queue isn't declared and never had jobs.
+
     >>> for event in listen("email"):  # doctest: +SKIP
     ...     print(event.name, event.job and event.job.id)  # of a queue's own events there's no job
     """
-    queues = [queue] if queue else list(settings.queues)
+    return _all_of(list(settings.queues) if queue is None else [get_queue(queue).name])
+
+
+def _all_of(queues: list[str]) -> Iterator[Event]:
     while True:
         try:
             with listening(queues) as told:
@@ -69,8 +75,9 @@ def listen(queue: str | None = None) -> Iterator[Event]:
 
 
 async def alisten(queue: str | None = None) -> AsyncIterator[Event]:
-    """The twin of :func:`listen`. It can be cancelled, and uses no thread."""
-    queues = [queue] if queue else list(settings.queues)
+    """The twin of :func:`listen`; it looks for the queue when it's first asked for an event. It can be
+    cancelled, and uses no thread."""
+    queues = list(settings.queues) if queue is None else [(await aget_queue(queue)).name]
     while True:
         try:
             async with alistening(queues) as told:
@@ -87,8 +94,22 @@ def watch(queue: str) -> Iterator[Event | None]:
     has begun to hear, and then at least every three seconds.
 
     Raises:
+        LookupError: at once, when the queue isn't declared and never had jobs.
         StoreUnavailable: Redis went away. What happens until somebody watches again is missed.
     """
+    return heard(get_queue(queue).name)
+
+
+async def awatch(queue: str) -> AsyncIterator[Event | None]:
+    """The twin of :func:`watch`; it looks for the queue when it's first asked for an event. It can be
+    cancelled, and uses no thread."""
+    async with aclosing(aheard((await aget_queue(queue)).name)) as events:
+        async for event in events:
+            yield event
+
+
+def heard(queue: str) -> Generator[Event | None, None, None]:
+    """What :func:`watch` gives, of a queue that's known to be one."""
     with listening([queue]) as told:
         while True:
             yield None
@@ -97,8 +118,8 @@ def watch(queue: str) -> Iterator[Event | None]:
                     yield event
 
 
-async def awatch(queue: str) -> AsyncIterator[Event | None]:
-    """The twin of :func:`watch`. It can be cancelled, and uses no thread."""
+async def aheard(queue: str) -> AsyncGenerator[Event | None, None]:
+    """The twin of :func:`heard`."""
     async with alistening([queue]) as told:
         while True:
             yield None

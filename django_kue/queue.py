@@ -294,26 +294,39 @@ def get_queue(name: str = "default") -> Queue:
     Raises:
         LookupError: it's neither; the message names those that are declared.
         TypeError: it's no text.
+        StoreUnavailable: it isn't declared, and Redis, which knows of others, is away.
     """
-    if not isinstance(name, str):
-        raise TypeError(f'get_queue() takes a queue\'s name, for example "email", not {name!r:.80}')
-    if name not in settings.queues and name not in _remembered():
+    if not _is_declared(name) and name not in ask(reads.registry()).queues:
         settings.queue(name)  # raises, naming the declared ones
+    return Queue(name)
+
+
+async def aget_queue(name: str = "default") -> Queue:
+    """The twin of :func:`get_queue`. It uses no thread, and for a declared queue asks nobody."""
+    if not _is_declared(name) and name not in (await aask(reads.registry())).queues:
+        settings.queue(name)
     return Queue(name)
 
 
 def queues() -> list[Queue]:
     """Every queue that's declared or ever had jobs, by name."""
-    return [Queue(name) for name in sorted({*settings.queues, *_remembered()})]
+    return _listed(ask(reads.registry()))
 
 
 async def aqueues() -> list[Queue]:
-    """The twin of :func:`queues`."""
-    return await sync_to_async(queues, thread_sensitive=False)()
+    """The twin of :func:`queues`. It uses no thread."""
+    return _listed(await aask(reads.registry()))
 
 
-def _remembered() -> list[str]:
-    return ask(reads.registry()).queues
+def _is_declared(name: str) -> bool:
+    """Raises TypeError for what's no text."""
+    if not isinstance(name, str):
+        raise TypeError(f'get_queue() takes a queue\'s name, for example "email", not {name!r:.80}')
+    return name in settings.queues
+
+
+def _listed(known: reads.Registry) -> list[Queue]:
+    return [Queue(name) for name in sorted({*settings.queues, *known.queues})]
 
 
 async def _in_thread(steer: Callable[[], int], signal: Any) -> int:

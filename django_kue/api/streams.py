@@ -212,7 +212,7 @@ class AsyncStream(_Slotted):
 
 
 class _Teller:
-    """Puts into words what :func:`django_kue.events.watch` gives."""
+    """Puts into words what :func:`django_kue.events.heard` gives."""
 
     def __init__(self, story: Story) -> None:
         self.queue = story.queue
@@ -235,7 +235,7 @@ class _Teller:
 def _texts(teller: _Teller) -> Generator[str, None, None]:
     yield _RETRY
     try:
-        for event in events.watch(teller.queue):
+        for event in events.heard(teller.queue):
             yield teller.text(event)
             if teller.is_over:
                 return
@@ -246,7 +246,7 @@ def _texts(teller: _Teller) -> Generator[str, None, None]:
 async def _atexts(teller: _Teller) -> AsyncGenerator[str, None]:
     yield _RETRY
     try:
-        async for event in events.awatch(teller.queue):
+        async for event in events.aheard(teller.queue):
             yield teller.text(event) if teller.has_begun else await sync_to_async(teller.text)(event)
             if teller.is_over:
                 return

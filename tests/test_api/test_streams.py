@@ -218,7 +218,7 @@ def test_a_stream_ends_when_redis_goes_away(
         yield None
         raise StoreUnavailable("gone")
 
-    monkeypatch.setattr(events, "watch", gone)
+    monkeypatch.setattr(events, "heard", gone)
     with caplog.at_level(logging.WARNING, "django_kue.api"):
         response = boss.get("/kue/queues/email/events")
         assert [told.name for told in told_by(response)] == ["queue"]

@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
 from django_kue import Job, JobDoesNotExist, JobFailed, following, job
-from django_kue.events import Event, listen, send_as_signals
+from django_kue.events import Event, alisten, awatch, listen, send_as_signals, watch
 from django_kue.queue import Queue
 from django_kue.signals import job_completed, job_failed, job_retrying, queue_paused
 from django_kue.states import State
@@ -592,6 +592,41 @@ def test_listen_tells_what_happens_on_all_queues_also_to_the_queues_themselves()
         ("enqueued", "default"), ("enqueued", "other"), ("paused", "default"), ("resumed", "default"),
     ]  # fmt: skip
     assert [event.job for event in told if event.name in ("paused", "resumed")] == [None, None]
+
+
+@pytest.mark.parametrize("follow", [listen, watch])
+def test_who_listens_on_a_queue_that_is_not_there_is_told_at_the_call(follow: Any) -> None:
+    with pytest.raises(LookupError, match="No queue 'defualt' is declared. Did you mean 'default'"):
+        follow("defualt")
+    with pytest.raises(TypeError, match="takes a queue's name"):
+        follow(17)
+
+
+@pytest.mark.parametrize("afollow", [alisten, awatch])
+async def test_in_async_code_at_the_first_event(afollow: Any) -> None:
+    events = afollow("defualt")
+    with pytest.raises(LookupError, match="No queue 'defualt' is declared. Did you mean 'default'"):
+        await anext(events)
+
+
+def test_one_can_listen_on_a_queue_that_is_not_declared_any_more(settings: Any) -> None:
+    put_one("other")
+    settings.KUE = {**settings.KUE, "QUEUES": {"default": {}}}
+    watching = watch("other")
+    assert next(watching) is None
+    put_one("other")
+    event = next(watching)
+    assert event is not None
+    assert (event.name, event.queue) == ("enqueued", "other")
+    watching.close()  # type: ignore[attr-defined]
+
+
+async def test_so_can_one_in_async_code(settings: Any) -> None:
+    await sync_to_async(put_one)("other")
+    settings.KUE = {**settings.KUE, "QUEUES": {"default": {}}}
+    watching = awatch("other")
+    assert await anext(watching) is None
+    await watching.aclose()  # type: ignore[attr-defined]
 
 
 def test_nothing_is_published_when_nobody_listens() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from django_kue import Job, JobDoesNotExist, Queue, aqueues, get_queue, handover, job, queues
+from django_kue import Job, JobDoesNotExist, Queue, aget_queue, aqueues, get_queue, handover, job, queues
+from django_kue import queue as queue_module
 from django_kue.signals import job_promoted, queue_paused, queue_resumed
 from django_kue.states import State
 from tests.conftest import redis_client
@@ -369,6 +370,21 @@ async def test_the_other_twins_answer_the_same() -> None:
         await QUEUE.ajobs("done")
     with pytest.raises(ValueError):
         await QUEUE.afind()
+
+
+async def test_queues_are_found_without_threads(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    await sync_to_async(put_one)("other")
+    settings.KUE = {**settings.KUE, "QUEUES": {"zebra": {}}}
+    monkeypatch.setattr(queue_module, "sync_to_async", None)
+    monkeypatch.setattr(queue_module, "ask", None)
+    assert await aget_queue("other") == Queue("other")
+    assert [str(queue) for queue in await aqueues()] == ["default", "other", "zebra"]
+    with pytest.raises(LookupError, match=r"No queue 'zebar' is declared. Did you mean 'zebra'\?"):
+        await aget_queue("zebar")
+    with pytest.raises(TypeError, match="takes a queue's name"):
+        await aget_queue(17)  # type: ignore[arg-type]
+    monkeypatch.setattr(queue_module, "aask", None)
+    assert await aget_queue() == await aget_queue("default") == QUEUE
 
 
 def test_sweeping_an_unused_queue_does_no_harm() -> None:
