@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         Retry,
         ScheduleDoesNotExist,
         ScheduleError,
+        StoreError,
+        StoreUnavailable,
     )
     from django_kue.jobs import Job
     from django_kue.queue import Queue, aget_queue, aqueues, get_queue, queues
@@ -43,6 +45,7 @@ _HOMES = {
     "errors": (
         "Discard", "EnqueueError", "IllegalTransition", "JobCancelled", "JobCrashed", "JobDoesNotExist",
         "JobExpired", "JobFailed", "JobTimeout", "KueError", "Retry", "ScheduleDoesNotExist", "ScheduleError",
+        "StoreError", "StoreUnavailable",
     ),
     "jobs": ("Job",),
     "queue": ("Queue", "aget_queue", "aqueues", "get_queue", "queues"),
@@ -60,7 +63,8 @@ __all__ = [
     "schedule", "schedules",
     # errors
     "KueError", "EnqueueError", "IllegalTransition", "JobCancelled", "JobCrashed", "JobDoesNotExist",
-    "JobExpired", "JobFailed", "JobTimeout", "ScheduleError", "ScheduleDoesNotExist",
+    "JobExpired", "JobFailed", "JobTimeout", "ScheduleError", "ScheduleDoesNotExist", "StoreError",
+    "StoreUnavailable",
 ]  # fmt: skip
 
 

@@ -55,7 +55,8 @@ class Job(_Unread):
     """A job as it was when it was read; :meth:`refresh` reads it anew.
 
     Times are aware, in UTC. ``attempts_made`` counts runs that ended, the good one too. Each verb
-    that talks to Redis has a twin for asyncio whose name begins with ``a`` (``aretry``…).
+    that talks to Redis has a twin for asyncio whose name begins with ``a`` (``aretry``…). Verbs and reading
+    raise :class:`~django_kue.StoreUnavailable` when Redis is away.
 
     Two are equal when they're the same job, whenever each was read, as with a model's instances.
 
@@ -191,6 +192,7 @@ class Job(_Unread):
             JobFailed: it failed or was cancelled.
             TimeoutError: the time is over. Of a waiting job its text says why, where that can be seen.
             JobDoesNotExist: it was removed.
+            StoreUnavailable: the time is over, and Redis is away. Until then it's asked again and again.
 
         >>> send_receipt.enqueue(17).wait(timeout=30)  # doctest: +SKIP
         """

@@ -34,7 +34,8 @@ class MinuteRate:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue by name. Made by :func:`get_queue`; each method that talks to Redis has an ``a…`` twin.
+    """A queue by name. Made by :func:`get_queue`; each method that talks to Redis has an ``a…`` twin, and
+    raises :class:`~django_kue.StoreUnavailable` when Redis is away.
 
     >>> get_queue("email").counts()["failed"]  # doctest: +SKIP
     3

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from django.dispatch import Signal
 
-from django_kue import signals, states
+import django_kue
+from django_kue import errors, signals, states
 from tests.run_page import MARKS, ROOT, Block, blocks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -131,6 +132,17 @@ def test_the_reference_has_every_public_name() -> None:
 
     twins = {f"{module}.a{verb}" for module, _, verb in (name.rpartition(".") for name in shown)}
     assert set(public) - set(shown) - twins == set(), "give it a line in docs/reference/"
+
+
+def test_every_error_can_be_had_from_the_package() -> None:
+    raised = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.KueError)
+    }
+
+    assert raised - set(django_kue.__all__) == set()
+    assert [name for name in raised if getattr(django_kue, name) is not getattr(errors, name)] == []
 
 
 def test_the_diagram_is_drawn_from_the_table_of_moves() -> None:
