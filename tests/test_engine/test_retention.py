@@ -71,6 +71,27 @@ def test_with_a_count_of_none_nothing_is_kept(state: str, settings: Any) -> None
     assert sum(QUEUE.counts().values()) == 0
 
 
+@pytest.mark.parametrize(
+    ("state", "outcome", "own"),
+    [
+        ("completed", completed(), completed_kept(3_600_000)),
+        ("completed", completed_kept(None), completed_kept(3_600_000)),
+        ("failed", failed(), failed(3_600_000)),
+    ],
+    ids=["plain", "completed", "failed"],
+)
+@pytest.mark.parametrize("has_own", [False, True])
+def test_once_none_are_kept_those_of_before_go_as_others_end(
+    state: str, outcome: bytes, own: bytes, has_own: bool, settings: Any
+) -> None:
+    _finish(1_500, outcome)
+    kept = _finish(2, own) if has_own else []
+    _configure(settings, **{f"KEEP_{state.upper()}": 0})
+    _finish(2, outcome, batch=1)
+    assert sorted(_kept(state)) == sorted(kept)
+    assert redis_client().hlen("kue:{default}:d") == len(kept)
+
+
 def test_a_large_shelf_is_kept_within_its_slack(settings: Any) -> None:
     _configure(settings, KEEP_COMPLETED=1_000)
     _finish(6_000, completed())

@@ -109,6 +109,11 @@ local function trim(state, retention)
   if own == 0 then trim_first(state, math.min(over, 1000)) else trim_oldest(state, math.min(over, 1000)) end
 end
 
+-- Where none are kept, those of before go by and by.
+local function trim_rest(state, retention)
+  if redis.call('EXISTS', shelves[state]) == 1 then trim(state, retention) end
+end
+
 local function trim_kept(state, most)
   local over = redis.call('ZRANGEBYSCORE', kept[state], '-inf', now_text, 'LIMIT', 0, most)
   if #over == 0 then return end
@@ -148,6 +153,7 @@ local function finish(state, key, record, outcome, keep, retention)
   if keep == '0' or (keep == '' and keeps_none(state, retention)) then
     bid_farewell(key, outcome)
     erase({ key })
+    if keeps_none(state, retention) then trim_rest(state, retention) end
     return
   end
   redis.call('HSET', KEYS.outcomes, key, outcome)

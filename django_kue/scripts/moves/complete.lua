@@ -32,5 +32,10 @@ local function complete_plain(keys, texts, worker, retention)
     local records = redis.call('HMGET', KEYS.jobs, unpack(keys))
     for i = 1, #keys do emit('completed', keys[i], records[i], string.match(texts[i], '|(.*)$')) end
   end
-  if is_kept then trim('completed', retention) else erase(keys) end
+  if is_kept then
+    trim('completed', retention)
+  else
+    erase(keys)
+    trim_rest('completed', retention)
+  end
 end
