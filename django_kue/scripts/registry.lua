@@ -7,6 +7,7 @@
 -- @include lib/clock
 if name ~= '' then redis.call('SADD', KEYS.queues, name) end
 if worker ~= '' and redis.call('HEXISTS', KEYS.workers, worker) == 1 then
+  redis.call('HDEL', KEYS.orders, '') -- a first write that is never refused for want of memory
   redis.call('HSET', KEYS.orders, worker, order)
 end
 return {

@@ -15,6 +15,7 @@ from django_kue import EnqueueError, job
 from django_kue.queue import Queue
 from django_kue.states import State
 from django_kue.store import forget_links, moves, send
+from django_kue.workers import workers
 from tests.conftest import free_port, start_redis
 from tests.test_engine.hands import Hands, completed, completed_kept, failed, job_of, put, rescue, retried
 
@@ -69,6 +70,9 @@ def test_workers_go_on_and_people_can_steer(server: redis.Redis) -> None:
     assert hands.report(keys[5], "p", b"[50,null]") == []
     assert hands.report(keys[5], "l", b"a line") == []
     assert send(moves.announce("w1", b"{}"))[0] == ""
+    [worker] = workers()
+    worker.stop()
+    assert send(moves.announce("w1", b"{}"))[0] == "stop"
     job_of(keys[7]).cancel()
     assert hands.turn(0, {keys[7]: completed()}).cancelled == [keys[7].encode()]
     job_of(keys[8]).cancel()
