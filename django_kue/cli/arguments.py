@@ -62,6 +62,18 @@ def _some(text: str) -> str:
     return text
 
 
+def beginning(text: str) -> str:
+    """Of an id. Every id begins with nothing at all, which is what a shell's variable has that isn't set."""
+    if not text.strip():
+        raise ArgumentTypeError("an id is empty")
+    return text
+
+
+def misused(message: str) -> CommandError:
+    """What was typed can't be meant: exit code 2, as of a word that argparse refuses."""
+    return CommandError(message, returncode=2)
+
+
 def queue_named(name: str) -> Queue:
     """The queue with this name.
 

@@ -34,6 +34,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--stop",
         nargs="+",
+        type=arguments.beginning,
         metavar="ID",
         help="ask these workers to stop, as SIGTERM does; the beginning of an id will do",
     )

@@ -11,7 +11,7 @@ import pytest
 from django_kue.store import ask, moves
 from django_kue.workers import WorkerState, workers
 from tests.conftest import redis_client
-from tests.test_cli.hands import kue
+from tests.test_cli.hands import kue, kue_process
 from tests.worker_process import WorkerProcess, wait_for
 
 
@@ -97,6 +97,15 @@ def test_an_order_that_nobody_would_hear_is_refused() -> None:
     ask(moves.announce("w22", b"", is_leaving=True))
     with pytest.raises(LookupError, match="no worker w22 any more"):
         gone.stop()
+
+
+@pytest.mark.parametrize("start", ["", " "])
+def test_a_variable_that_is_not_set_stops_nobody(start: str) -> None:
+    announce("w1")
+    said = kue_process("workers", "--stop", start)
+    assert (said.code, said.out) == (2, "")
+    assert "an id is empty" in said.err
+    assert ask(moves.announce("w1", b"{}")) == ""
 
 
 def test_a_real_worker_is_seen_and_stopped() -> None:
