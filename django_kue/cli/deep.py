@@ -5,8 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from django_kue.audit import KINDS, Fault, Findings, Group, look, mend
 from django_kue.cli import arguments
 from django_kue.cli.screen import Screen
@@ -31,7 +29,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def examine(screen: Screen, options: Namespace) -> int:
     """The audit's findings, and what a repair left; exit code 1 when something is wrong still."""
     if options.is_json and options.repair and not options.is_sure:
-        raise CommandError("With --json nobody is asked: manage.py kue doctor --deep --repair --json --yes")
+        raise arguments.misused(
+            "With --json nobody is asked: manage.py kue doctor --deep --repair --json --yes"
+        )
     found = [look(name) for name in _names(options)]
     broken = [one for one in found if one.fixable]
     if not options.is_json:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from django.core.management.base import CommandError
-
 from django_kue.cli import arguments, deep
 from django_kue.cli.arguments import Subcommand
 from django_kue.cli.screen import Screen
@@ -26,7 +24,7 @@ def _doctor(screen: Screen, options: Namespace) -> int:
     if options.deep:
         return deep.examine(screen, options)
     if options.repair or options.queues:
-        raise CommandError("--repair and --queue go with an audit: manage.py kue doctor --deep --repair")
+        raise arguments.misused("--repair and --queue go with an audit: manage.py kue doctor --deep --repair")
     found = examine()
     errors = [finding for finding in found if finding.level is Level.ERROR]
     if options.is_json:

@@ -48,7 +48,7 @@ def _enqueue(screen: Screen, options: Namespace) -> int:
     try:
         definition = definition.using(**given)
     except (TypeError, ValueError) as error:
-        raise CommandError(str(error)) from error
+        raise arguments.misused(str(error)) from error
     job = definition.enqueue(*options.positional, **options.named)
     if options.is_json:
         screen.json(as_json(job))

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from django_kue import registry
 from django_kue.cli import arguments
 from django_kue.cli.arguments import Subcommand, queue_named
@@ -63,7 +61,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _jobs(screen: Screen, options: Namespace) -> int:
     if options.find and (options.function or options.text):
-        raise CommandError("--find looks by itself: leave out --function and --text.")
+        raise arguments.misused("--find looks by itself: leave out --function and --text.")
     chosen = [queue_named(options.queue)] if options.queue else queues()
     if options.find:
         total, jobs = _found(chosen, options)
@@ -85,7 +83,7 @@ def _found(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]]
     try:
         found = [job for queue in chosen for job in queue.find(**wanted)]
     except ValueError as error:
-        raise CommandError(str(error)) from error
+        raise arguments.misused(str(error)) from error
     found = [job for job in found if options.state in (None, job.state)]
     return len(found), found[options.offset : options.offset + options.limit]
 

@@ -6,8 +6,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from django_kue.cli import arguments, progress
 from django_kue.cli.arguments import Subcommand, queue_named
 from django_kue.cli.screen import Screen
@@ -167,7 +165,7 @@ def _ask(screen: Screen, options: Namespace, command: str, what: str) -> None:
     if options.is_sure:
         return
     if options.is_json:
-        raise CommandError(f"With --json nobody is asked: manage.py kue {command} --json --yes")
+        raise arguments.misused(f"With --json nobody is asked: manage.py kue {command} --json --yes")
     screen.confirm(f"This removes {what} for good.", "removed")
 
 
@@ -194,12 +192,12 @@ def _clean_arguments(parser: ArgumentParser) -> None:
 
 
 def _clean(screen: Screen, options: Namespace) -> int:
-    queue = queue_named(options.queue)
     if options.state not in FINISHED:
-        raise CommandError(
+        raise arguments.misused(
             f"clean takes completed, failed or cancelled, not {options.state}. "
-            f"Waiting and delayed jobs go with: manage.py kue empty {queue}"
+            f"Waiting and delayed jobs go with: manage.py kue empty {options.queue}"
         )
+    queue = queue_named(options.queue)
     there = queue.counts()[options.state]
     what = f"{many(there, f'{options.state} job')} of {queue}"
     if options.older_than:

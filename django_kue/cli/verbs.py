@@ -6,8 +6,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from django_kue import bulk
 from django_kue.cli import arguments, progress
 from django_kue.cli.arguments import Subcommand, queue_named
@@ -63,9 +61,9 @@ def orders_as_json(ids: Iterable[str], refusals: Mapping[str, str]) -> dict[str,
 def _retry(screen: Screen, options: Namespace) -> int:
     chooses = bool(options.function or options.text)
     if bool(options.ids) == options.all_failed or bool(options.queue) != options.all_failed:
-        raise CommandError("Give ids, or --queue QUEUE --all-failed.")
+        raise arguments.misused("Give ids, or --queue QUEUE --all-failed.")
     if chooses and not options.all_failed:
-        raise CommandError("--function and --text choose among --all-failed of a --queue.")
+        raise arguments.misused("--function and --text choose among --all-failed of a --queue.")
     if options.all_failed:
         return _retry_some(screen, options) if chooses else _retry_all(screen, options)
     return _each(screen, options, Job.retry, "will run again")

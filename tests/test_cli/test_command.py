@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from django.test import override_settings
 
-from django_kue.management.commands.kue import SUBCOMMANDS
+from django_kue.management.commands.kue import SUBCOMMANDS, Command
 from tests.conftest import NOBODY
 from tests.test_cli.hands import command, enqueued, environment, kue, kue_process
 from tests.test_engine.hands import put
@@ -76,6 +76,28 @@ def test_a_process_ends_with_exit_code_1_when_redis_is_away() -> None:
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("CommandError: Redis is unavailable: ")
     assert said.err.endswith("manage.py kue doctor tells more.\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "enqueue tests.app.jobs.add --priority highest",
+        "enqueue tests.app.jobs.add --attempts 0",
+        "enqueue tests.app.jobs.add --attempts x",
+        "clean default waiting",
+        "jobs --limit 0",
+        "jobs --find order_id=1 --text x",
+        "jobs --find nobody_declares_this=1",
+        "retry",
+        "empty default --json",
+        "doctor --repair",
+        "nonsense",
+    ],
+)
+def test_what_can_not_be_meant_ends_with_exit_code_2(words: str) -> None:
+    with pytest.raises(SystemExit) as end:
+        Command().run_from_argv(["manage.py", "kue", *words.split()])
+    assert end.value.code == 2
 
 
 def test_djangos_own_options_go_before_and_after_the_subcommand() -> None:

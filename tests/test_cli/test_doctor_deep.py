@@ -73,7 +73,7 @@ def test_a_repair_asks_first_and_then_all_is_sound() -> None:
 @pytest.mark.usefixtures("broken")
 def test_a_script_repairs_without_being_asked() -> None:
     said = kue("doctor", "--deep", "--repair", "--json")
-    assert said.code == 1
+    assert said.code == 2
     assert "--json --yes" in said.err
     said = kue("doctor", "--deep", "--repair", "--json", "--no-input")
     assert said.code == 0
@@ -99,7 +99,7 @@ def test_hostile_names_can_not_steer_the_terminal() -> None:
 def test_repair_and_queue_need_deep() -> None:
     for words in (["--repair"], ["--queue", "default"]):
         said = kue("doctor", *words)
-        assert said.code == 1
+        assert said.code == 2
         assert "doctor --deep --repair" in said.err
 
 

@@ -76,7 +76,7 @@ def test_nobody_is_asked() -> None:
     enqueued(queue="email")
     for command in ("empty email", "clean email failed"):
         said = kue(*command.split(), "--json")
-        assert (said.code, said.out) == (1, "")
+        assert (said.code, said.out) == (2, "")
         assert f"manage.py kue {command} --json --yes" in said.err
     counts = get_queue("email").counts()
     assert (counts["waiting"], counts["failed"]) == (1, 1)

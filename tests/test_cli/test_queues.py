@@ -175,7 +175,7 @@ def test_clean_asks_too() -> None:
 def test_clean_refuses_states_that_arent_finished_and_ages_that_arent_times() -> None:
     enqueued()
     said = kue("clean", "default", "waiting")
-    assert said.code == 1
+    assert said.code == 2
     assert "manage.py kue empty default" in said.err
     assert (
         "write for example 90 (seconds), 15m, 12h or 3d"

@@ -93,13 +93,13 @@ def test_a_variable_that_is_not_set_retries_nothing(option: str) -> None:
 
 def test_what_chooses_failed_jobs_wants_a_queue() -> None:
     said = kue("retry", NOBODY, "--function", "tests.app.jobs.add")
-    assert (said.code, said.err) == (1, "--function and --text choose among --all-failed of a --queue.\n")
+    assert (said.code, said.err) == (2, "--function and --text choose among --all-failed of a --queue.\n")
 
 
 @pytest.mark.parametrize("words", [(), (NOBODY, "--all-failed"), ("--queue", "email"), ("--all-failed",)])
 def test_retry_wants_ids_or_a_queue_not_half_of_each(words: tuple[str, ...]) -> None:
     said = kue("retry", *words)
-    assert said.code == 1
+    assert said.code == 2
     assert said.err == "Give ids, or --queue QUEUE --all-failed.\n"
 
 
