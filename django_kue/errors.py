@@ -129,4 +129,12 @@ class StoreUnavailable(KueError):
 
 
 class StoreError(KueError):
-    """Redis understood a call and refused it for good: foreign data under our keys, or a defect."""
+    """Redis understood a call and refused it for good: foreign data under our keys, a right that the Redis
+    user lacks, or a defect.
+
+    ``is_forbidden``: it was the right.
+    """
+
+    def __init__(self, message: str, *, is_forbidden: bool = False) -> None:
+        super().__init__(message)
+        self.is_forbidden = is_forbidden

@@ -24,6 +24,7 @@ from redis.exceptions import (
     ConnectionError,
     InvalidResponse,
     MasterDownError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -62,10 +63,13 @@ TRANSIENT = re.compile(
 )
 # What Redis says to who has no password, to a long command without one, and to a wrong one.
 NO_ENTRY = re.compile(r"Authentication required|unauthenticated|WRONGPASS|invalid (username-)?password")
+# What it says to who lacks a right. Redis-py takes NOPERM out of the text; the errors of scripts have none.
+FORBIDDEN = re.compile(r"\bNOPERM\b|no permissions to |user executing the script can't ")
+WHICH_RIGHT = "The Redis user lacks a right: ACL LOG tells which, docs/how-to/redis-users.md what it needs"
 FULL = "used memory > 'maxmemory'"
 # Where in a script Redis refused a call: 6.2 begins with it, others end with it.
 OF_SCRIPT = re.compile(
-    r"^Error running script \(call to f_[0-9a-f]+\): (@user_script: ?\d+: )+-(OOM )?"
+    r"^Error running script \(call to f_[0-9a-f]+\): (@user_script: ?\d+: )+(-(OOM )?)?"
     r"|\.? script: [0-9a-f]{40}, on @user_script:\d+\.?$"
 )
 FROM_REPLICA = re.compile(r"\b(READONLY|MASTERDOWN)\b")
@@ -316,7 +320,9 @@ def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavai
     if FULL in text:
         text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean"
     if NO_ENTRY.search(text):
-        text = f'{text.rstrip(".")}. Is the password right that KUE["REDIS"] leads to?'
+        text = f'{text.rstrip(".")} (is the password right that KUE["REDIS"] leads to?)'
+    if _is_forbidden(error):
+        text = f"{text.rstrip('.')}. {WHICH_RIGHT}"
     is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))
     return StoreUnavailable(
         f"Redis is unavailable: {text.rstrip('.')}", may_be_applied=may_be_applied, is_silent=is_silent
@@ -348,7 +354,14 @@ def _meaning_of(refusal: Exception) -> StoreUnavailable | StoreError:
     """What to tell people when Redis refuses a call."""
     if is_one_of(TRANSIENT_ERRORS, TRANSIENT, refusal):
         return unavailable(refusal, may_be_applied=False)
+    if _is_forbidden(refusal):
+        text = OF_SCRIPT.sub("", str(refusal)).rstrip(".")
+        return StoreError(f"Redis refused a call: {text}. {WHICH_RIGHT}", is_forbidden=True)
     return StoreError(f"Redis refused a call: {refusal}")
+
+
+def _is_forbidden(error: Exception) -> bool:
+    return is_one_of((NoPermissionError,), FORBIDDEN, error)
 
 
 def _left(deadline: float) -> float:

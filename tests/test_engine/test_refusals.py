@@ -178,6 +178,41 @@ def test_what_redis_refuses_for_good_is_not_tried_again() -> None:
         transport._checked(exceptions.ResponseError("WRONGTYPE Operation against a key"))
 
 
+FORBIDDEN = [
+    exceptions.NoPermissionError("this user has no permissions to run the 'info' command"),
+    exceptions.ResponseError("NOPERM this user has no permissions to access one of the keys used"),
+    exceptions.ResponseError(
+        "Error running script (call to f_" + "a1" * 20 + "): @user_script:9: @user_script: 9: "
+        "The user executing the script can't access at least one of the keys mentioned"
+    ),
+    exceptions.ResponseError(
+        "The user executing the script can't run this command or subcommand script: " + "a1" * 20
+        + ", on @user_script:12."
+    ),
+    exceptions.ResponseError(
+        "ACL failure in script: User kue-producer has no permissions to run the 'zcard' command script: "
+        + "a1" * 20 + ", on @user_script:12."
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("reply", FORBIDDEN, ids=lambda reply: str(reply)[:16])
+def test_who_lacks_a_right_is_told_where_to_look_and_nothing_of_scripts(reply: Exception) -> None:
+    with pytest.raises(
+        StoreError, match=r"[^.]\. The Redis user lacks a right: ACL LOG .*redis-users.md"
+    ) as info:
+        transport._checked(reply)
+    assert info.value.is_forbidden
+    assert "user_script" not in str(info.value)
+
+
+def test_a_wrong_password_is_told_in_words_that_others_can_go_on_from() -> None:
+    told = transport.unavailable(exceptions.AuthenticationError("invalid username-password pair."))
+    assert str(told).endswith(
+        'invalid username-password pair (is the password right that KUE["REDIS"] leads to?)'
+    )
+
+
 def test_a_replica_that_lost_its_master_is_left_as_well() -> None:
     assert transport.is_from_replica(exceptions.MasterDownError("Link with MASTER is down"))
     assert transport.is_from_replica(exceptions.ReadOnlyError("You can't write against a read only replica."))
