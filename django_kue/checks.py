@@ -34,7 +34,7 @@ from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 
 from django_kue import conf, declared, encryption, kinds, middleware, outbox, registry
-from django_kue.errors import KueError
+from django_kue.errors import KueError, StoreError
 from django_kue.kinds import Problem
 from django_kue.options import Options
 
@@ -76,6 +76,15 @@ def check_server(**kwargs: Any) -> list[CheckMessage]:
 
     try:
         info = server_info()
+    except StoreError:
+        return [
+            Info(
+                'The Redis of KUE["REDIS"] refuses INFO to this user, so that its version, eviction and '
+                "persistence aren't checked.",
+                hint="Run this as one who may ask it, such as the kue-worker of docs/how-to/redis-users.md.",
+                id="django_kue.I002",
+            )
+        ]
     except KueError as error:
         return [
             Warning(
@@ -224,7 +233,9 @@ def _check_eviction(info: Mapping[str, Any]) -> list[CheckMessage]:
 
 
 def _check_persistence(info: Mapping[str, Any]) -> list[CheckMessage]:
-    if int(info.get("aof_enabled", 1)):
+    if "aof_enabled" not in info:
+        return []  # a managed one that doesn't tell
+    if int(info["aof_enabled"]):
         return [
             Info(
                 "Redis writes an append-only file. Unless `appendfsync always` is set, a power cut can lose "

@@ -287,6 +287,14 @@ def test_a_redis_that_is_away_is_a_warning() -> None:
     assert message.level == WARNING
 
 
+def test_a_redis_that_does_not_tell_of_its_files_is_not_said_to_write_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = {name: value for name, value in server_info().items() if name != "aof_enabled"}
+    monkeypatch.setattr("django_kue.store.server_info", lambda: told)
+    assert checked(deploy=True) == []
+
+
 def test_with_wrong_settings_redis_is_not_asked() -> None:
     assert ids(checked(deploy=True, KUE={"LEASE": 0})) == ["E001"]
 

@@ -9,9 +9,10 @@ from difflib import get_close_matches
 
 from django_kue import encryption, registry
 from django_kue.conf import settings
-from django_kue.doctor.findings import Finding, Level
+from django_kue.doctor.findings import Finding, Level, unseen
 from django_kue.errors import StoreError
 from django_kue.jobs import Job
+from django_kue.kinds import listed
 from django_kue.overview import Overview, QueueOverview
 from django_kue.queue import Queue
 from django_kue.states import FINISHED, State
@@ -24,7 +25,10 @@ LOOK = 200  # jobs of a state that are looked at: those that are due first
 
 def examine(seen: Overview, broken: Mapping[str, StoreError]) -> list[Finding]:
     """How the queues are. ``broken``: those that can't be read."""
-    found = [_broken(name, error) for name, error in broken.items()]
+    hidden = [name for name, error in broken.items() if error.is_forbidden]
+    found = [_broken(name, error) for name, error in broken.items() if name not in hidden]
+    if hidden:
+        found.append(unseen(f"the queues {listed(hidden)}"))
     for queue in seen.queues:
         try:
             found += list(_one(queue))

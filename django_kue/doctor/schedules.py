@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from django_kue import declared, schedules
 from django_kue.declared import Plan
-from django_kue.doctor.findings import Finding, Level
+from django_kue.doctor.findings import Finding, Level, unseen
+from django_kue.errors import StoreError
 from django_kue.overview import Overview
 from django_kue.schedules import Schedule
 from django_kue.words import ago, many
@@ -15,7 +16,12 @@ from django_kue.words import ago, many
 def examine(seen: Overview) -> list[Finding]:
     """How the schedules are; nothing where there are none."""
     served = {queue.name for queue in seen.queues if queue.workers}
-    every = schedules.all()
+    try:
+        every = schedules.all()
+    except StoreError as error:
+        if not error.is_forbidden:
+            raise
+        return [unseen("the schedules")]
     found = [finding for schedule in every for finding in _one(schedule, schedule.queue in served)]
     untaken = declared.untaken({schedule.name for schedule in every})
     found += [_untaken(plan, plan.queue in served) for plan in untaken]

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from django_kue.doctor.findings import Finding, Level
+from django_kue.doctor.findings import UNSEEN, Finding, Level
 from django_kue.doctor.project import examine_server
+from django_kue.errors import StoreError
 from django_kue.kinds import MIB
 from django_kue.store import ask, reads, server_info, server_setting
 
@@ -22,7 +23,7 @@ def examine() -> list[Finding]:
     Raises:
         StoreUnavailable: it can't be reached.
     """
-    info = server_info()
+    info = _info()
     return [
         *_answer(info),
         *_what_checks_say(),
@@ -34,12 +35,18 @@ def examine() -> list[Finding]:
 
 def unreachable(error: Exception) -> Finding:
     """The finding when nothing more can be looked at."""
-    return Finding(
-        Level.ERROR,
-        "redis.unreachable",
-        str(error),
-        'Is it running, can this host reach it, and does KUE["REDIS"] name the right one?',
-    )
+    remedy = 'Is it running, can this host reach it, and does KUE["REDIS"] name the right one?'
+    if isinstance(error, StoreError) and error.is_forbidden:
+        remedy = "Give the Redis user what it has in docs/how-to/redis-users.md."
+    return Finding(Level.ERROR, "redis.unreachable", str(error), remedy)
+
+
+def _info() -> Mapping[str, Any]:
+    """What Redis says of itself; nothing where it may not be asked, which the checks tell."""
+    try:
+        return server_info()
+    except StoreError:
+        return {}
 
 
 def _answer(info: Mapping[str, Any]) -> Iterator[Finding]:
@@ -58,6 +65,15 @@ def _what_checks_say() -> Iterator[Finding]:
     for finding in examine_server():
         if finding.code != APPEND_ONLY:
             yield finding
+        elif fsync is None:
+            yield Finding(
+                Level.INFO,
+                UNSEEN,
+                "Redis writes an append-only file, but refuses CONFIG GET to this user: how often that file "
+                "reaches the disk can't be seen. With appendfsync no, a power cut can lose half a minute of "
+                "jobs.",
+                "Ask as one who may: redis-cli CONFIG GET appendfsync",
+            )
         elif fsync == "no":
             yield Finding(
                 Level.WARNING,
@@ -92,7 +108,9 @@ def _writing(info: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
-    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if "used_memory" not in info:
+        return
+    used, limit = int(info["used_memory"]), int(info.get("maxmemory", 0))
     if not limit:
         yield Finding(Level.OK, "redis.memory", f"Redis uses {_size(used)}; it has no maxmemory.")
         return

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from django.test import override_settings
 
-from django_kue import get_queue, job, registry
+from django_kue import get_queue, job, registry, schedules
 from django_kue.doctor import Finding, Level, examine, queues
 from django_kue.doctor import server as server_doctor
+from tests import acl
+from tests.app.jobs import noop
 from tests.conftest import NOBODY, free_port, redis_client, start_redis
 from tests.test_cli.hands import ended, enqueued, kue
 from tests.test_cli.test_workers import announce
@@ -153,6 +158,60 @@ def test_a_server_that_may_not_be_asked_for_its_configuration_is_no_trouble() ->
             assert "redis.unreachable" not in codes(Level.ERROR)
     finally:
         client.acl_deluser("plain")
+
+
+@pytest.fixture
+def come_as() -> Iterator[Callable[[str], None]]:
+    """Makes the doctor come to Redis as a user of the documentation."""
+    client, ways = redis_client(), ExitStack()
+
+    def come(user: str, *rules: str) -> None:
+        url = acl.let_in(client, user, os.environ["KUE_TEST_REDIS"])
+        client.execute_command("ACL", "SETUSER", user, *rules)
+        ways.enter_context(override_settings(KUE={"REDIS": url, "QUEUES": {name: {} for name in EVERYTHING}}))
+
+    with ways:
+        yield come
+    client.acl_deluser(*acl.users())
+
+
+@pytest.mark.usefixtures("served", "persistent")
+def test_a_worker_s_user_is_told_that_the_disk_can_not_be_seen(come_as: Callable[..., None]) -> None:
+    come_as("kue-worker")
+    finding = found("redis.unseen")
+    assert finding.level is Level.INFO
+    assert "how often that file reaches the disk can't be seen" in finding.what
+    assert "django_kue.I001" not in codes(Level.INFO)
+    said = kue("doctor")
+    assert (said.lines[-1], said.code) == ("All that can be seen is well.", 0)
+
+
+@pytest.mark.usefixtures("served")
+def test_a_producer_s_user_is_told_what_it_may_not_look_at_and_the_rest_is(
+    come_as: Callable[..., None],
+) -> None:
+    schedules.create("nightly", noop, every=60)
+    enqueued()
+    come_as("kue-producer")
+    assert "INFO" in found("django_kue.I002").what
+    assert codes(Level.ERROR) == []
+    assert {"redis.answers", "redis.clock", "worker.running"} <= {*codes(Level.OK)}
+    assert not {"redis.memory", "queue.good"} & {*codes(Level.OK)}
+    hidden = [finding.what for finding in examine() if finding.code == "redis.unseen"]
+    assert [what.partition(": ")[0] for what in hidden] == [
+        "This Redis user may not look at the queues default, email, narrow, other or slow",
+        "This Redis user may not look at the schedules",
+    ]
+    said = kue("doctor")
+    assert (said.lines[-1], said.code) == ("2 warnings.", 0)
+
+
+def test_a_user_who_may_nothing_is_told_so(come_as: Callable[..., None]) -> None:
+    come_as("kue-producer", "-evalsha", "-eval")
+    finding = found("redis.unreachable")
+    assert finding.level is Level.ERROR
+    assert "lacks a right" in finding.what
+    assert "redis-users.md" in finding.remedy
 
 
 # ── workers and queues ──
