@@ -105,6 +105,15 @@ def has_open(pid: int, path: Path) -> bool:
     return path in found
 
 
+def test_a_connection_that_cant_be_closed_ends_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError("the socket is gone")
+
+    monkeypatch.setattr(databases._here, "has_connected", True)
+    monkeypatch.setattr(databases, "close_old_connections", refuse)
+    databases.rest()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_pools_connection_goes_back_at_the_end_of_each_job(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
