@@ -88,7 +88,7 @@ def note_delay(board: Board, slot: int, run: Run) -> None:
 
 
 class Threads:
-    """The threads that run functions, and the signals' receivers. All but the first are started when there's
+    """The threads that run functions, and the signals' receivers. All but two are started when there's
     something for them to do."""
 
     def __init__(
@@ -105,11 +105,12 @@ class Threads:
         self._tell_lack_at = 0.0
 
     def start(self, lead: Callable[[Slot], None]) -> None:
-        """Start one, which begins with a call of ``lead``; others may be asked to later."""
+        """Start one, which begins with a call of ``lead``, and a second; the others when they're needed."""
         self._lead = lead
         self._buffer.on_rest = databases.rest
         self._buffer.expect(self.count, self._start_another)
         self._start(self._begin_leading)
+        self._buffer.wake(1)  # so that the first job needn't wait until there's one
 
     def _start_another(self) -> bool:
         """False where the system has no more threads for us: those that are there go on."""

@@ -69,6 +69,7 @@ def started(count: int, outcomes: dict[bytes, Outcome]) -> Iterator[Threads]:
     pool = Threads(count, buffer, board, done, lambda: None)
     is_over = threading.Event()
     pool.start(lambda slot: is_over.wait() and None)
+    wait_for(lambda: buffer._asleep == 1)
     yield pool
     buffer.close()
     is_over.set()
@@ -344,7 +345,7 @@ def test_a_thread_on_its_way_to_sleep_counts_as_idle(
 
 def test_threads_are_started_when_there_is_something_to_do(outcomes: dict[bytes, Outcome]) -> None:
     with started(3, outcomes) as threads:
-        assert (len(threads._threads), threads.idle, threads._buffer.idle) == (1, 3, 3)
+        assert (len(threads._threads), threads.idle, threads._buffer.idle) == (2, 3, 3)
         for _ in range(2):  # one after the other: who sleeps is woken, before others are started
             run = run_of()
             threads._buffer.put([run], 1)
@@ -364,10 +365,12 @@ def test_who_has_to_stand_ready_is_there(
     outcomes: dict[bytes, Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The leader runs a job: a second thread is there to lead, and takes nothing."""
-    with started(2, outcomes) as threads:
-        buffer = threads._buffer
+    with started(3, outcomes) as threads:
+        buffer, first = threads._buffer, run_of("tests.app.jobs.nap", b"[0.3]")
+        buffer.put([first], 1)
+        wait_for(lambda: threads.slots[1].run is first)
         assert buffer.bar()
-        assert len(threads._threads) == 2
+        assert len(threads._threads) == 3
         wait_for(lambda: buffer._asleep == 1)
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", no_more_threads)
@@ -376,9 +379,9 @@ def test_who_has_to_stand_ready_is_there(
             with buffer._ready:
                 buffer._notify(1)  # it may be awake just now
             time.sleep(0.05)
-            assert threads.busy == 0, "there's no other to take it"
+            assert threads.busy == 1, "there's no other to take it"
         buffer.wake(1)
-        wait_for(lambda: threads.slots[2].run is run)
+        wait_for(lambda: threads.slots[3].run is run)
         assert not buffer.bar(), "the only one that's idle stands ready already"
         buffer.unbar()
         settled(outcomes, run)
