@@ -86,10 +86,12 @@ links: $(VENV)/.dev ## Asks the addresses that the documentation links (needs th
 	@$(SPHINX) -b linkcheck docs docs/_build/links
 
 # What the corners leave to `make test` and `make matrix`: pages in a browser, the documentation, what's about
-# Redis's scripts alone, and what else has little to do with Python's, Django's or redis-py's version.
+# Redis's scripts and data alone, what takes its time, and what else has little to do with Python's, Django's
+# or redis-py's version.
 SAME_EVERYWHERE = $(addprefix --ignore tests/,test_browser test_cli test_contrib test_installed test_kue_parity test_schedules \
 	test_security test_deploy_page.py test_docs.py test_demo.py test_embedded.py \
-	$(addprefix test_engine/,test_mutants.py test_moves_model.py test_oldest_redis.py))
+	$(addprefix test_engine/test_,mutants.py moves_model.py oldest_redis.py audit.py bounds.py damaged_keys.py foreign_data.py) \
+	$(addprefix test_worker/test_,fairness.py foreign_data.py leading.py metrics.py words.py))
 
 .PHONY: corners
 corners: $(VENV)/.dev ## Tests on the version matrix's corners, on the Pythons that are present
