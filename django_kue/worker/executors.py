@@ -127,8 +127,12 @@ class Threads:
     def _start(self, begin: Callable[[Slot], None]) -> None:
         slot = self.slots[len(self._threads)]
         thread = threading.Thread(target=begin, args=[slot], name=f"kue-{slot.number}", daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        self._threads.append(thread)  # before it starts: it may be the next to start one
+        try:
+            thread.start()
+        except RuntimeError:
+            self._threads.pop()
+            raise
 
     def join(self) -> None:
         """Wait until they've ended, after the buffer was closed."""

@@ -361,6 +361,32 @@ def test_threads_are_started_when_there_is_something_to_do(outcomes: dict[bytes,
     assert not any(thread.is_alive() for thread in threads._threads)
 
 
+def test_each_thread_has_a_slot_of_its_own_however_early_it_starts_others(
+    outcomes: dict[bytes, Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer, board, is_over = Buffer(), Board(["default"], 4), threading.Event()
+    pool = Threads(3, buffer, board, lambda run, outcome: None, lambda: None)
+    start = threading.Thread.start
+
+    def start_slowly(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(0.05)
+
+    def lead(slot: Slot) -> None:
+        buffer.wake(1)
+        is_over.wait()
+
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
+    pool.start(lead)
+    names = [thread.name for thread in pool._threads]
+    assert names == [f"kue-{number}" for number in range(len(names))]
+    assert len(names) >= 2
+    buffer.close()
+    is_over.set()
+    pool.join()
+    board.close()
+
+
 def test_who_has_to_stand_ready_is_there(
     outcomes: dict[bytes, Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
