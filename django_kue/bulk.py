@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from django_kue import enqueueing, ids, records, registry, signals
+from django_kue import enqueueing, ids, records, registry
 from django_kue.backoff import Backoff
 from django_kue.context import JobContext
 from django_kue.decorators import job
 from django_kue.errors import EnqueueError, IllegalTransition, StoreUnavailable
 from django_kue.jobs import Job
 from django_kue.listing import TIMED, Listing
+from django_kue.moments import milliseconds_up, moment
 from django_kue.options import STORED
 from django_kue.priorities import priority_number
+from django_kue.queue import do
 from django_kue.searching import readable
 from django_kue.sources import Entry, all_waiting
 from django_kue.states import FINISHED, State
@@ -65,14 +67,14 @@ def start(listing: Listing, verb: str, argument: Any = None, until: datetime | N
     Args:
         verb: one of :data:`VERBS`.
         argument: the priority, for ``set_priority``.
-        until: aware; jobs that came later are left alone. :func:`moment`, if not given.
+        until: aware; jobs that came later are left alone. :func:`now`, if not given.
 
     Raises:
         ValueError: no such verb or priority.
         EnqueueError: the job that was to do it can't be enqueued.
     """
     _check(verb, argument)
-    until = until or moment()
+    until = until or now()
     count = listing.count()
     queue = _served_queue() if count > INLINE else None
     if queue is None:
@@ -91,7 +93,7 @@ def apply(
     until: datetime | None = None,
     on_progress: Progress | None = None,
 ) -> Tally:
-    """Do it to each job of a list that was there at ``until`` (:func:`moment`, if not given), each at most
+    """Do it to each job of a list that was there at ``until`` (:func:`now`, if not given), each at most
     once.
 
     Args:
@@ -102,7 +104,7 @@ def apply(
         StoreUnavailable: Redis went away; what was done until then is done.
     """
     _check(verb, argument)
-    pin = _ms(until or moment())
+    pin = milliseconds_up(until or now())
     listing = listing.but(is_patient=True)
     total, legal = listing.count(), legal_in(verb)
     tally = Tally(skipped=sum(count for state, count in listing.by_state().items() if state not in legal))
@@ -120,18 +122,18 @@ def apply(
     return tally
 
 
-def moment() -> datetime:
+def now() -> datetime:
     """Now, by the clock that's ahead: this host's or Redis's. What has finished so far isn't later than that.
 
     Raises:
         StoreUnavailable: Redis doesn't say.
     """
-    return max(datetime.now(UTC), _moment(ask(reads.registry()).now_ms + 1))  # it cuts off microseconds
+    return max(datetime.now(UTC), moment(ask(reads.registry()).now_ms + 1))  # it cuts off microseconds
 
 
 def legal_in(verb: str) -> frozenset[State]:
     """The states of the jobs that a verb changes, or copies."""
-    return frozenset(State) if verb == RUN_AGAIN else moves._LEGAL[_MOVES.get(verb, verb)]
+    return frozenset(State) if verb == RUN_AGAIN else moves.LEGAL[_MOVES.get(verb, verb)]
 
 
 # ── walking ──
@@ -201,7 +203,7 @@ def _listed(part: Listing, pin: int) -> Iterator[_Batch]:
 def _until(part: Listing, last_ms: int) -> Listing:
     if last_ms >= reads.LAST_MS:
         return part  # its times may be later than they're read as
-    end = _moment(last_ms + 1)
+    end = moment(last_ms + 1)
     return part.but(until=end if part.until is None else min(part.until, end))
 
 
@@ -229,31 +231,14 @@ def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str
     name = _MOVES.get(verb, verb)
     if verb == "retry":
         keys = _without_bulk_jobs(queue, keys)
-    is_heard = any(signal.receivers for signal in _SIGNALS.get(name, ()))
-    # Read before: a removed one can't be read afterwards, and a retried one may be over by then.
-    jobs = [Job.from_row(queue, row) for row in ask(reads.rows(queue, keys))] if is_heard else []
     number = priority_number(argument) if verb == "set_priority" else ""
-    replies = ask(moves.verb(name, queue, keys, number))
-    answers = dict(zip(keys, replies, strict=True))
-    for one in jobs:
-        answer = answers.get(one.key)
-        if answer is not None and answer.is_done:
-            one._after(name, answer)
-    return (key for key, answer in answers.items() if answer.is_done)
+    return (key.decode() for key in do(name, queue, keys, number))
 
 
 def _without_bulk_jobs(queue: str, keys: list[str]) -> list[str]:
     """What such a job does took a permission that who retries jobs needn't have."""
     records = (readable(record) for record, _ in ask(reads.lights(queue, keys)))
     return [key for key, record in zip(keys, records, strict=True) if record.name != bulk_job.name]
-
-
-_SIGNALS = {
-    "requeue": (signals.job_enqueued,),
-    "promote": (signals.job_promoted,),
-    "cancel": (signals.job_cancelled,),
-    "remove": (signals.job_removed,),
-}
 
 
 # ── running again ──
@@ -340,16 +325,4 @@ def _check(verb: str, argument: Any) -> None:
         priority_number(argument)
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _ms(at: datetime) -> int:
-    """The first whole millisecond that isn't before a moment."""
-    return -((_EPOCH - at) // timedelta(milliseconds=1))
-
-
-def _moment(ms: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=ms)
-
-
-__all__ = ["INLINE", "VERBS", "Tally", "apply", "bulk_job", "copy_of", "legal_in", "moment", "start"]
+__all__ = ["INLINE", "VERBS", "Tally", "apply", "bulk_job", "copy_of", "legal_in", "now", "start"]

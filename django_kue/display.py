@@ -12,7 +12,7 @@ from django_kue import codecs, records, registry
 from django_kue.jobs import Job
 from django_kue.redaction import MASK, redacted, secret_texts, without_secrets
 
-UNREADABLE = "(unreadable)"
+UNREADABLE = records.UNREADABLE.name
 
 
 def shown_arguments(job: Job) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from django_kue import codecs, ids, registry, signals
 from django_kue.conf import settings
 from django_kue.errors import StoreUnavailable
 from django_kue.jobs import Job
+from django_kue.moments import moment
 from django_kue.queue import Queue, aget_queue, get_queue
-from django_kue.rows import FOREIGN, attempts_of, error_of, moment, progress_of, result_of
+from django_kue.rows import FOREIGN, attempts_of, error_of, progress_of, result_of
 from django_kue.states import State
 from django_kue.store import asend, asubscribe, moves, send, subscribe
 
@@ -30,7 +31,7 @@ STATES = {
     "retrying": State.DELAYED, "failed": State.FAILED, "completed": State.COMPLETED,
     "cancelled": State.CANCELLED, "removed": State.CANCELLED, "stalled": State.WAITING,
 }  # fmt: skip
-LAST = {"completed", "failed", "cancelled", "removed"}
+LAST = frozenset({"completed", "failed", "cancelled", "removed"})
 
 
 @dataclass(frozen=True, slots=True)

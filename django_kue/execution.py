@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,7 @@ from django_kue.errors import Discard, JobCancelled, JobTimeout, Retry
 from django_kue.failures import describe
 from django_kue.jobs import Job, JobError
 from django_kue.middleware import around_arun, around_run, chain
+from django_kue.moments import moment
 from django_kue.options import RunRules, rules
 from django_kue.redaction import without_texts, without_texts_in
 from django_kue.rows import fields_of
@@ -142,9 +143,7 @@ class Run:
     def _fields_after(self) -> dict[str, Any]:
         outcome = self.outcome
         assert outcome is not None
-        finished = datetime.fromtimestamp(
-            (self.started_ms() + (self.finished - self.started) * 1000) / 1000, UTC
-        )
+        finished = moment(self.started_ms() + round((self.finished - self.started) * 1000))
         fields = self._fields() | {"attempts_made": self.attempt, "error": outcome.error}
         if outcome.kind == "r":
             state = State.DELAYED if outcome.delay else State.WAITING

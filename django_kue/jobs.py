@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
-from django_kue import codecs, encryption, ids, records, registry, signals
-from django_kue.errors import IllegalTransition, JobDoesNotExist
+from django_kue import codecs, encryption, ids, records, registry, signals, verbs
+from django_kue.errors import JobDoesNotExist
 from django_kue.kinds import whole_number
+from django_kue.moments import moment, moment_or_none
 from django_kue.priorities import priority_number
 from django_kue.rows import (
     JobError,
@@ -22,8 +23,6 @@ from django_kue.rows import (
     attempts_of,
     fields_of,
     log_lines_from,
-    moment,
-    moment_or_none,
     runs_from,
 )
 from django_kue.signatures import shortened
@@ -321,7 +320,7 @@ class Job(_Unread):
     @classmethod
     def _only(cls, id: str, queue: str, rows: list[reads.Row]) -> Job:
         if not rows:
-            raise JobDoesNotExist(f"No job {id}: {_GONE}.")
+            raise JobDoesNotExist(f"No job {id}: {verbs.GONE}.")
         return cls.from_row(queue, rows[0])
 
     def _lists(self, most: int) -> Any:
@@ -338,40 +337,16 @@ class Job(_Unread):
 
     def _after(self, verb: str, answer: moves.Answer, **changes: Any) -> Job:
         """What's left of the job after a verb, and its signal."""
-        after = self._changed(verb, answer, **changes)
-        if signal := _signal_of(verb, answer):
+        after = verbs.after(self, verb, answer, **changes)
+        if signal := verbs.signal_of(verb, answer):
             signals.emit(signal, registry.get(self.name), job=after)
         return after
 
     async def _aafter(self, verb: str, answers: list[moves.Answer], **changes: Any) -> Job:
-        signal = _signal_of(verb, answers[0])
+        signal = verbs.signal_of(verb, answers[0])
         if signal is None or not signal.receivers:  # nothing that may block
             return self._after(verb, answers[0], **changes)
         return await sync_to_async(self._after)(verb, answers[0], **changes)
-
-    def _changed(self, verb: str, answer: moves.Answer, **changes: Any) -> Job:
-        if answer.is_held:
-            raise IllegalTransition(f"Can't {_WORDS[verb]} {self.id}: another job holds its unique key.")
-        if answer.before is None:
-            raise JobDoesNotExist(f"Can't {_WORDS[verb]} {self.id}: {_GONE}.")
-        if not answer.is_done:
-            legal = " or ".join(sorted(moves._LEGAL[verb]))
-            raise IllegalTransition(
-                f"Can't {_WORDS[verb]} {self.id}: it's {answer.before}, and that needs a job that's {legal}."
-            )
-        at = moment(answer.at_ms)
-        if verb == "cancel" and answer.before is State.ACTIVE:
-            return replace(self, state=State.ACTIVE, is_cancelling=True)
-        state = _TARGETS.get(verb, answer.before)
-        if state is not State.ACTIVE:
-            changes["is_cancelling"] = False
-        if verb == "requeue":
-            changes |= {name: _DEFAULTS[name] for name in _OF_RUNS} | {"attempts_made": 0, "run_at": at}
-        elif verb == "promote":
-            changes["run_at"] = at
-        elif verb == "cancel":
-            changes |= {"finished_at": at, "is_parked": False}
-        return replace(self, state=state, **changes)
 
 
 # What sets a slot, also of a frozen object.
@@ -412,27 +387,6 @@ def _fields_of_new(job: Job, template: records.NewJob) -> dict[str, Any]:
         "is_encrypted": encryption.is_sealed(template.arguments),
         "_arguments": job._arguments,
     }
-
-
-_GONE = "it was removed, its keeping is over, its transaction isn't committed, or Redis lost it"
-_WORDS = {
-    "requeue": "retry", "promote": "promote", "cancel": "cancel", "remove": "remove",
-    "set_priority": "change the priority of",
-}  # fmt: skip
-# What a retry forgets, with the attempts.
-_OF_RUNS = (
-    "started_at", "finished_at", "progress", "progress_data", "error", "worker", "crashes", "is_parked",
-    "_result",
-)  # fmt: skip
-_TARGETS = {"requeue": State.WAITING, "promote": State.WAITING, "cancel": State.CANCELLED}
-
-
-def _signal_of(verb: str, answer: moves.Answer) -> Any:
-    if verb == "cancel":  # of an active job its worker tells, when the run has ended
-        return None if answer.before is State.ACTIVE else signals.job_cancelled
-    return {
-        "requeue": signals.job_enqueued, "promote": signals.job_promoted, "remove": signals.job_removed,
-    }.get(verb)  # fmt: skip
 
 
 __all__ = ["Job", "JobError", "LogLine", "Run"]

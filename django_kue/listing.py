@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -19,6 +19,7 @@ from django_kue import ids
 from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
+from django_kue.moments import milliseconds_up
 from django_kue.searching import Matcher, readable, search_hashes, title_of
 from django_kue.sources import CHUNK, Entry, Source, Span, entries_of, lights, merged, whole_records
 from django_kue.states import State
@@ -202,8 +203,8 @@ class Listing:
     @property
     def _span(self) -> Span:
         return Span(
-            "-inf" if self.since is None else str(_ms(self.since)),
-            "+inf" if self.until is None else f"({_ms(self.until)}",
+            "-inf" if self.since is None else str(milliseconds_up(self.since)),
+            "+inf" if self.until is None else f"({milliseconds_up(self.until)}",
             self.name or "" if self.state is State.FAILED else "",
         )
 
@@ -273,8 +274,8 @@ class Listing:
         return (
             (self.queue is None or entry.queue == self.queue)
             and (self.state is None or entry.state is self.state)
-            and (self.since is None or entry.at_ms >= _ms(self.since))
-            and (self.until is None or entry.at_ms < _ms(self.until))
+            and (self.since is None or entry.at_ms >= milliseconds_up(self.since))
+            and (self.until is None or entry.at_ms < milliseconds_up(self.until))
         )
 
     def _id_in_text(self) -> str | None:
@@ -394,12 +395,7 @@ def _split(some: Iterable[str]) -> list[tuple[str, bytes]]:
 
 
 def _entry_of(job: Job) -> Entry:
-    return Entry(_ms(at_of(job)), job.state, job.queue, job.key.encode())
-
-
-def _ms(at: datetime) -> int:
-    """The first whole millisecond that isn't before a moment."""
-    return -((datetime(1970, 1, 1, tzinfo=UTC) - at) // timedelta(milliseconds=1))
+    return Entry(milliseconds_up(at_of(job)), job.state, job.queue, job.key.encode())
 
 
 __all__ = ["LOOKED_AT", "Listing", "Scope", "at_of", "queue_names", "tally", "title_of"]

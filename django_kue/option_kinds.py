@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django_kue import kinds
 from django_kue.backoff import LONGEST, Backoff
 from django_kue.ids import QUEUE_NAME
 from django_kue.kinds import FLAG, Advice, Kind
+from django_kue.moments import EPOCH, moment
 from django_kue.states import State
 
 BackoffFunction = Callable[[int], float]  # the number of the run that failed → seconds
@@ -31,8 +32,7 @@ def _read_backoff(value: Any) -> Backoff | BackoffFunction | None:
     return Backoff.of(value)
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_END_OF_TIME = _EPOCH + timedelta(milliseconds=2**42)  # 42 bits of Unix milliseconds
+_END_OF_TIME = moment(2**42)  # an id has 42 bits for it
 
 
 def _read_run_at(value: Any) -> datetime:
@@ -40,7 +40,7 @@ def _read_run_at(value: Any) -> datetime:
         raise TypeError
     if value.utcoffset() is None:
         raise Advice("It has no time zone: use django.utils.timezone.make_aware(…) or datetime.now(UTC) + ….")
-    if not _EPOCH <= value < _END_OF_TIME:
+    if not EPOCH <= value < _END_OF_TIME:
         raise ValueError
     return value
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django_kue.conf import settings
 from django_kue.errors import StoreError
 from django_kue.jobs import Job
+from django_kue.moments import moment
 from django_kue.queue import _oldest
 from django_kue.states import State
 from django_kue.store import Call, ask, reads, send
@@ -158,7 +159,7 @@ def _queue(
         name=name,
         is_declared=name in settings.queues,
         counts=counts,
-        paused_since=None if since is None else datetime.fromtimestamp(since / 1000, UTC),
+        paused_since=None if since is None else moment(since),
         oldest_waiting=_oldest(oldest),
         totals=facts.totals,
         per_minute=_per_minute(facts),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from django_kue.jobs import Job
 from django_kue.kinds import number_of_seconds, whole_number
 from django_kue.states import FINISHED, State
 from django_kue.store import aask, asend, ask, moves, reads, send
+from django_kue.verbs import SIGNALS
 
 BATCH = 500  # jobs a call, where many are worked through
 MOST_FOUND = 1000  # jobs
@@ -44,7 +45,8 @@ class Queue:
     name: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not ids.QUEUE_NAME.fullmatch(self.name):
+        _check_text(self.name)
+        if not ids.QUEUE_NAME.fullmatch(self.name):
             raise ValueError(f"a queue's name is 1 to 40 letters, digits, _ and -, not {self.name!r:.80}")
 
     # ── reading ──
@@ -209,19 +211,19 @@ class Queue:
 
     def _retried(self) -> Iterator[int]:
         """How many will run again, batch by batch."""
-        return self._each("requeue", State.FAILED, signals.job_enqueued)
+        return self._each("requeue", State.FAILED)
 
     async def aretry_failed(self) -> int:
         return await _in_thread(self.retry_failed, signals.job_enqueued)
 
     def promote_delayed(self) -> int:
         """Run the jobs now that are delayed, in batches; how many. Each sends ``job_promoted``."""
-        return sum(self._each("promote", State.DELAYED, signals.job_promoted))
+        return sum(self._each("promote", State.DELAYED))
 
     async def apromote_delayed(self) -> int:
         return await _in_thread(self.promote_delayed, signals.job_promoted)
 
-    def _each(self, verb: str, state: State, signal: Any) -> Iterator[int]:
+    def _each(self, verb: str, state: State) -> Iterator[int]:
         """A verb on all jobs that are in a state now, from the first on; those that stay are passed by.
         Tells of each batch how many it did."""
         skipped = 0
@@ -230,20 +232,9 @@ class Queue:
             keys = ask(reads.keys_of(self.name, state, skipped, min(BATCH, left)))
             if not keys:
                 break
-            changed = self._batch(verb, keys, is_heard=bool(signal.receivers))
+            changed = len(do(verb, self.name, keys))
             skipped, left = skipped + len(keys) - changed, left - len(keys)
             yield changed
-
-    def _batch(self, verb: str, keys: list[bytes], *, is_heard: bool) -> int:
-        # Read before: a worker may be quick, and a job that's not kept then gone.
-        jobs = self._made(ask(reads.rows(self.name, keys))) if is_heard else []
-        replies = ask(moves.verb(verb, self.name, keys))
-        answers = dict(zip(keys, replies, strict=True))
-        for job in jobs:
-            answer = answers.get(job.key.encode())
-            if answer is not None and answer.is_done:
-                job._after(verb, answer)
-        return sum(answer.is_done for answer in replies)
 
     # ── how ──
 
@@ -289,6 +280,21 @@ class Queue:
         return self.name
 
 
+def do(verb: str, queue: str, keys: Sequence[str | bytes], argument: int | str = "") -> list[bytes]:
+    """A verb on some jobs of a queue, each decided on its own; the keys of those that it was done to. Their
+    signals are sent."""
+    signal = SIGNALS.get(verb)
+    # Read before: a removed one can't be read afterwards, and a retried one may be over by then.
+    jobs = ask(reads.rows(queue, keys)) if signal is not None and signal.receivers else []
+    names = [key.encode() if isinstance(key, str) else key for key in keys]
+    answers = ask(moves.verb(verb, queue, keys, argument))
+    done = {key: answer for key, answer in zip(names, answers, strict=True) if answer.is_done}
+    for row in jobs:
+        if (answer := done.get(row.key.encode())) is not None:
+            Job.from_row(queue, row)._after(verb, answer)
+    return list(done)
+
+
 def get_queue(name: str = "default") -> Queue:
     """The queue with this name: a declared one, or one that once had jobs.
 
@@ -320,10 +326,13 @@ async def aqueues() -> list[Queue]:
 
 
 def _is_declared(name: str) -> bool:
-    """Raises TypeError for what's no text."""
-    if not isinstance(name, str):
-        raise TypeError(f'get_queue() takes a queue\'s name, for example "email", not {name!r:.80}')
+    _check_text(name)
     return name in settings.queues
+
+
+def _check_text(name: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f'a queue\'s name is a text, for example "email", not {name!r:.80}')
 
 
 def _listed(known: reads.Registry) -> list[Queue]:

@@ -245,6 +245,9 @@ class Record:
     arguments: bytes
 
 
+UNREADABLE = Record({}, "(unreadable)", b"", b"")  # stands for one that can't be read
+
+
 @lru_cache(maxsize=1024)
 def _beginning(name: str, priority: int) -> bytes:
     """What stands before the arguments of most jobs."""

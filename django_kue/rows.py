@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django_kue import codecs, encryption, ids, records, registry
+from django_kue.moments import moment, moment_or_none
 from django_kue.states import State
 from django_kue.store import reads
 
@@ -88,15 +89,6 @@ class LogLine:
         return self.text
 
 
-def moment(ms: int | str | bytes) -> datetime:
-    """Unix milliseconds as an aware datetime."""
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(ms))
-
-
-def moment_or_none(ms: int | str | bytes | None) -> datetime | None:
-    return moment(ms) if ms else None
-
-
 def attempts_of(name: str, queue: str, options: Mapping[str, Any]) -> int:
     """How often a job may run in all: as its options say, else its function's definition."""
     if "attempts" in options:
@@ -105,22 +97,19 @@ def attempts_of(name: str, queue: str, options: Mapping[str, Any]) -> int:
     return int(definition.option("attempts", queue)) if definition else 1
 
 
-UNREADABLE = records.Record({}, "(unreadable)", b"", b"")
-
-
 def fields_of(queue: str, row: reads.Row) -> dict[str, Any]:
     """The fields of a :class:`~django_kue.Job`; without arguments when its record can't be read."""
     try:
         return _fields(queue, row, _record(row))
     except FOREIGN:
-        return _fields(queue, row, UNREADABLE)
+        return _fields(queue, row, records.UNREADABLE)
 
 
 def _record(row: reads.Row) -> records.Record:
     try:
         return records.decode(row.record)
     except records.NewerRecord as error:
-        return replace(UNREADABLE, head=error.head)
+        return replace(records.UNREADABLE, head=error.head)
 
 
 def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any]:

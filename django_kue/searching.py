@@ -16,7 +16,6 @@ from django_kue.conf import settings
 from django_kue.redaction import is_secret, redacted
 from django_kue.rows import FOREIGN
 
-UNREADABLE = records.Record({}, "(unreadable)", b"", b"")
 _ERROR = re.compile(r'{"type": ?"((?:[^"\\]|\\.)*)", ?"message": ?"((?:[^"\\]|\\.)*)("?)', re.DOTALL)
 _CUT_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{0,3})?$")
 
@@ -28,7 +27,7 @@ def readable(text: bytes) -> records.Record:
     try:
         return records.decode(text)
     except FOREIGN:
-        return UNREADABLE
+        return records.UNREADABLE
 
 
 class Matcher:
@@ -178,4 +177,4 @@ def _options(record: records.Record) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-__all__ = ["UNREADABLE", "Matcher", "error_text", "readable", "search_hashes", "title_of"]
+__all__ = ["Matcher", "error_text", "readable", "search_hashes", "title_of"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from itertools import chain, islice, takewhile
 from typing import NamedTuple
@@ -23,8 +23,8 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from django_kue import cron_words
+from django_kue.moments import EPOCH, milliseconds, moment
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MINUTE, DAY = 60_000, 86_400_000  # ms
 MOST = 1000  # ticks of an outage that are fired or told
 LATE = MINUTE  # ms: what's due for longer was missed, in the sense of catch_up="none"
@@ -112,7 +112,7 @@ class Cron:
         # and backwards the clock on the wall may be ahead of what it showed before: begin well after.
         begin = ms // 1000 * 1000 + DAY if is_back else ms
         for wall in CronSim(self._fields, moment(begin).astimezone(_zone(self.zone)), reverse=is_back):
-            tick = _ms(wall)
+            tick = milliseconds(wall)
             if tick <= ms if is_back else tick > ms:
                 yield tick
 
@@ -122,7 +122,7 @@ class Cron:
         while True:
             offset, change = self._offset(begin + (-1 if is_back else 1)), None
             for wall in CronSim(self._fields, moment(begin + offset), reverse=is_back):
-                tick = _ms(wall) - offset
+                tick = milliseconds(wall) - offset
                 change = self._change_between(begin, tick, offset)
                 if change is not None:
                     break
@@ -263,15 +263,6 @@ def due(rule: Rule, expected: int, now: int, catch_up: str) -> Due:
     if catch_up == "none" and now - last > LATE:
         return Due([], ticks, coming)
     return Due([last], missed, coming)
-
-
-def moment(ms: int) -> datetime:
-    """Unix milliseconds as an aware datetime in UTC."""
-    return EPOCH + timedelta(milliseconds=ms)
-
-
-def _ms(tick: datetime) -> int:
-    return (tick - EPOCH) // timedelta(milliseconds=1)
 
 
 def read_zone(name: str) -> ZoneInfo:

@@ -55,6 +55,15 @@ def many(count: int, one: str, more: str = "") -> str:
     return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
+def rate(number: float) -> str:
+    """How many there were in a time.
+
+    >>> [rate(number) for number in (0, 0.25, 9.5, 1234.5)]
+    ['0', '0.2', '9.5', '1,234']
+    """
+    return f"{number:,.0f}" if number >= 10 or not number else f"{number:.1f}"
+
+
 def one_line(text: object) -> str:
     r"""Any text as one line that can't steer a terminal: ``\n``, ``\x1b`` and their like are spelt out.
 

@@ -13,7 +13,8 @@ from typing import Any
 from asgiref.sync import sync_to_async
 
 from django_kue.conf import settings
-from django_kue.rows import FOREIGN, moment
+from django_kue.moments import moment
+from django_kue.rows import FOREIGN
 from django_kue.store import ask, reads
 
 MOST = 2**63  # more than any number of a worker's

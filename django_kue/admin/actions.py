@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -29,6 +29,7 @@ from django_kue.admin.seam import JobQuerySet, row_of
 from django_kue.errors import EnqueueError
 from django_kue.jobs import Job
 from django_kue.listing import Listing, tally
+from django_kue.moments import milliseconds, moment
 from django_kue.priorities import HIGHEST, LOWEST, PRIORITIES, priority_number
 from django_kue.states import State
 
@@ -226,7 +227,7 @@ class JobActions:
             # Django wants one to be ticked even when all are chosen.
             selected=request.POST.getlist(ACTION_CHECKBOX_NAME)[: 1 if _is_across(request) else None],
             checkbox_name=ACTION_CHECKBOX_NAME,
-            until=_ms(until),
+            until=milliseconds(until),
             sample=[row_of(job) for job in listing.jobs(0, 10)],
             is_danger=action.flag == DELETION,
             is_in_background=sum(counts.values()) > bulk.INLINE,
@@ -293,10 +294,6 @@ def _is_across(request: HttpRequest) -> bool:
 def _until(request: HttpRequest) -> datetime:
     """When the list was shown: what came later wasn't chosen by “all”."""
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(request.POST.get(PINNED, "")))
+        return moment(request.POST.get(PINNED, ""))
     except (ValueError, OverflowError):
-        return bulk.moment()
-
-
-def _ms(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        return bulk.now()

@@ -21,6 +21,7 @@ from django_kue.admin.seam import JobQuerySet
 from django_kue.errors import StoreUnavailable
 from django_kue.listing import LOOKED_AT, Scope
 from django_kue.models import STATES
+from django_kue.moments import milliseconds
 from django_kue.states import State
 
 SWIFT, SLOW = 2, 10  # seconds between updates: of what's read by index, of what has to be looked for
@@ -128,7 +129,7 @@ class JobChangeList(ChangeList):
     def rendered_ms(self) -> int:
         """What's chosen "on all pages" is what was there by now."""
         try:
-            return round(bulk.moment().timestamp() * 1000)
+            return milliseconds(bulk.now())
         except StoreUnavailable:  # since a moment
             return time.time_ns() // 1_000_000
 

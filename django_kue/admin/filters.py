@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
@@ -15,11 +15,11 @@ from django.utils.translation import gettext_lazy as _
 
 from django_kue import registry
 from django_kue.listing import TIMED, Listing, queue_names, tally
+from django_kue.moments import EPOCH, moment
 from django_kue.states import State
 from django_kue.store import reads, send
 from django_kue.templatetags import kue
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STATE, QUEUE, NAME = "state__exact", "queue__exact", "name__exact"  # as links.py has them
 
 
@@ -129,20 +129,16 @@ class DateFilter(admin.DateFieldListFilter):
             return queryset.aggregate(**self.get_facet_counts(changelist.pk_attname, queryset))  # type: ignore[no-any-return]
         # With any date at all the list has to be looked for, and knows the time of each job it found.
         dated = listing.but(since=EPOCH)
-        moments = [_moment(entry.at_ms) for entry in dated.entries(0, dated.count())]
+        times = [moment(entry.at_ms) for entry in dated.entries(0, dated.count())]
         return {
-            f"{at}__c": sum(1 for moment in moments if self._is_within(moment, bounds))
+            f"{at}__c": sum(1 for time in times if self._is_within(time, bounds))
             for at, (_title, bounds) in enumerate(self.links)
         }
 
-    def _is_within(self, moment: datetime, bounds: Mapping[str, Any]) -> bool:
+    def _is_within(self, at: datetime, bounds: Mapping[str, Any]) -> bool:
         since, until = bounds.get(self.lookup_kwarg_since), bounds.get(self.lookup_kwarg_until)
-        return (since is None or moment >= _aware(since)) and (until is None or moment < _aware(until))
+        return (since is None or at >= _aware(since)) and (until is None or at < _aware(until))
 
 
-def _moment(ms: int) -> datetime:
-    return EPOCH + timedelta(milliseconds=ms)
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if timezone.is_aware(moment) else timezone.make_aware(moment)
+def _aware(at: datetime) -> datetime:
+    return at if timezone.is_aware(at) else timezone.make_aware(at)

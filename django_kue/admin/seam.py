@@ -8,7 +8,7 @@ redirect to ``?e=1``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
 from django.core.exceptions import EmptyResultSet, FieldError
@@ -22,10 +22,10 @@ from django.utils import timezone
 from django_kue import models
 from django_kue.jobs import Job
 from django_kue.listing import Listing, at_of
+from django_kue.moments import TICK
 from django_kue.states import State
 
 BATCH = 1000  # jobs a read, where a whole list is walked through
-TICK = timedelta(milliseconds=1)  # times in Redis are whole milliseconds
 
 
 class JobQuery(Query):

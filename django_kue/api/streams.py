@@ -25,7 +25,7 @@ from django_kue.api.errors import answer
 from django_kue.api.schemas import EventOut, JobOut, QueueOut
 from django_kue.conf import settings
 from django_kue.errors import JobDoesNotExist, StoreError, StoreUnavailable
-from django_kue.events import Event
+from django_kue.events import LAST, Event
 from django_kue.jobs import Job
 from django_kue.overview import overview
 
@@ -34,8 +34,6 @@ logger = logging.getLogger("django_kue.api")
 SECONDS = 25.0  # that a stream lasts at most: gunicorn ends a process that's busy for 30
 _RETRY = "retry: 2000\n\n"  # milliseconds after which a browser comes again
 OVER = "over"  # the id of a last event: who has heard it needs no other stream
-LAST = frozenset({"completed", "failed", "cancelled", "removed"})
-
 _EVENT = (
     'event: completed\ndata: {"event": "completed", "queue": "email", "at": "2031-05-01T09:30:00.250Z", '
     '"job": {"id": "email.AZ3wTqkR2Sx6mTn0pQv4zW", "name": "shop.jobs.send_receipt", "state": "completed"}, '

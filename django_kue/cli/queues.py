@@ -14,7 +14,7 @@ from django_kue.errors import StoreError
 from django_kue.overview import QueueOverview, readable
 from django_kue.queue import Queue
 from django_kue.states import FINISHED, State
-from django_kue.words import ago, many, span
+from django_kue.words import ago, many, rate, span
 
 STATES = (State.WAITING, State.DELAYED, State.ACTIVE, State.FAILED, State.COMPLETED, State.CANCELLED)
 
@@ -67,17 +67,13 @@ def _row(queue: QueueOverview) -> list[Cell]:
         Painted(name, "WARNING" if is_paused or not queue.is_declared else "SQL_FIELD"),
         *(_count(state, queue.counts[state]) for state in STATES),
         span(queue.oldest_waiting),
-        _rate(queue.per_minute),
+        rate(queue.per_minute),
         _workers(queue),
     ]
 
 
 def _count(state: State, count: int) -> Cell:
     return Painted(count, "ERROR") if state is State.FAILED and count else count
-
-
-def _rate(per_minute: float) -> str:
-    return f"{per_minute:,.0f}" if per_minute >= 10 or not per_minute else f"{per_minute:.1f}"
 
 
 def _workers(queue: QueueOverview) -> Cell:
@@ -93,7 +89,7 @@ def _totals(queues: tuple[QueueOverview, ...]) -> list[Cell]:
         "all",
         *(sum(queue.counts[state] for queue in queues) for state in STATES),
         span(oldest or None),
-        _rate(sum(queue.per_minute for queue in queues)),
+        rate(sum(queue.per_minute for queue in queues)),
         len({worker for queue in queues for worker in queue.workers}),
     ]
     return [Painted(cell, "MIGRATE_LABEL") for cell in cells]

@@ -22,7 +22,7 @@ from django_kue.errors import StoreUnavailable
 from django_kue.jobs import Job
 from django_kue.overview import Overview, QueueOverview, Watch
 from django_kue.states import State
-from django_kue.words import NONE, clock, many, one_line, span
+from django_kue.words import NONE, clock, many, one_line, rate, span
 from django_kue.workers import WorkerState
 
 MOST_QUEUES = 100
@@ -187,7 +187,7 @@ def _head(look: Look, width: int, paint: Paint) -> list[str]:
         f"{many(len(workers), 'worker')}, {many(processes, 'process', 'processes')}",
         f"busy {_bar(look.busy_share or 0.0)}",
         f"{running:,} running",
-        f"{_rate(ended)} jobs ended/s",
+        f"{rate(ended)} jobs ended/s",
         f"{memory:,.0f} MB",
     ]
     if lost:
@@ -219,7 +219,7 @@ def _queue_row(queue: QueueOverview, look: Look) -> list[Cell]:
         Painted(queue.counts["active"], "SUCCESS" if queue.counts["active"] else ""),
         Painted(queue.counts["failed"], "ERROR" if queue.counts["failed"] else ""),
         span(queue.oldest_waiting),
-        _rate(trend[-1]),
+        rate(trend[-1]),
         Painted(_spark(trend), "SUCCESS"),
         Painted(len(queue.workers), "ERROR" if is_needed else ""),
     ]
@@ -235,10 +235,6 @@ def _job_row(job: Job, now: datetime) -> list[Cell]:
         f"{job.progress:.0f} %" if job.progress else NONE,
         job.worker or NONE,
     ]
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}"
 
 
 def _spark(trend: Sequence[float]) -> str:

@@ -10,6 +10,7 @@ from django_kue.codecs import CodecError
 from django_kue.decorators import JobFunction
 from django_kue.errors import EnqueueError, ScheduleError
 from django_kue.jobs import Job
+from django_kue.moments import moment
 from django_kue.records import NewJob
 from django_kue.schedules.schedule import Schedule, seen
 from django_kue.schedules.shelf import Place
@@ -151,13 +152,13 @@ def _tell_of_job(place: Place, fired: Fired, job: Job, tick: int) -> None:
     signals.emit(signals.job_enqueued, sender, job=job)
     if signals.schedule_fired.receivers:
         schedule = _schedule(place, fired)
-        signals.emit(signals.schedule_fired, sender, schedule=schedule, job=job, tick=ticks.moment(tick))
+        signals.emit(signals.schedule_fired, sender, schedule=schedule, job=job, tick=moment(tick))
 
 
 def _tell_of_missed(place: Place, fired: Fired, missed: list[int], reason: str) -> None:
     if signals.schedule_missed.receivers:
         sender, schedule = registry.get(place.record.function), _schedule(place, fired)
-        at = [ticks.moment(tick) for tick in missed]
+        at = [moment(tick) for tick in missed]
         signals.emit(signals.schedule_missed, sender, schedule=schedule, ticks=at, reason=reason)
 
 

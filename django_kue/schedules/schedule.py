@@ -9,7 +9,7 @@ from typing import Any
 
 from django_kue import encryption, records, ticks
 from django_kue.kinds import whole_number
-from django_kue.rows import moment, moment_or_none
+from django_kue.moments import moment, moment_or_none
 from django_kue.schedules.record import Record
 from django_kue.store.reads import Row
 from django_kue.store.ticking import Stored

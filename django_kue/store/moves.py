@@ -23,8 +23,8 @@ def retention(queue: QueueSettings) -> bytes:
     """How much a queue keeps, in the words of ``scripts/lib/finish.lua``: ``state=count:ms``."""
     parts = []
     for state in ("completed", "failed", "cancelled"):
-        age = getattr(queue, f"keep_{state}_for")
-        parts.append(f"{state}={getattr(queue, f'keep_{state}')}:{'' if age is None else int(age * 1000)}")
+        count, age = getattr(queue, f"keep_{state}"), getattr(queue, f"keep_{state}_for")
+        parts.append(f"{state}={count}:{int(age * 1000)}")
     return " ".join(parts).encode()
 
 
@@ -260,13 +260,13 @@ class Answer(NamedTuple):
 
 
 # verb → the states it's legal in; the verbs that aren't moves change no state
-_LEGAL = {name: MOVES[name].sources for name in ("promote", "cancel", "requeue", "remove")}
-_LEGAL["set_priority"] = frozenset(State)
+LEGAL = {name: MOVES[name].sources for name in ("promote", "cancel", "requeue", "remove")}
+LEGAL["set_priority"] = frozenset(State)
 
 
 def verb(name: str, queue: str, keys: Sequence[str | bytes], argument: int | str = "") -> Call[list[Answer]]:
     """What people ask of jobs: promote, cancel, requeue, remove, set_priority."""
-    legal = ",".join(sorted(_LEGAL[name]))
+    legal = ",".join(sorted(LEGAL[name]))
     return call(
         "verbs", queue, name, argument, retention(settings.queue_or_default(queue)), legal, *keys,
         read=lambda reply: [_answer(text.decode()) for text in reply],

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from django_kue import Job, ScheduleError, get_queue, ids, schedules, signals
+from django_kue.moments import moment
 from django_kue.schedules import Tick, firing, shelf
 from django_kue.schedules.record import decode
-from django_kue.ticks import DAY, MINUTE, moment
+from django_kue.ticks import DAY, MINUTE
 from tests.app import jobs
 from tests.conftest import redis_client
 from tests.test_engine.hands import Hands, completed, completed_kept, failed, is_rung

@@ -11,6 +11,7 @@ import pytest
 from croniter import croniter
 
 from django_kue import ticks
+from django_kue.moments import moment
 from django_kue.ticks import DAY, LATE, MINUTE, MOST, Cron, Every, due
 from tests.test_schedules.hands import ms
 
@@ -129,7 +130,7 @@ def by_the_clock_on_the_wall(text: str, zone: str, begin: int, end: int) -> list
     place = ZoneInfo(zone)
     previous: datetime | None = None
     for tick in range(begin, end, MINUTE):
-        wall = ticks.moment(tick).astimezone(place).replace(tzinfo=None)
+        wall = moment(tick).astimezone(place).replace(tzinfo=None)
         if previous is not None and not follows:
             gap = previous + timedelta(minutes=1)
             while gap < wall:
@@ -317,7 +318,7 @@ def test_only_what_is_due_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ticks_go_back_to_1970_and_no_further() -> None:
     found = list(Cron.of("0 0 29 2 *", "UTC").upto(at("1981-01-01T00:00")))
 
-    assert [ticks.moment(tick).year for tick in found] == [1980, 1976, 1972]
+    assert [moment(tick).year for tick in found] == [1980, 1976, 1972]
 
 
 def test_a_day_in_which_clocks_change_is_caught_up_once() -> None:
