@@ -8,13 +8,13 @@ django_kue.E004     Redis is too old (``--deploy``)
 django_kue.E005     Redis may throw jobs away when its memory is full (``--deploy``)
 django_kue.E006     a backend of ``TASKS`` has wrong options or queues (``KueBackend.check``)
 django_kue.E007     encryption keys, but no library for them
-django_kue.E008     an outbox in a database that there isn't
+django_kue.E008     an outbox in a database that doesn't exist
 django_kue.E009     ``KUE["MIDDLEWARE"]`` or ``KUE["CONTEXT"]`` names what can't be used
-django_kue.E010     a schedule that's declared can't be
+django_kue.E010     a declared schedule is invalid
 django_kue.W001     "embedded" while ``DEBUG`` is off
 django_kue.W002     Redis can't be reached (``--deploy``)
 django_kue.W003     Redis forgets everything when it restarts (``--deploy``)
-django_kue.W004     an outbox that a function's jobs pass by
+django_kue.W004     an outbox that a function's jobs bypass
 django_kue.W005     ``TASKS`` names the backend, where nothing reads ``TASKS``
 django_kue.W006     a function's queue or database isn't in the settings
 django_kue.I001     a power cut can cost up to a second of jobs (``--deploy``)

@@ -53,13 +53,13 @@ class QueueSettings:
     priority: int = setting(
         0,
         kinds.PRIORITY,
-        "The priority of jobs that name none. Higher runs sooner; first in, first out within one. "
+        "The priority of jobs that don't give one. Higher runs sooner; first in, first out within one. "
         f"Names: {', '.join(f'{name} {number}' for name, number in PRIORITIES.items())}.",
     )
     attempts: int = setting(
         1,
         kinds.whole("whole number", 1, 1_000_000, 5),
-        "How often a job may run in all. One means no retry: only you know whether a job may run twice.",
+        "How often a job may run in total. One means no retry: only you know whether a job may run twice.",
     )
     backoff: Backoff | None = setting(  # noqa: RUF009 - it returns a field
         None, kinds.BACKOFF, "The wait before the next attempt. `None` retries at once."
@@ -67,24 +67,24 @@ class QueueSettings:
     timeout: float | None = setting(
         None,
         kinds.optional(kinds.seconds(0.001, 365 * kinds.DAY, 60)),
-        "How long a run may take. After it the code is stopped and the attempt fails with `JobTimeout`. "
+        "How long a run may take. Then its code is stopped, and the attempt fails with `JobTimeout`. "
         "`None` sets no limit.",
     )
     concurrency: int | None = setting(
         None,
         kinds.optional(kinds.whole("whole number", 1, 1_000_000, 20)),
-        "How many of the queue's jobs run at once, over all workers together. `None` sets no limit.",
+        "How many of the queue's jobs run at once, across all workers. `None` sets no limit.",
     )
     rate: Rate | None = setting(  # noqa: RUF009
-        None, kinds.RATE, "How many jobs start per second, minute or hour, over all workers together."
+        None, kinds.RATE, "How many jobs start per second, minute or hour, across all workers."
     )
     prefetch: bool = setting(
         True,
         kinds.FLAG,
-        "Whether a process fetches about 3 ms of work ahead, and tells several ends of short runs at once. "
-        "With `False` a thread gets its next job in the very call that tells the end of the one before, so "
-        "that a crash repeats no run that was over, but for those of that moment. Jobs of 10 ms lose little "
-        "by it; the shortest run at a seventh of the speed.",
+        "Whether a process fetches about 3 ms of work ahead, and acknowledges several short runs at once. "
+        "With `False`, a thread gets its next job in the very call that acknowledges the previous one, so "
+        "that a crash repeats no finished runs except those of that moment. That costs jobs of 10 ms little; "
+        "the shortest jobs run at a seventh of the speed.",
     )
     outbox: bool | str | None = setting(
         None,
@@ -94,23 +94,27 @@ class QueueSettings:
     keep_completed: int = setting(
         1000,
         kinds.KEPT,
-        "How many completed jobs are kept; the oldest go first. Small, because most jobs complete and "
-        "nobody reads them again, while each takes memory in Redis.",
+        "How many completed jobs are kept; the oldest are removed first. Small, because most jobs complete "
+        "and nobody reads them again, while each takes memory in Redis.",
     )
-    keep_completed_for: float = setting(7 * kinds.DAY, kinds.AGE, "How long a completed job is kept at most.")
+    keep_completed_for: float = setting(
+        7 * kinds.DAY, kinds.AGE, "How long a completed job is kept, at most."
+    )
     keep_failed: int = setting(
         10_000,
         kinds.KEPT,
         "How many failed jobs are kept. Larger, because somebody has to look at them; bounded, because a "
         "broken deployment can fail every job and must not fill Redis.",
     )
-    keep_failed_for: float = setting(90 * kinds.DAY, kinds.AGE, "How long a failed job is kept at most.")
+    keep_failed_for: float = setting(90 * kinds.DAY, kinds.AGE, "How long a failed job is kept, at most.")
     keep_cancelled: int = setting(1000, kinds.KEPT, "How many cancelled and expired jobs are kept.")
-    keep_cancelled_for: float = setting(7 * kinds.DAY, kinds.AGE, "How long a cancelled job is kept at most.")
+    keep_cancelled_for: float = setting(
+        7 * kinds.DAY, kinds.AGE, "How long a cancelled job is kept, at most."
+    )
     encrypt: bool = setting(
         True,
         kinds.FLAG,
-        "Whether `ENCRYPTION_KEYS`, where there are any, are used for this queue. Each text then costs up "
+        "Whether `ENCRYPTION_KEYS`, if there are any, are used for this queue. Each encrypted text costs up "
         "to 0.1 ms to write and half of that to read, and some 120 bytes.",
     )
     max_crashes: int = setting(
@@ -126,15 +130,15 @@ class ScheduleSettings:
     """What may be said of a schedule: ``KUE["SCHEDULES"]["weekly report"]``."""
 
     job: str | None = setting(
-        None, kinds.optional(kinds.JOB_NAME), "The function, by its stored name; it has to be said."
+        None, kinds.optional(kinds.JOB_NAME), "The function, by its stored name. Required."
     )
     cron: str | None = setting(
         None,
         kinds.optional(kinds.CRON),
-        "When: minute, hour, day of month, month, day of week. Or else `EVERY`.",
+        "When: minute, hour, day of month, month, day of week. Either this or `EVERY`.",
     )
     every: timedelta | float | None = setting(  # noqa: RUF009
-        None, kinds.optional(kinds.INTERVAL), "Once in so many seconds, or in a `timedelta`."
+        None, kinds.optional(kinds.INTERVAL), "The interval: seconds, or a `timedelta`."
     )
     args: tuple[Any, ...] = setting((), kinds.ARGS, "Its positional arguments.")
     kwargs: Mapping[str, Any] = setting(
@@ -145,7 +149,7 @@ class ScheduleSettings:
     timezone: str | None = setting(
         None,
         kinds.optional(kinds.ZONE),
-        "The zone that `CRON` is meant in; `None` is the project's `TIME_ZONE`.",
+        "The time zone of `CRON`; `None` is the project's `TIME_ZONE`.",
     )
     queue: str | None = setting(
         None, kinds.optional(kinds.NAME), "The queue of its jobs; `None` is the function's."
@@ -153,11 +157,13 @@ class ScheduleSettings:
     catch_up: str = setting(
         "last",
         kinds.CATCHING_UP,
-        "What runs when nobody was there: the last of the ticks that were due, all (1,000 at most), or none "
-        "that's more than a minute late.",
+        "What runs after a time without workers: the last of the ticks that were due, all of them (1,000 at "
+        "most), or none that are more than a minute late.",
     )
     overlap: bool = setting(
-        True, kinds.FLAG, "Whether a run starts while the one before is still on; else its tick is left out."
+        True,
+        kinds.FLAG,
+        "Whether a run starts while the previous one is still going on; if not, its tick is left out.",
     )
 
 
@@ -211,13 +217,13 @@ class Settings:
     SCHEDULES: Mapping[str, ScheduleSettings] = setting(
         MappingProxyType({}),
         SCHEDULES,
-        "Jobs that come by themselves, by name (below), besides those that `@job` and `@schedule` declare.",
+        "Schedules by name (below), in addition to those that `@job` and `@schedule` declare.",
     )
     LEASE: float = setting(
         10,
         kinds.seconds(1, kinds.HOUR, 10),
-        "How long a worker may be silent before its jobs are given to others. Shorter finds a dead machine "
-        "sooner; longer forgives a slow network.",
+        "How long a worker may be silent before its jobs are given to others. A shorter lease detects a dead "
+        "machine sooner; a longer one tolerates a slow network.",
     )
     ENQUEUE_TIMEOUT: float = setting(
         5,
@@ -229,8 +235,9 @@ class Settings:
         kinds.OUTBOX,
         "Whether a job that's enqueued inside `atomic()` is written into a table in the same transaction. "
         "It's sent from there after the commit, or relayed by a worker, so that nothing is lost in between. "
-        "`True` takes the database of `on_commit`, an alias names another: a job is in its outbox while a "
-        "transaction is open there, and else waits for that of `on_commit`, as without an outbox.",
+        "`True` uses the database of `on_commit`; an alias names another: a job goes into that one's outbox "
+        "if a transaction is open there, and otherwise waits for the transaction of `on_commit`, as without "
+        "an outbox.",
     )
     REDACT: tuple[str, ...] = setting(
         (
@@ -247,82 +254,84 @@ class Settings:
             "token",
         ),
         kinds.NAMES,
-        "Arguments whose name contains one of these, in any case, are not shown to people, and their values "
-        "are masked in errors, log lines and progress. Your list replaces this one.",
+        "Arguments whose name contains one of these, in upper or lower case, are not shown to people, and "
+        "their values are masked in errors, log lines and progress. Your list replaces this one.",
     )
     ENCRYPTION_KEYS: tuple[str, ...] = setting(
         (),
         kinds.KEYS,
         "Keys with which arguments, results, errors, log lines and progress are encrypted in Redis: the "
-        "first encrypts, each decrypts. Needs `django-kue[encryption]`. "
+        "first one encrypts, all of them decrypt. Needs `django-kue[encryption]`. "
         "[More](../how-to/encryption.md).",
     )
     ONLY_ENCRYPTED: bool = setting(
         False,
         kinds.FLAG,
-        "Whether workers leave alone jobs whose arguments aren't encrypted. With it, who can write to Redis "
-        "but has no key can't make up jobs. Switch it on when the jobs from before the keys are done.",
+        "Whether workers leave jobs alone whose arguments aren't encrypted. With it, somebody who can write "
+        "to Redis but has no key can't forge jobs. Switch it on once the jobs from before the keys are done.",
     )
     MIDDLEWARE: tuple[str, ...] = setting(
         (),
         kinds.PATHS,
-        "Classes of your code around each enqueue and each run, the outermost first: see the guide on "
+        "Classes that run your code around each enqueue and each run, the outermost first: see the guide on "
         "middleware.",
     )
     CONTEXT: tuple[str, ...] = setting(
         (),
         kinds.CONTEXT,
         'What travels with each job from whoever enqueues it to its runs: `"language"`, `"timezone"`, and '
-        "context variables by their dotted paths. What isn't named stays behind.",
+        "context variables by their dotted paths. Anything that isn't named stays behind.",
     )
     MAX_ARGUMENTS: int = setting(
         256 * kinds.KIB,
         kinds.SIZE,
-        "The largest arguments of a job, as JSON. Larger ones are refused at enqueue: store the thing in the "
-        "database or a file, and pass its id.",
+        "The largest size of a job's arguments, as JSON. Larger ones are refused at enqueue: store the data "
+        "in the database or a file, and pass its id.",
     )
     MAX_RESULT: int = setting(
-        256 * kinds.KIB, kinds.SIZE, "The largest result, as JSON. A job that returns more fails."
+        256 * kinds.KIB, kinds.SIZE, "The largest size of a result, as JSON. A job that returns more fails."
     )
     MAX_LOG_LINES: int = setting(
         1000,
         kinds.whole("whole number", 0, 1_000_000, 1000),
-        "How many log lines of a job are kept; the oldest go first.",
+        "How many log lines of a job are kept; the oldest are removed first.",
     )
     MAX_LOG_LINE: int = setting(
-        4 * kinds.KIB, kinds.SIZE, "The longest log line; the rest is cut off and marked so."
+        4 * kinds.KIB, kinds.SIZE, "The longest log line; the rest is cut off, and the cut is marked."
     )
     MAX_PROGRESS_DATA: int = setting(
         16 * kinds.KIB,
         kinds.SIZE,
-        "The largest `data` of `progress()`, as JSON. Larger data raise `ValueError`.",
+        "The largest size of the `data` of `progress()`, as JSON. Larger data raises `ValueError`.",
     )
     MAX_ERROR: int = setting(
-        64 * kinds.KIB, kinds.SIZE, "The longest traceback that's kept; its middle is cut out and marked so."
+        64 * kinds.KIB,
+        kinds.SIZE,
+        "The longest traceback that's kept; more is cut out of the middle, and the cut is marked.",
     )
     MAX_RUNS: int = setting(
         20,
         kinds.whole("whole number", 0, 1000, 20),
-        "How many runs of a job are remembered, of those that didn't complete; the oldest go first.",
+        "How many of a job's runs that didn't complete are remembered; the oldest are removed first.",
     )
 
     API_TOKENS: Mapping[str, tuple[str, ...]] = setting(
         MappingProxyType({}),
         kinds.TOKENS,
-        "Who may come to [the JSON API](../how-to/api.md) with a token: for each user's name the SHA-256 of "
-        "theirs, or a list while one is changed. The user's permissions hold. Tokens have 32 characters at "
-        "least.",
+        "Who may use [the JSON API](../how-to/api.md) with a token: for each user name, the SHA-256 of the "
+        "user's token, or a list of them while you change it. The user's permissions apply. Tokens have at "
+        "least 32 characters.",
     )
     API_MAX_BODY: int = setting(
         kinds.MIB,
         kinds.SIZE,
-        "The largest body of a request to the API; a larger one is refused, unread.",
+        "The largest body of a request to the API; a larger one is refused without being read.",
     )
     API_STREAMS: int = setting(
         4,
         kinds.whole("whole number", 0, 100_000, 4),
         "How many event streams each process of the site holds open at once. Under WSGI each takes a thread, "
-        "so leave it below their number; under ASGI hundreds are fine. 0 switches them off.",
+        "so keep this below their number; under ASGI, hundreds are fine. 0 switches the streams off.",
     )
 
     @property
@@ -534,9 +543,9 @@ settings = cast(Settings, _lazy)
 _PAGE = """\
 # Settings
 
-All settings stand in one dict, `KUE`, in the project's settings. Every one has a default, so that
-`KUE = {{}}` is enough where the cache alias `"default"` is django-redis. `manage.py check` names each
-mistake, what was expected, and what to write. Where seconds are asked for, a `timedelta` does too.
+All settings are in one dict, `KUE`, in the project's settings. Every one has a default, so
+`KUE = {{}}` is enough if the cache alias `"default"` is django-redis. `manage.py check` names each
+mistake, what was expected, and what to write. Anywhere that takes seconds, you can use a `timedelta`, too.
 
 ```python
 KUE = {{
@@ -554,7 +563,7 @@ KUE = {{
 
 ## For a queue
 
-These go into the queue's dict in `KUE["QUEUES"]`. What `@job` or `.using()` says wins over them.
+These go into the queue's dict in `KUE["QUEUES"]`. Options of `@job` and `.using()` take precedence over them.
 
 {queues}
 

@@ -62,7 +62,7 @@ class JobContext:
 
     @property
     def is_cancelled(self) -> bool:
-        """True once somebody cancelled or removed the job, or another worker has it: time to stop."""
+        """True once the job was cancelled or removed, or another worker has it: time to stop."""
         return self._reporter is not None and self._reporter.is_cancelled
 
     def raise_if_cancelled(self) -> None:
@@ -71,11 +71,11 @@ class JobContext:
             raise JobCancelled("the job was cancelled")
 
     def progress(self, done: float, total: float = 100, data: Any = None) -> None:
-        """Tell how far the job is; it never blocks the job's code.
+        """Report how far the job is; this never blocks the job's code.
 
         Args:
-            done: how much is done, 0 to ``total``; more counts as all.
-            total: of how much; 0 counts as done.
+            done: how much is done, 0 to ``total``; more than that counts as all.
+            total: how much there is to do; 0 counts as done.
             data: anything that JSON can hold, shown with the progress.
 
         Raises:

@@ -36,7 +36,7 @@ class JobFunction(Generic[P, R]):
         options: its :class:`~django_kue.options.Options`.
         original: the object that ``@job`` made, the ``sender`` of signals. It's the object itself,
             unless that comes from :meth:`using`.
-        signature: what whoever enqueues it must give.
+        signature: the arguments that a call of :meth:`enqueue` must give.
     """
 
     name: str
@@ -72,10 +72,10 @@ class JobFunction(Generic[P, R]):
         object.__setattr__(self, "__dict__", vars(self) | values)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function here and now, as if it weren't a job. A coroutine function gives its coroutine.
+        """Run the function here and now, as if it weren't a job. A coroutine function returns its coroutine.
 
-        With ``takes_context`` it gets :func:`~django_kue.current_job`, as a caller of :meth:`enqueue` doesn't
-        pass a context either.
+        With ``takes_context`` the function gets :func:`~django_kue.current_job`: as with :meth:`enqueue`, the
+        caller doesn't pass a context.
         """
         if self.options.takes_context:
             return self.function(current_job(), *args, **kwargs)
@@ -85,7 +85,7 @@ class JobFunction(Generic[P, R]):
         """Put a job onto its queue, to run in a worker.
 
         Inside ``atomic()`` it's sent after the commit (see the option ``on_commit``); the job
-        that's returned has its id already. With ``unique``, and another holding the key, that one
+        that's returned already has its id. With ``unique``, if another job holds the key, that one
         is returned.
 
         Raises:
@@ -103,15 +103,15 @@ class JobFunction(Generic[P, R]):
         return enqueued
 
     def enqueue_many(self, items: Iterable[Item]) -> list[Job]:
-        """Put any number of jobs onto the queue in few round trips; in their order.
+        """Put any number of jobs onto the queue in a few round trips, in their order.
 
         Args:
             items: for each job a tuple of positional, or a dict of keyword arguments.
 
         Raises:
-            EnqueueError: as :meth:`enqueue`. When an item is wrong the message names it, and nothing
-                was stored. When Redis goes away in the middle of more than 1,000 jobs, the error's
-                ``stored`` says how many of the first are stored. ``KUE["ENQUEUE_TIMEOUT"]`` holds for each
+            EnqueueError: as :meth:`enqueue`. If an item is wrong, the message names it, and nothing
+                was stored. If Redis goes away in the middle of more than 1,000 jobs, the error's
+                ``stored`` says how many of the first are stored. ``KUE["ENQUEUE_TIMEOUT"]`` applies to each
                 1,000.
 
         >>> send_receipt.enqueue_many([(1,), (2,), {"order_id": 3}])  # doctest: +SKIP
@@ -123,7 +123,7 @@ class JobFunction(Generic[P, R]):
         return await enqueueing.aenqueue(self, enqueueing.calls(self.name, items), is_many=True)
 
     def using(self, **given: Unpack[UsingOptions]) -> JobFunction[P, R]:
-        """A copy with other options, which win over ``@job``'s.
+        """A copy with other options, which take precedence over ``@job``'s.
 
         Raises:
             TypeError, ValueError: a wrong option; the message says what was expected.
@@ -219,7 +219,7 @@ def job(
     *, takes_context: Literal[False] = ..., **given: Unpack[JobOptions]
 ) -> Callable[[Callable[P, R]], JobFunction[P, R]]: ...
 def job(function: Any = None, /, **given: Any) -> Any:
-    """Make a function, or coroutine function, a job. ``docs/reference/options.md`` tells the options.
+    """Make a function, or coroutine function, a job. ``docs/reference/options.md`` lists the options.
 
     Raises:
         TypeError, ValueError: a wrong option, something that isn't a function of a module, or a
@@ -249,20 +249,21 @@ def schedule(
     catch_up: str = "last",
     overlap: bool = True,
 ) -> Callable[[Definition], Definition]:
-    """Let a job come by itself; a function may have several schedules. Write it above ``@job``.
+    """Run a job on a schedule; a function may have several schedules. Write it above ``@job``.
 
-    Mistakes in the values are errors of ``manage.py check``, and no worker starts with them.
+    ``manage.py check`` reports mistakes in the values as errors, and no worker starts with them.
 
     Args:
-        cron: when: minute, hour, day of month, month, day of week. Or else
-        every: once in so many seconds, or in a timedelta; from one second to ten years.
-        name: what people call it, the function's name by default.
-        args, kwargs: its arguments.
-        timezone: the zone that ``cron`` is meant in; the project's ``TIME_ZONE`` by default.
+        cron: when: minute, hour, day of month, month, day of week. Give this or
+        every: the interval, in seconds or as a timedelta; from one second to ten years.
+        name: its name for people, the function's name by default.
+        args, kwargs: the job's arguments.
+        timezone: the time zone of ``cron``; the project's ``TIME_ZONE`` by default.
         queue: where its jobs go; the function's queue by default.
-        catch_up: what's run of the ticks that were due while no worker was there: the ``"last"``, ``"all"``
-            (the newest 1,000), or ``"none"`` that's more than a minute late.
-        overlap: whether a run starts while the one before is still on; with ``False`` that tick is left out.
+        catch_up: what runs of the ticks that were due while there was no worker: the ``"last"``, ``"all"``
+            (the newest 1,000), or ``"none"`` that are more than a minute late.
+        overlap: whether a run starts while the previous one is still going on; with ``False`` that tick is
+            left out.
 
     Raises:
         TypeError: what it decorates is no job.

@@ -14,11 +14,11 @@ class EnqueueError(KueError):
 
     Attributes:
         may_be_stored: True when Redis didn't answer, so that the job may be there all the same. False
-            when it's sure that it isn't.
-        stored: of the jobs of an ``enqueue_many``, the first so many are surely stored; 0 unless
+            when it certainly isn't.
+        stored: how many of the first jobs of an ``enqueue_many`` are certainly stored; 0 unless
             there were more than 1,000.
-        is_committed: True when the transaction that the job waited for is committed: it's raised where
-            ``atomic()`` ends, and what was done there holds.
+        is_committed: True when the transaction that the job waited for is committed: the error is raised
+            where ``atomic()`` ends, and what was done there is kept.
     """
 
     def __init__(self, message: str, *, may_be_stored: bool = False, stored: int = 0) -> None:
@@ -33,7 +33,7 @@ class EnqueueError(KueError):
 
 
 class JobDoesNotExist(KueError):
-    """No job has this id: it never existed, was removed, or its time of keeping is over."""
+    """No job has this id: it never existed, was removed, or is no longer kept."""
 
 
 class IllegalTransition(KueError):
@@ -63,7 +63,7 @@ class JobExpired(KueError):
 
 
 class JobCrashed(KueError):
-    """The process that ran the job died: by a signal, an exit, or for want of memory."""
+    """The process that ran the job died: by a signal, an exit, or for lack of memory."""
 
 
 class JobCancelled(KueError):
@@ -104,7 +104,7 @@ class Discard(KueError):
 
 
 class ScheduleError(KueError):
-    """A schedule can't be as it was asked for; the message says why, and nothing was changed."""
+    """A schedule can't be made or changed as requested; the message says why, and nothing was changed."""
 
 
 class ScheduleDoesNotExist(KueError):
@@ -114,9 +114,9 @@ class ScheduleDoesNotExist(KueError):
 class StoreUnavailable(KueError):
     """Redis can't be reached, or refuses work for now. Trying again later may succeed.
 
-    ``may_be_applied`` is False when it's sure that nothing was changed: Redis said no, or wasn't reached.
-    ``is_partial``: it's about one node of a Cluster, and queues on others can be used. ``is_silent``: nothing
-    came within the time that there was.
+    ``may_be_applied`` is False when certainly nothing was changed: Redis said no, or wasn't reached.
+    ``is_partial``: it's about one node of a Cluster, and queues on others can be used. ``is_silent``: no
+    answer came in time.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class StoreError(KueError):
     """Redis understood a call and refused it for good: foreign data under our keys, a right that the Redis
     user lacks, or a defect.
 
-    ``is_forbidden``: it was the right.
+    ``is_forbidden``: the user lacks a right.
     """
 
     def __init__(self, message: str, *, is_forbidden: bool = False) -> None:

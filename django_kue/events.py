@@ -38,10 +38,10 @@ LAST = frozenset({"completed", "failed", "cancelled", "removed"})
 class Event:
     """Something that happened.
 
-    ``job`` is a reference: its id, queue, name and new state, without arguments; ``None`` for what
+    ``job`` is a reference: the job's id, queue, name and new state, without arguments; ``None`` for what
     concerns the queue (paused, resumed). A removed job is in no state any more; its reference says
     ``cancelled``, the state of jobs that won't run. A model instance in a result stays a
-    :class:`~django_kue.codecs.ModelReference`: whoever needs it calls its ``fetch()``.
+    :class:`~django_kue.codecs.ModelReference`: call its ``fetch()`` if you need it.
     """
 
     name: str  #: as the signal's, without ``job_``
@@ -52,7 +52,7 @@ class Event:
 
 
 def listen(queue: str | None = None) -> Iterator[Event]:
-    """The events of a queue (or of all declared ones) from now on, for ever.
+    """The events of a queue (or of all declared queues) from now on, for ever.
 
     Raises:
         LookupError: at once, when the queue isn't declared and never had jobs.
@@ -91,8 +91,8 @@ async def alisten(queue: str | None = None) -> AsyncIterator[Event]:
 
 
 def watch(queue: str) -> Iterator[Event | None]:
-    """As :func:`listen`, for who has other things to look after: it also gives ``None``, first of all when it
-    has begun to hear, and then at least every three seconds.
+    """Like :func:`listen`, for callers with other things to do: it also yields ``None``, first when it has
+    begun to listen, and then at least every three seconds.
 
     Raises:
         LookupError: at once, when the queue isn't declared and never had jobs.

@@ -57,7 +57,7 @@ class Job(_Unread):
     that talks to Redis has a twin for asyncio whose name begins with ``a`` (``aretry``…). Verbs and reading
     raise :class:`~django_kue.StoreUnavailable` when Redis is away.
 
-    Two are equal when they're the same job, whenever each was read, as with a model's instances.
+    Two are equal if they're the same job, whenever each was read, as with a model's instances.
 
     >>> Job.get("email.AY3w8kR2Sx6mTn0pQv4zWg").retry()  # doctest: +SKIP
     """
@@ -160,7 +160,7 @@ class Job(_Unread):
         return cls._only(id, queue, await aask(reads.rows(queue, [key])))
 
     def refresh(self) -> Job:
-        """The job as it is now. The handle of a dropped duplicate leads to the first job."""
+        """The job as it is now. For the handle of a dropped duplicate, that's the first job."""
         return self.get(self.id)
 
     async def arefresh(self) -> Job:
@@ -181,17 +181,18 @@ class Job(_Unread):
         return self._runs(await aask(self._lists(1)))
 
     def wait(self, timeout: float | timedelta | None = None) -> Any:
-        """Wait for the end, at most ``timeout`` seconds or a timedelta (``None``: as long as it takes); the
-        result.
+        """Wait for the end, at most ``timeout`` seconds or a timedelta (``None``: as long as it takes), and
+        return the result.
 
-        The result travels with the event, so that it doesn't matter how short the job is kept. Who begins to
-        wait when it's over reads it from the job; of a job that isn't kept, a small one can be had for 10 s.
+        The result travels with the event, so it doesn't matter how briefly the job is kept. A wait that
+        begins after the end reads it from the job; if the job isn't kept, a small result is available for
+        10 s.
 
         Raises:
             JobFailed: it failed or was cancelled.
-            TimeoutError: the time is over. Of a waiting job its text says why, where that can be seen.
+            TimeoutError: the time is up. If the job is still waiting, the text says why, where that's known.
             JobDoesNotExist: it was removed.
-            StoreUnavailable: the time is over, and Redis is away. Until then it's asked again and again.
+            StoreUnavailable: the time is up, and Redis is away. Until then, Redis is asked again and again.
 
         >>> send_receipt.enqueue(17).wait(timeout=30)  # doctest: +SKIP
         """
@@ -256,7 +257,7 @@ class Job(_Unread):
         return await self._aafter("cancel", await aask(self._verb("cancel")))
 
     def remove(self) -> None:
-        """Forget it, whatever its state. A running one is asked to stop.
+        """Remove it, whatever its state. A running one is asked to stop.
 
         Raises:
             JobDoesNotExist: it's gone already.
@@ -267,8 +268,8 @@ class Job(_Unread):
         await self._aafter("remove", await aask(self._verb("remove")))
 
     def set_priority(self, priority: int | str) -> Job:
-        """Give it another priority: −100…100 or one of Kue's names. A waiting job joins the back of that
-        one; others have it when they wait again.
+        """Give it another priority: −100…100 or one of Kue's names. A waiting job goes to the back of that
+        priority; other jobs get it when they wait again.
 
         Raises:
             TypeError, ValueError: it's no priority.

@@ -1,6 +1,6 @@
 """Which job a log line is about: a filter for Django's ``LOGGING``, and a processor for structlog.
 
-Both tell the running job's ``job_id``, ``job_name`` (its function's), ``queue`` and ``attempt``. The
+Both give the running job's ``job_id``, ``job_name`` (its function's), ``queue`` and ``attempt``. The
 worker's own lines about jobs have them under these names, too.
 """
 
@@ -20,10 +20,10 @@ __all__ = ["JobFilter", "add_job"]
 
 
 class JobFilter(logging.Filter):
-    """Gives each log record the running job's facts. It lets every record pass.
+    """Adds the running job's facts to each log record. It lets every record pass.
 
     Args:
-        nothing: what stands there when no job runs.
+        nothing: the value when no job is running.
 
     >>> LOGGING["filters"] = {"job": {"()": "django_kue.logging.JobFilter"}}  # doctest: +SKIP
     >>> LOGGING["formatters"]["plain"] = {  # doctest: +SKIP

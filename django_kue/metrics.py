@@ -56,8 +56,8 @@ WINDOWS: Mapping[str, Window] = MappingProxyType(
 class Series:
     """Measurements by bucket of time; all lists are as long as ``times``.
 
-    A run counts in the bucket in which its end was told. Quantiles are right within a factor of √2, mostly
-    within a few percent (see ``measures.py``).
+    A run counts in the bucket in which its end was reported. Quantiles are right within a factor of √2,
+    mostly within a few percent (see ``measures.py``).
     """
 
     step: int  #: seconds a bucket
@@ -92,8 +92,8 @@ class FunctionStats:
 def series(window: str, queue: str | None = None) -> Series:
     """What happened within a window (``"5m"``, ``"1h"``, ``"24h"`` or ``"7d"``) on a queue.
 
-    ``queue=None``: on all together, at most 200; the declared ones first, then others by name.
-    Reading also notes how many jobs wait.
+    ``queue=None``: on all queues together, at most 200; the declared ones first, then others by name.
+    Reading also records how many jobs are waiting.
 
     >>> sum(series("1h", "email").failed)  # doctest: +SKIP
     3
@@ -136,8 +136,8 @@ def series(window: str, queue: str | None = None) -> Series:
 def functions(window: str, queue: str | None = None) -> list[FunctionStats]:
     """What each function did within a window, on a queue or on all (at most 200, as in :func:`series`).
 
-    The ones that worked longest come first. Sums are kept by blocks of time, so that they reach up to
-    a fifth further back than the window.
+    The functions that worked longest come first. Sums are kept in blocks of time, so they reach back up to
+    a fifth further than the window.
 
     Raises:
         ValueError: there's no such window.

@@ -52,9 +52,9 @@ class Order:
     Attributes:
         function: the ``@job`` function, with the options of its ``.using()``.
         calls: for each job its positional and its keyword arguments.
-        headers: what travels with each of the jobs, and its runs see as ``context.headers``: JSON, as for
-            arguments, 4 KiB at most. Nothing is stored where there are none.
-        jobs: what was enqueued, once that's so. Inside ``atomic()`` they're sent after the commit.
+        headers: what travels with each of the jobs, and what its runs see as ``context.headers``: JSON, as
+            for arguments, 4 KiB at most. If there are none, nothing is stored.
+        jobs: the jobs, once they're enqueued. Inside ``atomic()`` they're sent after the commit.
     """
 
     function: JobFunction[Any, Any]
@@ -66,25 +66,25 @@ class Order:
 class Middleware:
     """The base of middleware: override the hooks that you need. One object serves all threads.
 
-    A hook sees what's raised at its ``yield``, and may raise something else. One that keeps an exception of
-    a run to itself makes the job complete, without a result. One that raises before its ``yield`` stops
-    what would come: nothing is enqueued, or the run ends as if the job had raised that.
+    A hook sees what's raised at its ``yield``, and may raise something else. If it swallows an exception of
+    a run, the job completes, without a result. If it raises before its ``yield``, nothing further happens:
+    nothing is enqueued, or the run ends as if the job had raised that.
     """
 
     def enqueue(self, order: Order) -> Iterator[None]:
-        """Around each enqueue; of ``.aenqueue()``, too, unless there's an :meth:`aenqueue`."""
+        """Around each enqueue, including ``.aenqueue()`` unless there's an :meth:`aenqueue`."""
         yield
 
     async def aenqueue(self, order: Order) -> AsyncIterator[None]:
-        """In place of :meth:`enqueue` around ``.aenqueue()``, for what awaits something."""
+        """In place of :meth:`enqueue` around ``.aenqueue()``, for hooks that await something."""
         yield
 
     def run(self, context: JobContext) -> Iterator[None]:
-        """Around each run of a job, those of coroutine functions, too, unless there's an :meth:`arun`."""
+        """Around each run of a job, including coroutine functions unless there's an :meth:`arun`."""
         yield
 
     async def arun(self, context: JobContext) -> AsyncIterator[None]:
-        """In place of :meth:`run` around a coroutine function, for what awaits something."""
+        """In place of :meth:`run` around a coroutine function, for hooks that await something."""
         yield
 
 

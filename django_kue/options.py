@@ -63,22 +63,22 @@ class Options:
     queue: str = option(
         DEFAULT_QUEUE,
         option_kinds.QUEUE,
-        'The queue, one that `KUE["QUEUES"]` declares. The default is `"default"`.',
+        'The queue, which has to be declared in `KUE["QUEUES"]`. The default is `"default"`.',
     )
     priority: int | Unset = option(
         UNSET, _of_queue("priority"), "Higher runs sooner; first in, first out within one priority."
     )
-    attempts: int | Unset = option(UNSET, _of_queue("attempts"), "How often the job may run in all.")
+    attempts: int | Unset = option(UNSET, _of_queue("attempts"), "How often the job may run in total.")
     backoff: Backoff | BackoffFunction | Unset | None = option(
         UNSET,
         option_kinds.BACKOFF,
-        "The wait before the next attempt; `None` is at once. A function, which gets the number of the run "
-        "that failed, only on the decorator: code is never stored.",
+        "The wait before the next attempt; `None` retries at once. A function gets the number of the run "
+        "that failed; it's allowed only on the decorator, since code is never stored.",
     )
     delay: float | None = option(
-        None, option_kinds.SECONDS, "Seconds or a `timedelta` before it may run.", USING
+        None, option_kinds.SECONDS, "Seconds or a `timedelta` before the job may run.", USING
     )
-    run_at: datetime | None = option(None, option_kinds.RUN_AT, "When it may run.", USING)
+    run_at: datetime | None = option(None, option_kinds.RUN_AT, "The time from which the job may run.", USING)
     timeout: float | Unset | None = option(
         UNSET,
         _of_queue("timeout"),
@@ -88,36 +88,39 @@ class Options:
     expires: float | None = option(
         None,
         kinds.optional(option_kinds.SOME_SECONDS),
-        "Seconds after which it isn't worth starting any more, from when it's due.",
+        "Seconds, from when the job is due, after which it isn't worth starting any more.",
     )
     title: str | None = option(
         None,
         option_kinds.TEXT,
-        "What people see in lists. On the decorator a template of plain argument names, "
+        "What people see in lists. On the decorator it's a template with plain argument names, "
         "`\"Receipt {order_id}\"`; in `.using()` it's taken literally. It's cut after 200 characters.",
     )
     search_keys: tuple[str, ...] = option(
         (),
         option_kinds.ARGUMENT_NAMES,
-        "Arguments that jobs can be found by: `get_queue(…).find(order_id=17)`.",
+        "Arguments by which jobs can be found: `get_queue(…).find(order_id=17)`.",
     )
     unique: bool | str = option(
         False,
         option_kinds.UNIQUE,
-        "One at a time in its queue: `True` for the same function and arguments, or on the decorator a "
-        "template as for `title`. A second enqueue returns the first job.",
+        "Only one such job at a time in its queue: `True` for the same function and arguments, or on the "
+        "decorator a template as for `title`. A second enqueue returns the first job.",
     )
     unique_for: tuple[State, ...] | float = option(
         (State.DELAYED, State.WAITING, State.ACTIVE),
         option_kinds.UNIQUE_FOR,
-        "How long the first job keeps others out: while it's in one of these states (default waiting, "
-        "delayed, active), or for these seconds.",
+        "How long the first job keeps others out: while it's in one of these states (by default waiting, "
+        "delayed or active), or for this many seconds.",
     )
     retry_on: tuple[type[Exception], ...] | None = option(
-        None, option_kinds.EXCEPTIONS, "When given, other exceptions fail the job at once.", DECORATOR
+        None, option_kinds.EXCEPTIONS, "If you give it, any other exception fails the job at once.", DECORATOR
     )
     discard_on: tuple[type[Exception], ...] = option(
-        (), option_kinds.EXCEPTIONS, "These fail the job at once; they win over `retry_on`.", DECORATOR
+        (),
+        option_kinds.EXCEPTIONS,
+        "These exceptions fail the job at once; they take precedence over `retry_on`.",
+        DECORATOR,
     )
     keep: float | Unset = option(
         UNSET, option_kinds.SECONDS, "Seconds for which the finished job is kept; 0 removes it at once."
@@ -131,36 +134,36 @@ class Options:
     on_commit: bool | str = option(
         True,
         option_kinds.ON_COMMIT,
-        "Inside `atomic()` the job is sent after the commit. `False` sends at once; an alias names the "
-        "database whose transaction is meant.",
+        "Inside `atomic()`, the job is sent after the commit. `False` sends it at once; an alias names the "
+        "database whose transaction counts.",
     )
     outbox: bool | str | Unset = option(
         UNSET,
         kinds.OUTBOX,
-        "Inside `atomic()` the job is written into the outbox, in the same transaction, so that it can't be "
-        "lost between commit and Redis. `True` takes the database of `on_commit`; an alias names it.",
+        "Inside `atomic()`, the job is written into the outbox, in the same transaction, so that it can't be "
+        "lost between commit and Redis. `True` uses the database of `on_commit`; an alias names one.",
     )
     api: bool = option(
         False,
         option_kinds.BOOL,
-        "Whether [the JSON API](../how-to/api.md) may enqueue it. Without it no request from outside can.",
+        "Whether [the JSON API](../how-to/api.md) may enqueue it. Otherwise no request from outside can.",
         DECORATOR,
     )
     cron: str | None = option(
         None,
         kinds.CRON,
         'A schedule: it runs without arguments at these times, `"*/5 * * * *"`, in the project\'s time zone. '
-        "`@schedule` takes several, with arguments.",
+        "For several schedules, or arguments, use `@schedule`.",
         DECORATOR,
     )
     every: timedelta | float | None = option(
         None,
         kinds.INTERVAL,
-        "A schedule: it runs without arguments once in so many seconds, or in a `timedelta`.",
+        "A schedule: it runs without arguments at this interval, in seconds or as a `timedelta`.",
         DECORATOR,
     )
     name: str | None = option(
-        None, option_kinds.NAME, "The name that's stored, instead of `module.function`.", DECORATOR
+        None, option_kinds.NAME, "The stored name, instead of `module.function`.", DECORATOR
     )
     aliases: tuple[str, ...] = option(
         (), option_kinds.NAMES, "Old names, under which stored jobs still run.", DECORATOR
@@ -392,8 +395,8 @@ _PAGE = """\
 # Options of `@job` and `.using()`
 
 `.using()` beats `@job`, which beats the queue's setting, which beats the default. A wrong name or value
-raises where it's written: when the module is imported, or at `.using()`. Whether a queue is declared, and a
-database there, `manage.py check` tells, and else `.enqueue()`.
+raises where it's written: when the module is imported, or at `.using()`. If a queue isn't declared, or a
+database doesn't exist, `manage.py check` tells you, or else `.enqueue()`.
 
 | option | where | value | what it does |
 | --- | --- | --- | --- |

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def kue() -> Iterator[Kue]:
-    """Kue's test mode: what's enqueued is kept in memory; assert what, and ``kue.drain()`` runs it."""
+    """Kue's test mode: enqueued jobs are kept in memory, for assertions; ``kue.drain()`` runs them."""
     from django_kue.testing import fake
 
     with fake() as mode:
@@ -69,8 +69,8 @@ def kue_redis_url(request: pytest.FixtureRequest) -> str:
 def kue_worker(kue_redis_url: str) -> Iterator[WorkerThread]:
     """A real worker in threads of this process, on a real Redis, under a prefix that no other test has.
 
-    It sees what's committed: a test that uses the database needs ``transactional_db``. A test mode that's on
-    has a break meanwhile.
+    It sees only what's committed: a test that uses the database needs ``transactional_db``. A test mode
+    that's on is suspended meanwhile.
     """
     from django.conf import settings
     from django.test import override_settings

@@ -83,7 +83,7 @@ class Queue:
         return self._made(await aask(self._page(state, offset, limit, newest_first)))
 
     def get(self, id: str) -> Job:
-        """The job with this id, if it's this queue's. Raises JobDoesNotExist."""
+        """The job with this id, if it's on this queue. Raises JobDoesNotExist."""
         return Job.get(self._own(id))
 
     async def aget(self, id: str) -> Job:
@@ -96,7 +96,7 @@ class Queue:
         ``search_keys`` of its function, or of its ``.using()``, when it was enqueued.
 
         Raises:
-            ValueError: no key, a name that's an argument of no function here, or a value that none can have.
+            ValueError: no key, a name that isn't an argument of any function here, or an impossible value.
 
         >>> get_queue("email").find(order_id=17)  # doctest: +SKIP
         """
@@ -114,15 +114,15 @@ class Queue:
         return (await aask(reads.facts(self.name))).paused_since_ms is not None
 
     def oldest_waiting(self) -> float | None:
-        """For how many seconds the longest waiting of the jobs that are next in each priority has been
-        ready to run; ``None`` when nothing waits."""
+        """Of the jobs that are next in each priority, how many seconds the longest waiting one has been
+        ready to run; ``None`` if nothing is waiting."""
         return _oldest(ask(reads.oldest(self.name)))
 
     async def aoldest_waiting(self) -> float | None:
         return _oldest(await aask(reads.oldest(self.name)))
 
     def work_time(self) -> float:
-        """Seconds that jobs of this queue have run, in all, since ever."""
+        """Seconds that jobs of this queue have run in total, since the beginning."""
         return ask(reads.facts(self.name)).totals.get("work_ms", 0) / 1000
 
     async def awork_time(self) -> float:
@@ -141,7 +141,7 @@ class Queue:
     # ── steering ──
 
     def pause(self) -> bool:
-        """Let no worker take jobs of this queue; running ones finish. True when that changed it."""
+        """Keep workers from taking jobs of this queue; running ones finish. True if that changed anything."""
         return self._switched(ask(moves.pause(self.name, paused=True)), signals.queue_paused)
 
     async def apause(self) -> bool:
@@ -149,7 +149,7 @@ class Queue:
         return await sync_to_async(self._switched)(changed, signals.queue_paused)
 
     def resume(self) -> bool:
-        """Undo :meth:`pause`. True when that changed it."""
+        """Undo :meth:`pause`. True if that changed anything."""
         return self._switched(ask(moves.pause(self.name, paused=False)), signals.queue_resumed)
 
     async def aresume(self) -> bool:
@@ -157,9 +157,9 @@ class Queue:
         return await sync_to_async(self._switched)(changed, signals.queue_resumed)
 
     def empty(self) -> int:
-        """Remove all waiting and delayed jobs, without signals; how many went.
+        """Remove all waiting and delayed jobs, without signals; returns how many were removed.
 
-        Beside busy producers it removes as many as there were when it began.
+        While producers are busy, it removes as many as there were when it began.
         """
         return sum(self._emptied())
 
@@ -180,7 +180,7 @@ class Queue:
     def clean(self, state: State | str, older_than: float | timedelta = 0) -> int:
         """Remove finished jobs of a state that finished more than ``older_than`` seconds ago.
 
-        Without signals. Returns how many went.
+        Sends no signals. Returns how many were removed.
 
         Raises:
             ValueError: the state isn't a finished one (waiting and delayed jobs go with :meth:`empty`),
@@ -206,7 +206,7 @@ class Queue:
         return await sync_to_async(self.clean, thread_sensitive=False)(state, older_than)
 
     def retry_failed(self) -> int:
-        """Run the jobs again that are failed now, in batches; how many. Each sends ``job_enqueued``."""
+        """Run all currently failed jobs again, in batches; returns how many. Each sends ``job_enqueued``."""
         return sum(self._retried())
 
     def _retried(self) -> Iterator[int]:
@@ -217,7 +217,7 @@ class Queue:
         return await _in_thread(self.retry_failed, signals.job_enqueued)
 
     def promote_delayed(self) -> int:
-        """Run the jobs now that are delayed, in batches; how many. Each sends ``job_promoted``."""
+        """Run all delayed jobs now, in batches; returns how many. Each sends ``job_promoted``."""
         return sum(self._each("promote", State.DELAYED))
 
     async def apromote_delayed(self) -> int:

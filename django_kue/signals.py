@@ -1,14 +1,14 @@
-"""Signals: what happens to jobs, told in the process where it happens.
+"""Signals: what happens to jobs, sent in the process where it happens.
 
-``sender`` is the ``@job`` function (``None`` when it isn't known here); every receiver gets ``job``, and
-``result``, ``exception``, ``progress`` and ``data``, or ``delay`` (seconds) as fits::
+``sender`` is the ``@job`` function (``None`` if it isn't known here); every receiver gets ``job``, and
+``result``, ``exception``, ``progress`` and ``data``, or ``delay`` (seconds) where they apply::
 
     @receiver(job_failed, sender=send_receipt)
     def tell_support(sender, job, exception, **kwargs): ...
 
-A signal is sent once, after the move was accepted. In a worker it's sent on an executor thread, with
-the exception at hand (``sys.exc_info()``). A receiver that raises is logged
-(by Django, as ``django.dispatch``) and changes nothing.
+A signal is sent once, after the change of state was accepted. In a worker it's sent on an executor thread,
+with the exception available (``sys.exc_info()``). If a receiver raises, Django logs that (as
+``django.dispatch``), and nothing else changes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 from django.dispatch import Signal
 
-job_enqueued = Signal()  #: it was stored; inside ``atomic()`` at the commit. ``Job.retry()`` sends it, too
+job_enqueued = Signal()  #: it was stored; inside ``atomic()``, at the commit. ``Job.retry()`` sends it, too
 job_promoted = Signal()  #: a delayed job may run now
 job_started = Signal()  #: right before the function is called
 job_progressed = Signal()  #: with ``progress`` (0–100) and ``data``
-job_retrying = Signal()  #: a run failed, another will come; with ``exception`` and ``delay``
+job_retrying = Signal()  #: a run failed, another will follow; with ``exception`` and ``delay``
 job_failed = Signal()  #: it failed for good; with ``exception``
 job_completed = Signal()  #: a run returned; with ``result``
 job_cancelled = Signal()  #: it was cancelled, or expired

@@ -58,11 +58,11 @@ _FIELDS = 'five fields (minute, hour, day of month, month, day of week), such as
 class Cron:
     """A cron expression in a time zone, read by Debian cron's rules.
 
-    What has a fixed time in an hour that summer time skips comes right after the hour; in an hour that
-    comes twice it comes once. With a ``*`` as minute or hour it follows the clock instead.
+    A fixed time in an hour that summer time skips fires right after that hour; in an hour that comes twice,
+    it fires once. With a ``*`` as minute or hour, the expression follows the clock instead.
 
     Raises:
-        ValueError: the text is no cron expression, never comes, or there's no such zone; it says why.
+        ValueError: the text is no cron expression, never fires, or there's no such zone; it says why.
     """
 
     text: str
@@ -153,7 +153,7 @@ class Cron:
 
     @property
     def words(self) -> str:
-        """For people, in the language that's active: ``At 02:30 on Monday (Europe/Berlin)``."""
+        """For people, in the active language: ``At 02:30 on Monday (Europe/Berlin)``."""
         return f"{cron_words.cron(self._fields)} ({self.zone})"
 
     def __str__(self) -> str:
@@ -168,7 +168,7 @@ def _reason(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Every:
-    """An interval. Its ticks are multiples of it since 1970, in UTC: the same for all who compute them."""
+    """An interval. Its ticks are multiples of it since 1970, in UTC: the same wherever they're computed."""
 
     ms: int
 
@@ -198,7 +198,7 @@ class Every:
 
     @property
     def words(self) -> str:
-        """For people, in the language that's active: ``Every 5 minutes``."""
+        """For people, in the active language: ``Every 5 minutes``."""
         return cron_words.interval(self.ms / 1000)
 
     def __str__(self) -> str:

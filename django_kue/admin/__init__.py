@@ -1,7 +1,7 @@
 """The admin's pages over Redis.
 
-They're on the default site at once. Call :func:`register_on` in an ``admin.py`` for a site of your own, or to
-make them of a theme's ``ModelAdmin``::
+They're on the default site already. Call :func:`register_on` in an ``admin.py`` for a site of your own, or to
+base them on a theme's ``ModelAdmin``::
 
     from django_kue.admin import register_on
 
@@ -35,10 +35,10 @@ PAGES: dict[type[Model], type] = {
 
 
 def register_on(site: admin.AdminSite, base: type[Any] = admin.ModelAdmin) -> None:
-    """Put the pages on a site, in the place of those that are there.
+    """Put the pages on a site, replacing those that are there.
 
     Args:
-        base: the ``ModelAdmin`` that they're made of, such as a theme's.
+        base: the ``ModelAdmin`` that they're based on, such as a theme's.
     """
     for model, mixin in PAGES.items():
         if site.is_registered(model):

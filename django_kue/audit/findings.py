@@ -60,10 +60,10 @@ def look(queue: str) -> Findings:
 
 
 def mend(queue: str) -> Findings:
-    """Audit a queue and repair what can be, until nothing is left of that; what's left is returned.
+    """Audit a queue and repair what can be repaired, until none of that is left; returns what remains.
 
     Raises:
-        StoreUnavailable: Redis is away; what was repaired so far stays so.
+        StoreUnavailable: Redis is away; what was repaired so far stays repaired.
     """
     for _ in range(ROUNDS):
         found = _look(queue, repairing=True)

@@ -5,7 +5,7 @@
         path("healthz/ready", ready(oldest_waiting=300)),
     ]
 
-They may be open to anybody: they tell no names and no numbers, and however often they're asked, Redis is
+They may be open to anybody: they show no names and no numbers, and however often they're requested, Redis is
 asked once a second.
 """
 
@@ -41,14 +41,14 @@ def ready(
     workers: bool = True,
     oldest_waiting: float | None = None,
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """A page: 200 ``{"status": "ok"}``, or 503 and what fails, of ``redis``, ``workers`` and ``waiting``.
+    """A page: 200 ``{"status": "ok"}``, or 503 and what fails: ``redis``, ``workers`` or ``waiting``.
 
     Args:
         queues: names; by default all that are declared.
-        workers: whether each queue needs a worker. One that hasn't been heard of for 6 seconds (or
-            ``KUE["LEASE"]``, if that's more) counts as gone, one that's stopping too.
-        oldest_waiting: how long a job may have been ready to run, in seconds; paused queues aside. ``None``
-            doesn't look.
+        workers: whether each queue needs a worker. One that hasn't been heard from for 6 seconds (or
+            ``KUE["LEASE"]``, if that's more) counts as gone; so does one that's stopping.
+        oldest_waiting: for how long a job may have been ready to run, in seconds; paused queues don't count.
+            ``None`` doesn't check that.
 
     Raises:
         LookupError: a queue isn't declared.

@@ -4,7 +4,7 @@ job, and metrics. Needs ``django-kue[opentelemetry]``, and an SDK that your proj
 Name one of the two in ``KUE["MIDDLEWARE"]``:
 
 - :class:`Tracing`: a run is a trace of its own, with a link to the enqueue, as the conventions have it;
-- :class:`ContinuedTracing`: a run belongs to the trace of whoever enqueued it, too.
+- :class:`ContinuedTracing`: a run belongs to the trace of the code that enqueued it.
 
 Names follow https://opentelemetry.io/docs/specs/semconv/messaging/, which is still in development.
 """

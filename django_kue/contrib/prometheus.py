@@ -3,7 +3,7 @@
 
 Nothing is counted in this process, so it doesn't matter which one answers, or how many there are: one
 target is enough. A scrape takes a few round trips, however many queues there are; of more than 200 queues
-the rest isn't told.
+the rest is left out.
 """
 
 from __future__ import annotations
@@ -61,25 +61,28 @@ class Described(NamedTuple):
 
 
 METRICS = (
-    Described("kue_up", "gauge", "1 when Redis answered this scrape. 0 when not: then nothing else is told."),
+    Described("kue_up", "gauge", "1 if Redis answered this scrape. 0 if not: then this is the only metric."),
     Described("kue_scrape_seconds", "gauge", "How long Redis took to answer this scrape."),
-    Described("kue_build_info", "gauge", "Always 1. The release of django-kue that answers.", ("version",)),
-    Described("kue_jobs", "gauge", "Jobs by queue and state, exactly.", ("queue", "state")),
+    Described(
+        "kue_build_info", "gauge", "Always 1. The label is the release of django-kue that answers.",
+        ("version",),
+    ),
+    Described("kue_jobs", "gauge", "The exact number of jobs by queue and state.", ("queue", "state")),
     Described(
         "kue_oldest_waiting_seconds", "gauge",
-        "For how long the longest waiting job has been ready to run. 0 when none waits.", ("queue",),
+        "How long the longest waiting job has been ready to run. 0 if none is waiting.", ("queue",),
     ),
     Described("kue_queue_paused", "gauge", "1 while the queue is paused.", ("queue",)),
     Described("kue_queue_workers", "gauge", "Running workers that serve the queue.", ("queue",)),
-    Described("kue_queues_omitted", "gauge", "Queues beyond the first 200, of which nothing is told."),
+    Described("kue_queues_omitted", "gauge", "Queues beyond the first 200, for which there are no metrics."),
     Described(
         "kue_jobs_finished_total", "counter",
-        "Jobs that ended for good. Those that were cancelled before they ran count, too.", ("queue", "state"),
+        "Jobs that ended for good, including those that were cancelled before they ran.", ("queue", "state"),
     ),
     Described(
         "kue_jobs_parked_total", "counter",
-        "How often a worker put a job aside that it can't run: it doesn't know the function, or hasn't the "
-        "key of the arguments. Such a job is tried again every 30 seconds at the least.", ("queue",),
+        "How often a worker put a job aside that it can't run: it doesn't know the function, or doesn't have "
+        "the key to the arguments. Such a job is tried again at least every 30 seconds.", ("queue",),
     ),
     Described(
         "kue_runs_total", "counter",
@@ -89,40 +92,42 @@ METRICS = (
     Described("kue_run_duration_seconds", "histogram", "How long runs took.", ("queue",)),
     Described(
         "kue_wait_duration_seconds", "histogram",
-        "How long jobs waited, from when they could have run until they did. It has no sum.", ("queue",),
+        "How long jobs waited, from when they could have run until they did. Without a sum.", ("queue",),
     ),
     Described(
         "kue_function_runs_total", "counter",
-        "As kue_runs_total, by function. A queue's functions beyond 500 are one, called (others).",
+        "Like kue_runs_total, by function. A queue's functions beyond 500 are combined as (others).",
         ("queue", "function", "outcome"),
     ),
     Described(
-        "kue_function_run_seconds_total", "counter", "How long runs of a function took, in all.",
+        "kue_function_run_seconds_total", "counter", "How long runs of a function took, in total.",
         ("queue", "function"),
     ),
     Described(
         "kue_workers", "gauge",
-        "Workers by state. A lost one fell silent without a goodbye, within the last hour.", ("state",),
+        "Workers by state. A lost one fell silent within the last hour, without signing off.", ("state",),
     ),
     Described("kue_worker_processes", "gauge", "Processes of workers that aren't lost."),
     Described("kue_worker_memory_bytes", "gauge", "Resident memory of workers that aren't lost."),
     Described(
         "kue_workers_busy_ratio", "gauge",
-        "How full all workers were in the last ten seconds, 0 to 1: each process by the fuller of its "
-        "threads and its coroutines. 0 when there's no worker.",
+        "How full all workers were in the last ten seconds, 0 to 1: for each process, the fuller of its "
+        "threads and its coroutines counts. 0 if there's no worker.",
     ),
-    Described("kue_jobs_running", "gauge", "Jobs that these workers run now."),
+    Described("kue_jobs_running", "gauge", "Jobs that workers which aren't lost are running now."),
     Described(
         "kue_schedule_last_success_timestamp_seconds", "gauge",
-        "When a job of the schedule last completed, as Unix time; 0: never. Of 500 schedules at most, the "
-        "declared ones first.", ("schedule",),
+        "When a job of the schedule last completed, as Unix time; 0 if never. For 500 schedules at most, "
+        "the declared ones first.", ("schedule",),
     ),
     Described(
         "kue_schedule_next_run_timestamp_seconds", "gauge",
         "When the schedule's next tick is due, as Unix time; 0 while it's paused or off.", ("schedule",),
     ),
     Described("kue_redis_memory_bytes", "gauge", "Memory that Redis uses."),
-    Described("kue_redis_memory_max_bytes", "gauge", "Memory that Redis may use: maxmemory. 0: no limit."),
+    Described(
+        "kue_redis_memory_max_bytes", "gauge", "Memory that Redis may use: maxmemory. 0 if there's no limit."
+    ),
 )  # fmt: skip
 _BY_NAME = {one.name: one for one in METRICS}
 
@@ -145,10 +150,10 @@ def reference() -> str:
 
 
 class KueCollector(Collector):
-    """Reads Redis at each scrape. Register it with a registry of yours, or use :func:`metrics`.
+    """Reads Redis at each scrape. Register it with a registry of your own, or use :func:`metrics`.
 
     Args:
-        by_function: tell runs by function, too: up to 500 functions a queue.
+        by_function: report runs by function, too: up to 500 functions per queue.
 
     >>> from prometheus_client import REGISTRY  # doctest: +SKIP
     >>> REGISTRY.register(KueCollector())  # doctest: +SKIP
@@ -300,12 +305,12 @@ def metrics(
 ) -> Callable[[HttpRequest], HttpResponse]:
     """A page for Prometheus to scrape: in its text format, or as OpenMetrics when it asks for that.
 
-    Names of queues and functions stand there, so it's closed unless you say otherwise.
+    It shows the names of queues and functions, so it's closed unless you say otherwise.
 
     Args:
         token: what Prometheus has to send as ``Authorization: Bearer …``. ``None`` opens the page to
-            whoever can reach it: for networks on which only Prometheus can.
-        registry: what's shown. By default what Redis knows, and nothing of this process.
+            everybody who can reach it: for networks on which only Prometheus can.
+        registry: what's shown. By default what Redis knows, and nothing about this process.
 
     Raises:
         ImproperlyConfigured: the token is empty. A variable that isn't set shouldn't open a page.

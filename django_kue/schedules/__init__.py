@@ -1,5 +1,5 @@
-"""Schedules: jobs that come by themselves. They're declared by ``@job(cron=…)``, ``@schedule`` and
-``KUE["SCHEDULES"]``, or made at run time, here.
+"""Schedules: jobs that run again and again. They're declared by ``@job(cron=…)``, ``@schedule`` and
+``KUE["SCHEDULES"]``, or created at run time, here.
 
 >>> from django_kue import schedules
 >>> schedules.create("north", weekly_report, cron="30 2 * * mon", args=["north"])  # doctest: +SKIP

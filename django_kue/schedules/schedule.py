@@ -68,17 +68,17 @@ class Schedule:
 
     @property
     def is_off(self) -> bool:
-        """True when it isn't declared any more, or moves to another queue."""
+        """True when it isn't declared any more, or is moving to another queue."""
         return self.next_run is None and not self.is_paused
 
     @property
     def is_late(self) -> bool:
-        """True when its next tick should have come more than a minute ago: nobody fires it."""
+        """True when its next tick was due more than a minute ago: no worker fires it."""
         return self.next_run is not None and self.next_run + LATE < datetime.now(UTC)
 
     @property
     def timezone(self) -> str:
-        """The zone in which its times are meant; of an interval ``UTC``."""
+        """The time zone of its times; ``UTC`` for an interval."""
         return self.rule.zone
 
     @property
@@ -117,7 +117,7 @@ class Schedule:
             after: aware.
 
         Raises:
-            TypeError, ValueError: it's no such number, or no aware datetime.
+            TypeError, ValueError: it isn't such a number, or isn't an aware datetime.
         """
         return next_runs(self.rule, count, after=after)
 

@@ -74,15 +74,15 @@ def create(
     catch_up: str = "last",
     overlap: bool = True,
 ) -> Schedule:
-    """Make a schedule at run time; the arguments are those of :func:`~django_kue.schedule`.
+    """Create a schedule at run time; the arguments are those of :func:`~django_kue.schedule`.
 
-    A worker knows of it within two seconds.
+    Workers know of it within two seconds.
 
     Args:
-        function: a job, or its stored name. Options are the function's own, but for the queue.
+        function: a job, or its stored name. All options but the queue are the function's own.
 
     Raises:
-        ScheduleError: it can't be, or there's one of this name; the message says why.
+        ScheduleError: it isn't valid, or there's one with this name; the message says why.
 
     >>> schedules.create("north", weekly_report, cron="30 2 * * mon", args=["north"])  # doctest: +SKIP
     """
@@ -110,13 +110,13 @@ def update(
     catch_up: str | None = None,
     overlap: bool | None = None,
 ) -> Schedule:
-    """Change what's given, and nothing else. Of a schedule that's declared, ``args`` and ``kwargs`` belong to
-    its declaration; what's changed of it holds until :func:`reset`, also when the declaration changes. With
-    another rule it comes at that rule's next time; a tick that's due and wasn't fired yet is left out.
+    """Change what's given, and nothing else. For a declared schedule, ``args`` and ``kwargs`` belong to the
+    declaration; changes of the rest hold until :func:`reset`, even if the declaration changes. With another
+    rule, it next fires at that rule's next time; a tick that's due and wasn't fired yet is left out.
 
     Raises:
-        ScheduleDoesNotExist: there's none of this name.
-        ScheduleError: it can't be so; the message says why.
+        ScheduleDoesNotExist: there's none with this name.
+        ScheduleError: the change isn't valid; the message says why.
     """
 
     def changed(place: Place) -> tuple[Record, int | str]:
@@ -181,7 +181,7 @@ def _with_arguments(
 
 
 def reset(name: str) -> Schedule:
-    """Let a declared schedule be as it's declared: what was changed elsewhere is dropped, but for a pause.
+    """Return a declared schedule to its declaration: what was changed elsewhere is dropped, except a pause.
 
     Raises ScheduleDoesNotExist.
     """
@@ -198,7 +198,7 @@ def reset(name: str) -> Schedule:
 
 
 def pause(name: str) -> Schedule:
-    """Fire no ticks until :func:`resume`; they aren't caught up. Raises ScheduleDoesNotExist."""
+    """Fire no ticks until :func:`resume`; ticks that pass aren't caught up. Raises ScheduleDoesNotExist."""
 
     def changed(place: Place) -> tuple[Record, int | str] | None:
         if place.record.is_paused:
@@ -223,22 +223,22 @@ def resume(name: str) -> Schedule:
 
 
 def run_now(name: str) -> Job:
-    """Enqueue one job of a schedule now, also while it's paused; its ticks stay as they are.
+    """Enqueue one job of a schedule now, even while it's paused; its ticks stay as they are.
 
     Raises:
-        ScheduleDoesNotExist: there's none of this name.
-        ScheduleError: its function isn't known here, its job can't be made; or the run before is still on,
-            and ``overlap`` is False.
+        ScheduleDoesNotExist: there's none with this name.
+        ScheduleError: its function isn't known here, its job can't be made; or the previous run is still
+            going on, and ``overlap`` is False.
     """
     return firing.run_now(shelf.place_of(name))
 
 
 def delete(name: str) -> None:
-    """Forget a schedule. Its jobs stay. One that's declared can't be deleted: pause it, or drop its
+    """Delete a schedule. Its jobs stay. One that's declared can't be deleted: pause it, or remove its
     declaration.
 
     Raises:
-        ScheduleDoesNotExist: there's none of this name.
+        ScheduleDoesNotExist: there's none with this name.
         ScheduleError: it's declared.
     """
 

@@ -30,8 +30,8 @@ from django_kue.tasks.results import count_of_past_runs, is_stand_in, past_runs,
 class KueBackend(BaseTaskBackend):
     """Runs ``@task`` functions as jobs: on the same queues, by the same workers.
 
-    ``QUEUES`` are queues that ``KUE["QUEUES"]`` declares; left out, or empty, it's all of them.
-    ``OPTIONS`` are ``@job``'s, for all tasks of the backend::
+    ``QUEUES`` are queues that ``KUE["QUEUES"]`` declares; if left out, or empty, all of them.
+    ``OPTIONS`` are options of ``@job``, for all tasks of the backend::
 
         TASKS = {
             "default": {

@@ -21,32 +21,32 @@ __tracebackhide__ = methodcaller("errisinstance", AssertionError)
 
 
 def assert_enqueued(function: Any, /, *args: Any, **kwargs: Any) -> Job:
-    """As :meth:`Kue.assert_enqueued`, of the test mode that's on."""
+    """Like :meth:`Kue.assert_enqueued`, for the test mode that's on."""
     return active().assert_enqueued(function, *args, **kwargs)
 
 
 def assert_not_enqueued(function: Any, /, *args: Any, **kwargs: Any) -> None:
-    """As :meth:`Kue.assert_not_enqueued`, of the test mode that's on."""
+    """Like :meth:`Kue.assert_not_enqueued`, for the test mode that's on."""
     active().assert_not_enqueued(function, *args, **kwargs)
 
 
 def assert_nothing_enqueued() -> None:
-    """As :meth:`Kue.assert_nothing_enqueued`, of the test mode that's on."""
+    """Like :meth:`Kue.assert_nothing_enqueued`, for the test mode that's on."""
     active().assert_nothing_enqueued()
 
 
 def assert_count(count: int, function: Any = None, /, *args: Any, **kwargs: Any) -> list[Job]:
-    """As :meth:`Kue.assert_count`, of the test mode that's on."""
+    """Like :meth:`Kue.assert_count`, for the test mode that's on."""
     return active().assert_count(count, function, *args, **kwargs)
 
 
 def drain(*queues: str, within: float | None = None, raise_failures: bool = True) -> list[Job]:
-    """As :meth:`Kue.drain`, of the test mode that's on."""
+    """Like :meth:`Kue.drain`, for the test mode that's on."""
     return active().drain(*queues, within=within, raise_failures=raise_failures)
 
 
 async def adrain(*queues: str, within: float | None = None, raise_failures: bool = True) -> list[Job]:
-    """As :meth:`Kue.adrain`, of the test mode that's on."""
+    """Like :meth:`Kue.adrain`, for the test mode that's on."""
     return await active().adrain(*queues, within=within, raise_failures=raise_failures)
 
 

@@ -34,10 +34,10 @@ Function = JobFunction[..., Any] | Any  # or a Task of Django's
 class Kue:
     """The test mode that is on: what was enqueued, running it, and assertions.
 
-    A function in an assertion may be a ``@job`` function, or what its ``.using()`` gives: then those options
-    are expected, too. Arguments are compared as the function's signature binds them, so that ``17`` and
-    ``order_id=17`` are the same, and defaults count. ``unittest.mock.ANY`` stands for any value. Without
-    arguments, any will do. Django's ``@task`` functions work likewise.
+    A function in an assertion may be a ``@job`` function, or what its ``.using()`` returns: then those
+    options are expected, too. Arguments are compared as the function's signature binds them, so that ``17``
+    and ``order_id=17`` are the same, and defaults count. ``unittest.mock.ANY`` stands for any value. If no
+    arguments are given, any will do. Django's ``@task`` functions work likewise.
     """
 
     def __init__(self) -> None:
@@ -54,11 +54,11 @@ class Kue:
 
     @property
     def jobs(self) -> list[Job]:
-        """All jobs that were enqueued, in their order, each as it is now, those too that are removed."""
+        """All jobs that were enqueued, in order, each as it is now, including removed ones."""
         return [_job(stored) for stored in self._enqueued()]
 
     def jobs_of(self, function: Function, /, *args: Any, **kwargs: Any) -> list[Job]:
-        """Those of a function; with these arguments, if there are any."""
+        """The jobs of a function; if arguments are given, those with these arguments."""
         return [_job(stored) for stored in self._matching(expectation(function, args, kwargs))]
 
     def clear(self) -> None:
@@ -68,7 +68,7 @@ class Kue:
     # ── assertions ──
 
     def assert_enqueued(self, function: Function, /, *args: Any, **kwargs: Any) -> Job:
-        """Such a job was enqueued; the first one.
+        """Such a job was enqueued. Returns the first one.
 
         >>> kue.assert_enqueued(send_receipt, 17)  # doctest: +SKIP
         >>> kue.assert_enqueued(send_receipt.using(delay=60), order_id=17)  # doctest: +SKIP
@@ -94,7 +94,7 @@ class Kue:
             raise AssertionError(f"{_jobs(len(found))} enqueued:\n{listed(found)}")
 
     def assert_count(self, count: int, function: Function = None, /, *args: Any, **kwargs: Any) -> list[Job]:
-        """So many jobs were enqueued: of this function, and with these arguments, if they're given.
+        """Exactly this many jobs were enqueued: of this function, and with these arguments, if given.
 
         >>> kue.assert_count(3)  # doctest: +SKIP
         >>> kue.assert_count(1, send_receipt, 17)  # doctest: +SKIP
@@ -116,16 +116,16 @@ class Kue:
     # ── running ──
 
     def drain(self, *queues: str, within: float | None = None, raise_failures: bool = True) -> list[Job]:
-        """Run what waits, in this process, until nothing is left; also what's enqueued meanwhile.
+        """Run the waiting jobs in this process until none is left, including those enqueued meanwhile.
 
         In the order of a worker with one thread: by priority within a queue, else what has waited longest.
-        Retries and delayed jobs have their turn when nothing else waits: time passes without sleeping.
+        Retries and delayed jobs get their turn when nothing else is waiting: time passes without sleeping.
         Timeouts aren't enforced.
 
         Args:
             queues: names; by default all.
             within: seconds that may pass for delayed jobs: 0 runs only what is due now.
-            raise_failures: when a job fails for good, raise what it raised, and run no more.
+            raise_failures: if a job fails for good, raise what it raised, and run no more.
 
         Returns:
             The jobs that ended, in that order.
@@ -167,11 +167,11 @@ class Kue:
         raise self._too_many(queues, until)
 
     def perform(self, function: Function, /, *args: Any, **kwargs: Any) -> Any:
-        """Enqueue one job and run it to its end, with its retries; what it returned.
+        """Enqueue one job and run it to its end, with its retries. Returns what it returned.
 
-        Its arguments and result pass through the codec, its options are checked. Others stay as they are.
+        Its arguments and result pass through the codec, its options are checked. Other jobs stay as they are.
 
-        Raises what the job raised, when it fails for good.
+        Raises what the job raised, if it fails for good.
         """
         _refuse_break()
         _refuse_event_loop("perform", "await …aenqueue(), then await kue.adrain()")
@@ -184,11 +184,11 @@ class Kue:
 
     @contextmanager
     def inline(self, *, raise_failures: bool = True) -> Iterator[Kue]:
-        """Within, each job is run where it's enqueued, or at the commit, to its end: its retries are made
-        at once. What's enqueued with a delay waits for :meth:`drain`.
+        """Inside the ``with`` block, each job is run to its end where it's enqueued, or at the commit; its
+        retries are made at once. Jobs that are enqueued with a delay wait for :meth:`drain`.
 
         Args:
-            raise_failures: when a job fails for good, ``.enqueue()`` raises what it raised.
+            raise_failures: if a job fails for good, ``.enqueue()`` raises what it raised.
         """
         with self._switched(is_inline=True, raises=raise_failures):
             yield self
@@ -343,10 +343,11 @@ _breaks = 0  # while there are any, Redis is asked: a real worker runs
 
 @contextmanager
 def fake() -> Iterator[Kue]:
-    """Kue's test mode: within, jobs are kept in memory, and run when :meth:`Kue.drain` is called.
+    """Kue's test mode: inside the ``with`` block, jobs are kept in memory, and run when you call
+    :meth:`Kue.drain`.
 
-    Enqueueing does all that it does else: it checks, encodes, waits for the commit, sends signals. No
-    Redis is needed. It's for the whole process, all of its threads.
+    Enqueueing does everything that it usually does: it checks, encodes, waits for the commit, sends signals.
+    No Redis is needed. The mode applies to the whole process, with all of its threads.
 
     >>> with fake() as kue:  # doctest: +SKIP
     ...     order.pay()

@@ -31,7 +31,7 @@ ENDS_A_RUN = (Exception, SystemExit, asyncio.CancelledError)
 
 
 class TooManyRuns(AssertionError):
-    """A drain would go on for ever."""
+    """A drain would never end."""
 
 
 class Runner:

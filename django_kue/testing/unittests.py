@@ -10,10 +10,10 @@ from django_kue.testing.modes import Kue, fake, inline
 
 
 class KueTestMixin(unittest.TestCase):
-    """Kue's test mode for each test of a class; ``self.kue`` is it.
+    """Kue's test mode for each test of a class, as ``self.kue``.
 
-    The set-up of the class, ``setUpTestData`` too, has a test mode of its own, ``cls.kue``: its jobs are
-    none of the tests'.
+    The set-up of the class, including ``setUpTestData``, has a test mode of its own, ``cls.kue``: its jobs
+    don't belong to any of the tests.
 
     >>> class ReceiptTests(KueTestMixin, TestCase):  # doctest: +SKIP
     ...     def test_paying_sends_a_receipt(self):

@@ -25,7 +25,7 @@ TICK = 0.05  # seconds between looks at timeouts and leases
 
 
 class WorkerThread:
-    """Runs jobs beside the test, until it's stopped. A test mode that's on has a break meanwhile.
+    """Runs jobs beside the test, until it's stopped. A test mode that's on is suspended meanwhile.
 
     Args:
         queues: names; by default all that are declared.
@@ -66,7 +66,7 @@ class WorkerThread:
         self._thread.start()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Take no more jobs, and wait until the running ones are over, and told of.
+        """Take no more jobs, and wait until the running ones have ended and are acknowledged.
 
         Raises:
             TimeoutError: a job is still running.
