@@ -101,7 +101,10 @@ corners: $(VENV)/.dev ## Tests on the version matrix's corners, on the Pythons t
 		if "$$python" -c '' 2>/dev/null; then present="$$present,$$corner"; \
 		else echo "  $$corner: SKIPPED, there's no $$python on this machine"; fi; \
 	done; \
-	if [ -n "$$present" ]; then $(BIN)/python -m tox run -e "$${present#,}" -- $(SAME_EVERYWHERE); fi
+	if [ -n "$$present" ]; then \
+		$(BIN)/python -m tox run-parallel --quiet --parallel-no-spinner --notest -e "$${present#,}" && \
+		$(BIN)/python -m tox run --skip-pkg-install -e "$${present#,}" -- $(SAME_EVERYWHERE); \
+	fi
 
 .PHONY: matrix
 matrix: $(VENV)/.dev ## The tests on every Python, Django and redis-py that's supported (slow)
@@ -194,15 +197,19 @@ help: ## This list
 
 # ── The environment: made once, filled again only when pyproject.toml changes ─────────────────────
 
+# Each has what stands above it, and says so.
 $(VENV)/.demo: EXTRAS = demo,embedded,fast
 $(VENV)/.test: EXTRAS = demo,embedded,fast,test
+$(VENV)/.test: ABOVE = .demo
 $(VENV)/.dev: EXTRAS = dev
+$(VENV)/.dev: ABOVE = .demo .test
 $(VENV)/.audit: EXTRAS = audit
+$(VENV)/.audit: ABOVE = .demo .test .dev
 
 $(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.audit: pyproject.toml $(VENV)/.made
 	@echo "→ installing django-kue[$(EXTRAS)] into $(VENV) (a minute the first time)"
 	@$(PIP) install --editable '.[$(EXTRAS)]'
-	@touch $@
+	@touch $(addprefix $(VENV)/,$(ABOVE)) $@
 
 $(BENCH_VENV)/.bench: pyproject.toml benchmarks/requirements.txt
 	@$(MAKE) --no-print-directory VENV=$(BENCH_VENV) $(BENCH_VENV)/.made

@@ -524,7 +524,7 @@ class Life(Model):
 
 
 SETTINGS = settings(
-    max_examples=int(EXAMPLES or 75),
+    max_examples=int(EXAMPLES or 40),
     stateful_step_count=30,
     derandomize=EXAMPLES is None,
     database=None,
