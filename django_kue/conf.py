@@ -12,11 +12,9 @@ settings. The system checks, the errors at use and ``docs/reference/settings.md`
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -28,8 +26,9 @@ from django.utils.module_loading import import_string
 from django_kue import kinds
 from django_kue.backoff import Backoff
 from django_kue.ids import QUEUE_NAME, SCHEDULE_NAME
-from django_kue.kinds import Advice, Kind, Problem, Rate, hide_password
+from django_kue.kinds import Kind, Problem, Rate
 from django_kue.priorities import PRIORITIES
+from django_kue.tables import build, did_you_mean, problems_in, rows, setting, shown
 
 EMBEDDED = "embedded"
 DEFAULT_QUEUE = "default"
@@ -37,13 +36,6 @@ _DJANGO_REDIS = "django_redis.cache.RedisCache"
 
 
 # ── The table ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def setting(default: Any, kind: Kind, doc: str) -> Any:
-    """A row of the table: the name and the type stand before it, in capitals in ``KUE``."""
-    return dataclasses.field(
-        default_factory=lambda: default, metadata={"kind": kind, "default": default, "doc": doc}
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +160,7 @@ class ScheduleSettings:
 
 
 def _read_schedules(value: Any) -> Mapping[str, ScheduleSettings]:
-    return MappingProxyType({name: _build(ScheduleSettings, options) for name, options in value.items()})
+    return MappingProxyType({name: build(ScheduleSettings, options) for name, options in value.items()})
 
 
 SCHEDULES = Kind(
@@ -182,7 +174,7 @@ SCHEDULES = Kind(
 
 def _read_queues(value: Any) -> Mapping[str, QueueSettings]:
     declared = {DEFAULT_QUEUE: {}, **value}
-    return MappingProxyType({name: _build(QueueSettings, options) for name, options in declared.items()})
+    return MappingProxyType({name: build(QueueSettings, options) for name, options in declared.items()})
 
 
 QUEUES = Kind(
@@ -350,7 +342,7 @@ class Settings:
         except KeyError:
             declared = f'Declared are {", ".join(self.QUEUES)}; a new one goes into KUE["QUEUES"].'
             raise LookupError(
-                f"No queue {name!r} is declared.{_did_you_mean(name, self.QUEUES)} {declared}"
+                f"No queue {name!r} is declared.{did_you_mean(name, self.QUEUES)} {declared}"
             ) from None
 
     def queue_or_default(self, name: str) -> QueueSettings:
@@ -361,32 +353,6 @@ class Settings:
 # ── Checking and reading ──────────────────────────────────────────────────────────────────────────
 
 
-def _rows(table: type) -> dict[str, dataclasses.Field[Any]]:
-    """The table's rows by the name that people write."""
-    return {row.name.upper(): row for row in dataclasses.fields(table)}
-
-
-def _build(table: type, options: Mapping[str, Any]) -> Any:
-    """A table's object from options that were found good."""
-    values = {row.name: _kind(row).read(options[key]) for key, row in _rows(table).items() if key in options}
-    return table(**values)
-
-
-def _kind(row: dataclasses.Field[Any]) -> Kind:
-    return cast(Kind, row.metadata["kind"])
-
-
-def _did_you_mean(name: object, known: Iterable[str]) -> str:
-    by_upper = {key.upper(): key for key in known}
-    close = get_close_matches(str(name).upper(), by_upper, 1, 0.6)
-    return f" Did you mean {by_upper[close[0]]!r}?" if close else ""
-
-
-def _shown(value: object) -> str:
-    text = hide_password(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"
-
-
 def problems(raw: object) -> list[Problem]:
     """Everything that's wrong with a value of ``KUE``, in the order in which it's written.
 
@@ -394,8 +360,8 @@ def problems(raw: object) -> list[Problem]:
     ['KUE["LEASE"]']
     """
     if not isinstance(raw, Mapping):
-        return [Problem("KUE", "a dict", _shown(raw), 'Write for example KUE = {"REDIS": "default"}.')]
-    found = _problems_in(raw, Settings, "KUE")
+        return [Problem("KUE", "a dict", shown(raw), 'Write for example KUE = {"REDIS": "default"}.')]
+    found = problems_in(raw, Settings, "KUE", nested=(QUEUES, SCHEDULES), hint=_of_queues)
     queues = raw.get("QUEUES", {})
     if isinstance(queues, Mapping):
         for name, options in queues.items():
@@ -411,11 +377,11 @@ def _problems_of_queue(name: object, options: object) -> list[Problem]:
     path = f'KUE["QUEUES"]["{name}"]' if isinstance(name, str) else f'KUE["QUEUES"][{name!r}]'
     if not isinstance(name, str) or not QUEUE_NAME.fullmatch(name):
         expected = "named with 1 to 40 letters, digits, _ and -"
-        return [Problem(path, expected, _shown(name), 'Write for example "email".')]
+        return [Problem(path, expected, shown(name), 'Write for example "email".')]
     if not isinstance(options, Mapping):
         hint = f'Write for example "{name}": {{"ATTEMPTS": 5}}, or "{name}": {{}}.'
-        return [Problem(path, "a dict of options", _shown(options), hint)]
-    return _problems_in(options, QueueSettings, path)
+        return [Problem(path, "a dict of options", shown(options), hint)]
+    return problems_in(options, QueueSettings, path, hint=_of_all_queues)
 
 
 def _problems_of_schedule(name: object, options: object) -> list[Problem]:
@@ -423,10 +389,10 @@ def _problems_of_schedule(name: object, options: object) -> list[Problem]:
     hint = f'Write for example "{name}": {{"JOB": "shop.jobs.report", "CRON": "30 2 * * mon"}}.'
     if not isinstance(name, str) or not SCHEDULE_NAME.fullmatch(name):
         expected = "named with 1 to 200 printable characters without commas and |"
-        return [Problem(path, expected, _shown(name), 'Write for example "weekly report".')]
+        return [Problem(path, expected, shown(name), 'Write for example "weekly report".')]
     if not isinstance(options, Mapping):
-        return [Problem(path, "a dict of options", _shown(options), hint)]
-    found = _problems_in(options, ScheduleSettings, path)
+        return [Problem(path, "a dict of options", shown(options), hint)]
+    found = problems_in(options, ScheduleSettings, path)
     if options.get("JOB") is None:
         found.append(Problem(path, "a schedule of a JOB", "none", hint))
     if (options.get("CRON") is None) == (options.get("EVERY") is None):
@@ -435,47 +401,14 @@ def _problems_of_schedule(name: object, options: object) -> list[Problem]:
     return found
 
 
-def _problems_in(options: Mapping[Any, Any], table: type, path: str) -> list[Problem]:
-    rows = _rows(table)
-    found = []
-    for key, value in options.items():
-        if key in rows:
-            problem = _problem_of(f'{path}["{key}"]', _kind(rows[key]), value)
-            if problem and _kind(rows[key]) in kinds.SECRET:
-                problem = problem._replace(found="something else, which isn't shown")
-        else:
-            problem = _problem_of_key(key, table, path)
-        if problem:
-            found.append(problem)
-    return found
+def _of_queues(key: object) -> str:
+    if key not in rows(QueueSettings):
+        return ""
+    return 'It is an option of a queue: write it into KUE["QUEUES"]["default"], for example.'
 
 
-def _problem_of(path: str, kind: Kind, value: Any) -> Problem | None:
-    if kind in (QUEUES, SCHEDULES):  # what stands inside has problems of its own
-        return (
-            None if isinstance(value, Mapping) else Problem(path, kind.expected, _shown(value), kind.advice)
-        )
-    try:
-        kind.read(value)
-    except Advice as advice:
-        return Problem(path, kind.expected, _shown(value), str(advice))
-    except (ValueError, TypeError):
-        return Problem(path, kind.expected, _shown(value), kind.advice)
-    return None
-
-
-def _problem_of_key(key: object, table: type, path: str) -> Problem:
-    hint = _did_you_mean(key, _rows(table)).strip()
-    if not hint and table is Settings and key in _rows(QueueSettings):
-        hint = 'It is an option of a queue: write it into KUE["QUEUES"]["default"], for example.'
-    if not hint and table is QueueSettings and key in _rows(Settings):
-        hint = f'It holds for all queues: write KUE["{key}"].'
-    return Problem(
-        f"{path}[{key!r}]".replace("'", '"'),
-        f"one of {', '.join(_rows(table))}",
-        f"the unknown name {_shown(key)}",
-        hint or "Remove it.",
-    )
+def _of_all_queues(key: object) -> str:
+    return f'It holds for all queues: write KUE["{key}"].' if key in rows(Settings) else ""
 
 
 def alias_problem(alias: str) -> Problem | None:
@@ -484,8 +417,8 @@ def alias_problem(alias: str) -> Problem | None:
     entry = f'"{alias}": {{"BACKEND": "{_DJANGO_REDIS}", "LOCATION": "redis://127.0.0.1:6379/0"}}'
     advice = f'Write CACHES = {{{entry}}}, or for development KUE["REDIS"] = "{EMBEDDED}".'
     if alias not in caches:
-        hint = f"{_did_you_mean(alias, caches)} {advice}".strip()
-        return Problem('KUE["REDIS"]', "an alias in CACHES", _shown(alias), hint)
+        hint = f"{did_you_mean(alias, caches)} {advice}".strip()
+        return Problem('KUE["REDIS"]', "an alias in CACHES", shown(alias), hint)
     backend = caches[alias].get("BACKEND", "")
     try:
         ancestors = import_string(backend).__mro__
@@ -508,7 +441,7 @@ def read() -> Settings:
     found = problems(raw)
     if found:
         raise ImproperlyConfigured("\n".join(map(str, found)))
-    return cast(Settings, _build(Settings, raw))
+    return build(Settings, raw)
 
 
 class _Lazy:
@@ -526,7 +459,7 @@ class _Lazy:
         try:
             return self.__dict__[name]
         except KeyError:
-            raise AttributeError(f"no setting {name!r}.{_did_you_mean(name, self.__dict__)}") from None
+            raise AttributeError(f"no setting {name!r}.{did_you_mean(name, self.__dict__)}") from None
 
     def forget(self, *, setting: str, **kwargs: Any) -> None:
         if setting in ("KUE", "CACHES"):
@@ -536,56 +469,3 @@ class _Lazy:
 _lazy = _Lazy()
 setting_changed.connect(_lazy.forget, dispatch_uid="django_kue.conf")
 settings = cast(Settings, _lazy)
-
-
-# ── The reference page ────────────────────────────────────────────────────────────────────────────
-
-_PAGE = """\
-# Settings
-
-All settings are in one dict, `KUE`, in the project's settings. Every one has a default, so
-`KUE = {{}}` is enough if the cache alias `"default"` is django-redis. `manage.py check` names each
-mistake, what was expected, and what to write. Anywhere that takes seconds, you can use a `timedelta`, too.
-
-```python
-KUE = {{
-    "REDIS": "default",
-    "QUEUES": {{
-        "default": {{}},
-        "email": {{"ATTEMPTS": 5, "BACKOFF": 10, "TIMEOUT": 60, "CONCURRENCY": 20, "RATE": "100/m"}},
-    }},
-}}
-```
-
-## For the project
-
-{settings}
-
-## For a queue
-
-These go into the queue's dict in `KUE["QUEUES"]`. Options of `@job` and `.using()` take precedence over them.
-
-{queues}
-
-## For a schedule
-
-These go into the schedule's dict in `KUE["SCHEDULES"]`. [More on schedules](../how-to/schedules.md).
-
-{schedules}
-"""
-
-
-def reference() -> str:
-    """The text of ``docs/reference/settings.md``, made from the table."""
-    return _PAGE.format(
-        settings=_markdown(Settings), queues=_markdown(QueueSettings), schedules=_markdown(ScheduleSettings)
-    )
-
-
-def _markdown(table: type) -> str:
-    lines = ["| setting | type | default | what it does |", "| --- | --- | --- | --- |"]
-    for name, row in _rows(table).items():
-        kind = _kind(row)
-        default = kind.show(row.metadata["default"]).replace("|", "\\|")
-        lines.append(f"| `{name}` | {kind.title} | `{default}` | {row.metadata['doc']} |")
-    return "\n".join(lines)

@@ -387,28 +387,3 @@ def _read_stored(name: str, value: Any) -> Any:
         return _read_one(name, value, USING)
     except TypeError as error:
         raise ValueError(f"not a stored option: {error}") from error
-
-
-# ── The reference page ────────────────────────────────────────────────────────────────────────────
-
-_PAGE = """\
-# Options of `@job` and `.using()`
-
-`.using()` beats `@job`, which beats the queue's setting, which beats the default. A wrong name or value
-raises where it's written: when the module is imported, or at `.using()`. If a queue isn't declared, or a
-database doesn't exist, `manage.py check` tells you, or else `.enqueue()`.
-
-| option | where | value | what it does |
-| --- | --- | --- | --- |
-{rows}
-"""
-
-
-def reference() -> str:
-    """The text of ``docs/reference/options.md``, made from the table."""
-    rows = [
-        f"| `{name}` | {' '.join(f'`{place}`' for place in row.metadata['places'])} "
-        f"| {row.metadata['kind'].title} | {row.metadata['doc']} |"
-        for name, row in TABLE.items()
-    ]
-    return _PAGE.format(rows="\n".join(rows))

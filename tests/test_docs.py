@@ -17,6 +17,7 @@ from django.dispatch import Signal
 
 import django_kue
 from django_kue import errors, signals, states
+from docs import pages
 from tests.run_page import MARKS, ROOT, Block, blocks
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -132,6 +133,11 @@ def test_the_reference_has_every_public_name() -> None:
 
     twins = {f"{module}.a{verb}" for module, _, verb in (name.rpartition(".") for name in shown)}
     assert set(public) - set(shown) - twins == set(), "give it a line in docs/reference/"
+
+
+@pytest.mark.parametrize("path", pages.PAGES)
+def test_a_page_that_is_made_from_a_table_is_what_the_table_says(path: str) -> None:
+    assert (pages.DOCS / path).read_text("utf-8") == pages.PAGES[path](), "run python -m docs.pages"
 
 
 def test_every_error_can_be_had_from_the_package() -> None:

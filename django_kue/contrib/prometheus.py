@@ -137,15 +137,6 @@ BUCKET_CELLS = range(14, 66, 2)
 BUCKETS = [measures.limits_of(cell)[1] for cell in BUCKET_CELLS]
 
 
-def reference() -> str:
-    """The table of ``docs/reference/metrics.md``."""
-    rows = [
-        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels)} | {one.help} |"
-        for one in METRICS
-    ]
-    return "\n".join(["| metric | type | labels | what it is |", "| --- | --- | --- | --- |", *rows, ""])
-
-
 # ── collecting ──
 
 

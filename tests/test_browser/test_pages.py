@@ -97,8 +97,8 @@ def test_no_page_has_a_barrier_that_axe_finds(page: Page, pages: dict[str, str])
     from axe_playwright_python.sync_playwright import Axe
 
     rules = {
-        "light": {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"], "resultTypes": ["violations"]},
-        "dark": {"runOnly": ["color-contrast"], "resultTypes": ["violations"]},  # nothing else is different there
+        "light": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"],
+        "dark": ["color-contrast"],  # nothing else is different there
     }
     found = {}
     for name, url in pages.items():
@@ -107,7 +107,8 @@ def test_no_page_has_a_barrier_that_axe_finds(page: Page, pages: dict[str, str])
         for scheme in rules:
             page.emulate_media(color_scheme=scheme)
             # What's Django's own, around our pages' content, is not ours to mend.
-            results = Axe().run(page, context=[["#content"]], options=rules[scheme])
+            options = {"runOnly": rules[scheme], "resultTypes": ["violations"]}
+            results = Axe().run(page, context=[["#content"]], options=options)
             if results.response["violations"]:
                 found[f"{name}, {scheme}"] = results.generate_report()
     assert not found, "\n".join(f"── {name} ──\n{report}" for name, report in found.items())

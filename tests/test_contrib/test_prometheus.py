@@ -17,18 +17,17 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from django_kue import get_queue, measures, schedules
 from django_kue.contrib import prometheus
-from django_kue.contrib.prometheus import BUCKETS, METRICS, KueCollector, metrics, reference
+from django_kue.contrib.prometheus import BUCKETS, METRICS, KueCollector, metrics
 from django_kue.measures import Row
 from django_kue.store import ask, moves, send
 from django_kue.testing import WorkerThread
 from tests.app import jobs
 from tests.conftest import redis_client
-from tests.test_cli.hands import ROOT, ended, enqueued
+from tests.test_cli.hands import ended, enqueued
 from tests.test_cli.test_workers import announce
 from tests.test_engine.hands import completed, failed, parked
 
 Labels = frozenset[tuple[str, str]]
-PAGE = ROOT / "docs/reference/metrics.md"
 
 
 class Scraped:
@@ -253,10 +252,6 @@ def test_it_is_good_openmetrics_too() -> None:
     text = exposition.generate_latest(registry()).decode()
     found = Scraped(text, openmetrics_parser.text_string_to_metric_families)
     assert found.get("kue_runs_total", queue="email", outcome="completed") == 1
-
-
-def test_the_page_of_metrics_is_made_from_the_table() -> None:
-    assert reference() in PAGE.read_text("utf-8"), "put contrib.prometheus.reference() into the page"
 
 
 # ── the page for scraping ──
