@@ -1,4 +1,4 @@
-"""How long a job waits between a run that failed and the next.
+"""How long a job waits between a failed run and the next one.
 
 What's stored with a job is plain data, never code: Kue kept a function's source text and evaluated it.
 """
@@ -94,7 +94,7 @@ class Backoff:
             delay *= 2.0 ** min(attempt - 1, 64)
         delay = min(delay, LONGEST if self.max is None else self.max)
         if self.jitter:
-            delay *= 1 - self.jitter * random.random()  # nothing secret hangs on it
+            delay *= 1 - self.jitter * random.random()  # nothing secret depends on it
         return float(delay)
 
     def as_json(self) -> dict[str, Any]:

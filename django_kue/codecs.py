@@ -17,7 +17,7 @@ they are; a tuple comes back as a list. Other types are stored as an object with
 A stored object with one key that starts with ``$`` is a tag and nothing else: an application's own
 dict of that shape is stored with the ``$`` doubled, so that the two can't be mistaken for each other.
 
-orjson is used when it's installed. What one library writes the other reads.
+orjson is used if it's installed. What one library writes, the other reads.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ except ImportError:  # it only makes things faster
 
 MAX_DEPTH = 200  # levels of nested lists and dicts; far below what either JSON library can read
 
-SEAL = b"~"  # no JSON begins so: what follows is encrypted (encryption.py)
+SEAL = b"~"  # no JSON begins like this: what follows is encrypted (encryption.py)
 
 _PLAIN_SCALARS = frozenset({str, int, bool, type(None)})
 _INT64 = range(-(2**63), 2**64)  # what every JSON library keeps exact
@@ -149,7 +149,7 @@ def canonical(value: Any) -> bytes:
 def digest(value: Any, key: bytes = b"") -> str:
     """22 URL-safe characters, the same for equal values of the same types: what unique keys compare.
 
-    With a ``key`` nobody who hasn't it can find out by trying which value it is.
+    With a ``key``, nobody who doesn't have it can find out the value by trying.
 
     Raises:
         CodecError: as :func:`dumps`.
@@ -335,7 +335,7 @@ def loads(text: bytes, *, fetch: bool = True) -> Any:
     """
     try:
         value = _stdlib_loads(text) if orjson is None else orjson.loads(text)
-        # Text without a tag, nearly all there is, isn't walked through.
+        # Text without a tag (nearly all text) isn't walked through.
         return _restored(value, fetch) if _TAG_MARKER in text else value
     except CodecError:
         raise

@@ -1,4 +1,4 @@
-"""Transactions of the project's: which is open, who ends it, and what's done once it's committed."""
+"""The project's transactions: which one is open, who ends it, and what's done once it's committed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger("django_kue")
 
 
 def open_transaction(on_commit: bool | str) -> BaseDatabaseWrapper | None:
-    """The connection of this thread whose transaction is open, if one is. None is made to find out.
+    """This thread's connection to a database, if it has an open transaction. None is made to find out.
 
     Args:
-        on_commit: an alias; ``True`` is the default database's, ``False`` none's.
+        on_commit: an alias; ``True`` is the default database, ``False`` none.
     """
     if on_commit is False:
         return None
@@ -40,18 +40,18 @@ def open_transaction(on_commit: bool | str) -> BaseDatabaseWrapper | None:
 
 
 def is_waited_for() -> bool:
-    """Whether a synchronous caller waits for this coroutine, by ``async_to_sync``.
+    """Whether a synchronous caller waits for this coroutine, through ``async_to_sync``.
 
-    Then that caller's thread may have a transaction open, and ``sync_to_async`` leads there.
+    If so, that caller's thread may have a transaction open, and ``sync_to_async`` leads there.
     """
     waiting = getattr(AsyncToSync.executors, "current", None)
     return waiting is not None or asyncio.get_running_loop() in AsyncToSync.loop_thread_executors
 
 
 def is_told(connection: BaseDatabaseWrapper) -> bool:
-    """Whether Django will know when the transaction that's open is committed.
+    """Whether Django will know when the open transaction is committed.
 
-    It doesn't while the project commits by hand. Within ``atomic()`` it does, once autocommit is on again,
+    It doesn't while the project commits by hand. Inside ``atomic()`` it does, once autocommit is on again,
     which ``AUTOCOMMIT: False`` rules out.
     """
     return connection.in_atomic_block and connection.settings_dict["AUTOCOMMIT"]
@@ -59,10 +59,10 @@ def is_told(connection: BaseDatabaseWrapper) -> bool:
 
 @contextmanager
 def own_transaction(alias: str, *, is_atomic: bool) -> Iterator[None]:
-    """What's done within is committed at its end, also where autocommit is off.
+    """What's done inside the ``with`` block is committed at its end, even if autocommit is off.
 
     Args:
-        is_atomic: as a whole. Else each statement is committed by itself, where autocommit is on.
+        is_atomic: as a whole. Otherwise each statement is committed by itself, if autocommit is on.
     """
     connection = connections[alias]
     connection.ensure_connection()
@@ -80,15 +80,15 @@ def own_transaction(alias: str, *, is_atomic: bool) -> Iterator[None]:
 
 
 def _is_manual(connection: BaseDatabaseWrapper) -> bool:
-    """Outside ``atomic()``: whether autocommit is off. Of a connection that isn't open it's always said."""
+    """Outside ``atomic()``: whether autocommit is off. A connection that isn't open always says so."""
     return connection.connection is not None and not connection.autocommit
 
 
 class Commit:
-    """The commit of a transaction that's open: what waits for it, and what of that went wrong.
+    """The commit of an open transaction: what waits for it, and what went wrong with that.
 
-    Django calls what waits until something raises, and leaves out the rest, be it the project's own. So an
-    error is put behind the last, and raised when all others have been called.
+    Django calls the callbacks until one raises, and skips the rest, even the project's own. So an error is
+    put into a callback after the last one, and raised when all others have been called.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -97,25 +97,25 @@ class Commit:
         self._own = 0
 
     def then(self, callback: Callable[[], None]) -> None:
-        """Have it called after the commit."""
+        """Have a callback called after the commit."""
         self._own = id(callback)
         self._connection.on_commit(callback)
 
     def check(self, queue: str) -> None:
-        """Not each job that waited for one commit waits for a Redis that's away.
+        """Keep jobs that waited for one commit from each waiting for a Redis that's away.
 
         Raises:
-            EnqueueError: that of an earlier job of this queue.
+            EnqueueError: the one of an earlier job of this queue.
         """
         if (failures := self._failures()) and queue in failures.away:
             raise failures.away[queue]
 
     def fail(self, queue: str, error: EnqueueError) -> None:
-        """Tell whoever commits of an error: at the end, or where that can't be, at once.
+        """Raise an error in the code that commits: after all callbacks or, if that's impossible, at once.
 
         Raises:
-            EnqueueError: it's given in a test that never commits, or a savepoint was rolled back since, and
-                what Django calls isn't the list that was known.
+            EnqueueError: the given one: in a test that never commits, or if a savepoint was rolled back
+                since, so that Django goes through another list than the known one.
         """
         error.is_committed = not self._connection.in_atomic_block
         if not self._is_under_way():
@@ -140,7 +140,7 @@ class _Failures:
 
     def __init__(self) -> None:
         self._errors: list[EnqueueError] = []
-        self.away: dict[str, EnqueueError] = {}  # queue → what Redis being away was told by
+        self.away: dict[str, EnqueueError] = {}  # queue → the error that said Redis is away
 
     def add(self, queue: str, error: EnqueueError) -> None:
         if isinstance(error.__cause__, StoreUnavailable):
@@ -149,11 +149,12 @@ class _Failures:
             self._errors.append(error)
 
     def __call__(self) -> None:
-        """
+        """Raise what was added.
+
         Raises:
             EnqueueError: the first; the others are its notes.
         """
         first, *others = self._errors
         for other in others:
-            first.add_note(f"Others weren't either: {other.args[0]}")
+            first.add_note(f"Others weren't enqueued either: {other.args[0]}")
         raise first

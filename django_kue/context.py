@@ -17,7 +17,7 @@ logger = logging.getLogger("django_kue.job")
 
 
 class Reporter(Protocol):
-    """Where a context's words go; in a worker they're flushed within 100 ms and before the outcome."""
+    """Where a context's progress and log lines go; in a worker, sent within 100 ms and before the outcome."""
 
     queue: str
 
@@ -100,7 +100,7 @@ class JobContext:
 
     def log(self, message: str, *args: Any) -> None:
         """Write a line to the job's log; ``%``-style arguments as in ``logging``. Never blocks; arguments
-        that don't fit the message are written behind it.
+        that don't fit the message are appended to it.
 
         >>> current_job().log("resized %s to %d px", name, width)  # doctest: +SKIP
         """

@@ -67,8 +67,8 @@ class JobFunction(Generic[P, R]):
         )
 
     def _become(self, values: dict[str, Any]) -> None:
-        """Set attributes, though it's frozen. In a dictionary made at once, CPython finds them without a
-        search; not in the one that an instance begins with."""
+        """Set attributes, although it's frozen. In a dict that's made in one go, CPython finds them without a
+        search; in the one that an instance begins with, it doesn't."""
         object.__setattr__(self, "__dict__", vars(self) | values)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -171,14 +171,14 @@ class JobFunction(Generic[P, R]):
         object.__setattr__(self, name, value)  # functools.update_wrapper's
 
     def __delattr__(self, name: str) -> None:
-        """The error that ``mock.patch`` shows in the end: it deletes what it couldn't set."""
+        """Raises the error that ``mock.patch`` shows in the end: it deletes what it couldn't set."""
         raise self._frozen(name)
 
     def _frozen(self, name: str) -> FrozenInstanceError:
         return FrozenInstanceError(
-            f"{self!r} is frozen, its {name} can't be set, patched or deleted: .using(…) returns a copy with "
-            "other options. Tests see what was enqueued in Kue's test mode (pytest: the fixture kue, else "
-            "django_kue.testing.KueTestMixin), or patch the job's whole name where it's used"
+            f"{self!r} is frozen; its {name} can't be set, patched or deleted. .using(…) returns a copy with "
+            "other options. Tests see what was enqueued in Kue's test mode (in pytest the fixture kue, else "
+            "django_kue.testing.KueTestMixin), or patch the job itself in the module that uses it"
         )
 
     def __repr__(self) -> str:
@@ -186,9 +186,10 @@ class JobFunction(Generic[P, R]):
 
 
 class _Elsewhere:
-    """What another queue calls the verb that sends a job: no attribute, and the error says what it's here.
+    """Another job queue's name for the verb that sends a job. Getting it raises an AttributeError that says
+    what to write here.
 
-    ``__getattr__`` would say so as well, and slow down every attribute that there is.
+    ``__getattr__`` could do that as well, but would slow down every attribute that exists.
     """
 
     def __init__(self, name: str) -> None:
@@ -223,7 +224,7 @@ def job(function: Any = None, /, **given: Any) -> Any:
 
     Raises:
         TypeError, ValueError: a wrong option, something that isn't a function of a module, or a
-            name that another job has. So a mistake shows when the module is imported.
+            name that another job has. So mistakes show up when the module is imported.
 
     >>> @job(queue="email", attempts=5)  # doctest: +SKIP
     ... def send_receipt(order_id: int) -> str: ...
@@ -266,7 +267,7 @@ def schedule(
             left out.
 
     Raises:
-        TypeError: what it decorates is no job.
+        TypeError: what it decorates isn't a job.
 
     >>> @schedule(cron="30 2 * * mon", args=("north",), timezone="Europe/Berlin")  # doctest: +SKIP
     ... @job
@@ -306,7 +307,9 @@ def _check_function(function: Any, options: Options) -> None:
     if isinstance(function, JobFunction):
         raise TypeError(f"{function!r} is a job already; decorate the function once")
     if not inspect.isfunction(function):
-        raise TypeError(f"@job decorates functions, not {function!r:.80}; options go by name: @job(queue=…)")
+        raise TypeError(
+            f"@job decorates functions, not {function!r:.80}; pass options by name: @job(queue=…)"
+        )
     where = f"{function.__module__}.{function.__qualname__}"
     check_is_callable_once(function)
     scope, _, name = function.__qualname__.rpartition(".")
@@ -315,13 +318,13 @@ def _check_function(function: Any, options: Options) -> None:
     is_elsewhere = function.__module__ in ("__main__", "django.core.management.commands.shell")
     if options.name is None and (scope or name == "<lambda>" or is_elsewhere):
         raise TypeError(
-            f"@job on {where}: workers can't know it by this name; define it at the top of an app's "
-            "jobs.py, or give it a @job(name=…)"
+            f"@job on {where}: workers can't know it by this name; define it at the top level of an "
+            "app's jobs.py, or give it a @job(name=…)"
         )
 
 
 def check_is_callable_once(function: Callable[..., Any]) -> None:
-    """Raises TypeError for a generator function, whose call runs nothing of it."""
+    """Raises TypeError for a generator function: calling one runs none of its code."""
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         where = f"{function.__module__}.{function.__qualname__}"
         raise TypeError(f"@job on {where}: a generator function would never run; return, don't yield")

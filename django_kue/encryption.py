@@ -1,10 +1,10 @@
-"""Encryption at rest: what jobs bring along is stored so that only who has a key can read or make it.
+"""Encryption at rest: a job's data is stored so that only somebody who has a key can read or make it.
 
 A sealed text is :data:`~django_kue.codecs.SEAL` and a Fernet token (AES-128-CBC and HMAC-SHA256). In the
-token a digest of where the text belongs precedes it: kind, queue, key, and for arguments the function's
-name. A token that was moved to another job, or another function, doesn't open there.
+token, the text is preceded by a digest of where it belongs: kind, queue, key, and for arguments the
+function's name. A token that was moved to another job, or another function, can't be opened there.
 
-The first of ``KUE["ENCRYPTION_KEYS"]`` seals, each of them opens. With none, all of this is passed by.
+The first of ``KUE["ENCRYPTION_KEYS"]`` seals, each of them opens. Without keys, all of this is skipped.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from django_kue.records import Record
 
 try:
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-except ImportError:  # the system check says so, where keys are set
+except ImportError:  # the system check reports it, if keys are set
     Fernet = None  # type: ignore[assignment,misc]
 
 REMEDY = "Install cryptography: pip install 'django-kue[encryption]'."
 _DIGEST = 16  # bytes
 
 ARGUMENTS, RESULT, ERROR, PROGRESS, LOG = "arguments", "result", "error", "progress", "log"
-SCHEDULE = "schedule"  # the arguments of a schedule: its name stands in place of a key
+SCHEDULE = "schedule"  # the arguments of a schedule: its name takes the place of a key
 
 
 def is_installed() -> bool:
@@ -40,7 +40,7 @@ def is_installed() -> bool:
 
 
 def is_on(queue: str) -> bool:
-    """Whether what this queue's jobs bring along is sealed from now on."""
+    """Whether the data of this queue's jobs is sealed from now on."""
     return bool(settings.ENCRYPTION_KEYS) and settings.queue_or_default(queue).encrypt
 
 
@@ -49,7 +49,7 @@ def is_sealed(text: bytes) -> bool:
 
 
 def seal(text: bytes, kind: str, queue: str, key: str, name: str = "") -> bytes:
-    """A text as it's stored with a job: sealed, where encryption is on."""
+    """A text as it's stored with a job: sealed if encryption is on."""
     if not is_on(queue):
         return text
     token: bytes = _fernet(settings.ENCRYPTION_KEYS).encrypt(_place(kind, queue, key, name) + text)
@@ -57,7 +57,7 @@ def seal(text: bytes, kind: str, queue: str, key: str, name: str = "") -> bytes:
 
 
 def unseal(text: bytes, kind: str, queue: str, key: str, name: str = "") -> bytes:
-    """A stored text as it was; one that isn't sealed is that already.
+    """A stored text as it was before; one that isn't sealed is returned as it is.
 
     Raises:
         CannotOpen: no key here opens it, or it was changed, or it belongs elsewhere.
@@ -79,7 +79,7 @@ def unseal(text: bytes, kind: str, queue: str, key: str, name: str = "") -> byte
 
 
 def unsealed(text: bytes, kind: str, queue: str, key: str, name: str = "") -> bytes:
-    """As :func:`unseal`, for showing: what can't be opened stays sealed, and reading it raises then."""
+    """Like :func:`unseal`, for showing: what can't be opened stays sealed, and raises when it's read."""
     try:
         return unseal(text, kind, queue, key, name)
     except CannotOpen:
@@ -101,8 +101,8 @@ def open_record(record: Record, queue: str, key: str) -> Record:
 
 
 def hash_keys(queue: str) -> Sequence[bytes]:
-    """What hashes of arguments (search keys, unique keys) are keyed with: the first makes them. By the others
-    jobs are found that were enqueued under an older key, or before there was one."""
+    """The keys for hashes of arguments (search keys, unique keys). The first makes new ones; the others find
+    jobs that were enqueued under an older key, or before there was one."""
     if not is_on(queue):
         return (b"",)
     return (*map(_hash_key, settings.ENCRYPTION_KEYS), b"")
@@ -121,5 +121,5 @@ def _fernet(keys: tuple[str, ...]) -> Any:
 
 
 def _place(kind: str, queue: str, key: str, name: str) -> bytes:
-    """Where a text belongs. What's sealed has no NUL in any part, so that no two places are one text."""
+    """A digest of where a text belongs. No part has a NUL in it, so no two places give the same text."""
     return blake2b(f"{kind}\0{queue}\0{key}\0{name}".encode(), digest_size=_DIGEST).digest()

@@ -1,5 +1,5 @@
-"""From a call to stored jobs: at once, after the commit when there's a transaction, and by way of the outbox
-where one is used."""
+"""From a call to stored jobs: at once, after the commit if there's a transaction, and through the outbox if
+one is used."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Definition = JobFunction[Any, Any]
 
-# Called when jobs were handed over and told of, or wait for a commit: in tests, which run them then.
+# Called once jobs are sent and announced, or wait for a commit: in tests, which then run them.
 after: Callable[[], None] | None = None
 
 
@@ -49,7 +49,7 @@ def enqueue(
     is_many: bool = False,
     headers: Mapping[str, Any] | None = None,
 ) -> list[Job]:
-    """Send one job a call, or have them sent at the commit. See :meth:`JobFunction.enqueue_many`."""
+    """Send one job per call, or have them sent at the commit. See :meth:`JobFunction.enqueue_many`."""
     if not chain().enqueue:
         return _enqueue(definition, calls, is_many, headers)
     return around_enqueue(
@@ -69,11 +69,11 @@ async def aenqueue(definition: Definition, calls: Iterable[Call], *, is_many: bo
 
 
 def _calls(order: Order, is_many: bool) -> list[Call]:
-    """What middleware has made of the calls: of one it can't make none, or several."""
+    """The calls as middleware left them: it can't turn a single one into none or several."""
     if not is_many and len(order.calls) != 1:
         raise EnqueueError(
-            f"{order.function.name}: a middleware made {len(order.calls)} jobs of one. A hook may change "
-            "the call; how many there are is the caller's to say"
+            f"{order.function.name}: a middleware turned one job into {len(order.calls)}. A hook may "
+            "change the call, but how many there are is up to the caller"
         )
     return order.calls
 
@@ -106,17 +106,17 @@ async def _aenqueue(
 def enqueue_under(
     key: bytes, definition: Definition, call: Call, send_it: Callable[[str, NewJob], list[Job]]
 ) -> list[Job]:
-    """Make one job under a key that's given, within the project's middleware, and let ``send_it`` bring it to
-    Redis at once: it gets the queue and the job, and returns what became of it.
+    """Make one job under a given key, inside the project's middleware, and let ``send_it`` send it to Redis
+    at once: it gets the queue and the job, and returns what became of it.
 
     Raises:
-        EnqueueError: as :func:`enqueue`; or a middleware made several jobs of it.
+        EnqueueError: as :func:`enqueue`; or a middleware turned it into none or several.
     """
 
     def make(order: Order) -> list[Job]:
         if len(order.calls) != 1:
             raise EnqueueError(
-                f"{definition.name}: a middleware made {len(order.calls)} jobs of a schedule's one"
+                f"{definition.name}: a middleware turned a schedule's one job into {len(order.calls)}"
             )
         batch = Batch(order.function, order.calls, is_many=False, headers=order.headers, keys=[key])
         return send_it(batch.queue, batch[:][0])
@@ -128,12 +128,12 @@ def calls(name: str, items: Iterable[Item]) -> Iterator[Call]:
     """The calls that ``enqueue_many``'s items stand for.
 
     Raises:
-        EnqueueError: it's one item, or no collection of any.
+        EnqueueError: it's a single item, or not a collection of items.
     """
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise EnqueueError(
             f"{name}: enqueue_many takes a list, or other iterable, of tuples and dicts, not {items!r:.80}. "
-            "For one job write [(value,)], of an async generator [item async for item in …]"
+            "For one job write [(value,)], for an async generator [item async for item in …]"
         )
     return (_call(name, index, item) for index, item in enumerate(items))
 
@@ -148,7 +148,7 @@ def _call(name: str, index: int, item: object) -> Call:
         return (), item
     raise EnqueueError(
         f"{name}: item {index} is {item!r:.80}; each is a tuple of positional or a dict of keyword "
-        "arguments, for one argument write (value,)"
+        "arguments; for one argument write (value,)"
     )
 
 
@@ -156,7 +156,7 @@ class _Way(NamedTuple):
     """How a definition's jobs get to Redis."""
 
     on_commit: bool | str  # the database whose commit they wait for
-    outbox: str | None  # the database whose outbox they go by, while its transaction is open
+    outbox: str | None  # the database whose outbox they go through, while its transaction is open
     kind: type[NewJob]
 
 
@@ -179,7 +179,7 @@ setting_changed.connect(_forget, dispatch_uid="django_kue.enqueueing")
 
 
 def _send(way: _Way, batch: Batch) -> None:
-    """Hand the jobs over to Redis, or else to the outbox of those that use one."""
+    """Send the jobs to Redis or, if it doesn't take them, to the outbox that they use."""
     jobs = _to_send(way, batch)
     try:
         if way.outbox is not None:
@@ -217,7 +217,7 @@ async def _asend(way: _Way, batch: Batch) -> None:
 
 
 def _to_send(way: _Way, batch: Batch) -> NewJobs:
-    """The jobs; where there's an outbox all are made now, since it keeps those that Redis doesn't take."""
+    """The jobs; with an outbox, all are made now, since it keeps those that Redis doesn't take."""
     return batch if way.outbox is None else batch[:]
 
 
@@ -236,7 +236,7 @@ def _duplicates_read(count: int) -> Iterator[None]:
 def _is_deferred(way: _Way, batch: Batch) -> bool:
     """True when the jobs will be sent at the commit of the transaction that's open in this thread.
 
-    With an outbox in another database than that of ``on_commit``, that's the outbox's, where one is open.
+    If the outbox is in another database than that of ``on_commit``, a transaction open there comes first.
     """
     if way.outbox is not None and (connection := commits.open_transaction(way.outbox)):
         _send_at_commit(connection, batch, box=way.outbox)
@@ -261,8 +261,8 @@ def _send_at_commit(connection: BaseDatabaseWrapper, batch: Batch, *, box: str |
 
 def _unknown_commit(batch: Batch, alias: str) -> str:
     return (
-        f"{batch.definition.name}: autocommit of database {alias!r} is off, so that nobody tells when the "
-        "transaction is committed. Use an outbox, outbox=True, from which a worker sends the job then; or "
+        f"{batch.definition.name}: autocommit of database {alias!r} is off, so there's no telling when the "
+        "transaction is committed. Use an outbox (outbox=True), from which a worker then sends the job, or "
         "on_commit=False, to send it at once"
     )
 
@@ -284,7 +284,7 @@ def _send_after_commit(
 
 
 def _send_committed(batch: Batch, jobs: Sequence[NewJob]) -> None:
-    """Send what was in no outbox, since its transaction is another database's; Redis being away, it's now."""
+    """Send jobs that are in no outbox; if they have one, in another database, it takes what Redis doesn't."""
     box = _way(batch.definition).outbox
     try:
         if box is not None:

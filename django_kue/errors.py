@@ -10,7 +10,7 @@ class KueError(Exception):
 
 
 class EnqueueError(KueError):
-    """A job could not be handed over; the message says why.
+    """A job couldn't be enqueued; the message says why.
 
     Attributes:
         may_be_stored: True when Redis didn't answer, so that the job may be there all the same. False
@@ -73,7 +73,7 @@ class JobCancelled(KueError):
 class Retry(KueError):
     """Raised inside a job: end this attempt and try again.
 
-    It uses an attempt; with none left the job fails.
+    It uses up an attempt; if none is left, the job fails.
 
     Args:
         delay: seconds (or a ``timedelta``) to wait, at most ten years; ``None`` uses the job's own backoff.
@@ -95,7 +95,7 @@ class Retry(KueError):
 
 
 class Discard(KueError):
-    """Raised inside a job: fail it at once, whatever attempts are left.
+    """Raised inside a job: fail it at once, however many attempts are left.
 
     >>> raise Discard("the order was deleted")
     Traceback (most recent call last):
@@ -114,7 +114,7 @@ class ScheduleDoesNotExist(KueError):
 class StoreUnavailable(KueError):
     """Redis can't be reached, or refuses work for now. Trying again later may succeed.
 
-    ``may_be_applied`` is False when certainly nothing was changed: Redis said no, or wasn't reached.
+    ``may_be_applied`` is False when certainly nothing was changed: Redis refused, or wasn't reached.
     ``is_partial``: it's about one node of a Cluster, and queues on others can be used. ``is_silent``: no
     answer came in time.
     """

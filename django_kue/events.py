@@ -1,4 +1,4 @@
-"""Events: what happens to jobs, heard in any process, as long as somebody listens. At most once."""
+"""Events: what happens to jobs, seen by any process while it listens. Each is delivered at most once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Event:
     job: Job | None
     queue: str
     at: datetime
-    data: dict[str, Any]  #: result, error, progress and data, delay: as fits
+    data: dict[str, Any]  #: result, error, progress and data, or delay, depending on the event
 
 
 def listen(queue: str | None = None) -> Iterator[Event]:
@@ -58,7 +58,7 @@ def listen(queue: str | None = None) -> Iterator[Event]:
         LookupError: at once, when the queue isn't declared and never had jobs.
 
     >>> for event in listen("email"):  # doctest: +SKIP
-    ...     print(event.name, event.job and event.job.id)  # of a queue's own events there's no job
+    ...     print(event.name, event.job and event.job.id)  # a queue's own events have no job
     """
     return _all_of(list(settings.queues) if queue is None else [get_queue(queue).name])
 
@@ -72,7 +72,7 @@ def _all_of(queues: list[str]) -> Iterator[Event]:
                         if event := event_of(item):
                             yield event
         except StoreUnavailable:
-            time.sleep(0.5)  # what is missed meanwhile is missed: at most once
+            time.sleep(0.5)  # what happens meanwhile is missed: at most once
 
 
 async def alisten(queue: str | None = None) -> AsyncIterator[Event]:
@@ -110,7 +110,7 @@ async def awatch(queue: str) -> AsyncIterator[Event | None]:
 
 
 def heard(queue: str) -> Generator[Event | None, None, None]:
-    """What :func:`watch` gives, of a queue that's known to be one."""
+    """What :func:`watch` yields, for a queue that's known to exist."""
     with listening([queue]) as told:
         while True:
             yield None
@@ -144,7 +144,7 @@ def send_as_signals(event: Event) -> None:
 
 
 class Told(NamedTuple):
-    """An event as it was told; its data are read when somebody wants them."""
+    """An event as it was published; its data is decoded only if somebody wants it."""
 
     queue: str
     at: datetime
@@ -162,7 +162,7 @@ class Told(NamedTuple):
 
 @contextmanager
 def listening(queues: Sequence[str]) -> Iterator[Callable[[float], Iterator[Told]]]:
-    """Subscribed, and the scripts told so; gives ``told(seconds)``, to be called again and again."""
+    """Subscribe, and let the scripts know; yields ``told(seconds)``, to be called again and again."""
     subscription = subscribe(queues)
     renewed = 0.0
 
@@ -187,7 +187,7 @@ def listening(queues: Sequence[str]) -> Iterator[Callable[[float], Iterator[Told
 
 @asynccontextmanager
 async def alistening(queues: Sequence[str]) -> AsyncIterator[Callable[[float], Awaitable[list[Told]]]]:
-    """As :func:`listening`; ``await told(seconds)`` gives the items of one message, or none."""
+    """Like :func:`listening`; ``await told(seconds)`` returns the items of one message, or none."""
     subscription = asubscribe(queues)
     renewed = 0.0
 
@@ -214,11 +214,11 @@ def _announcements(queues: Sequence[str]) -> list[Any]:
     return [moves.listen(queue, int(3 * RENEW * 1000)) for queue in queues]
 
 
-# ── reading what was told ──
+# ── reading what was published ──
 
 
 def _items(queue: str, message: bytes) -> Iterator[Told]:
-    """A message's items. What can't be read is logged and left out, and nothing else."""
+    """A message's items. Those that can't be read, and no others, are logged and left out."""
     try:
         told_at, items = json.loads(message)
         at = moment(told_at)

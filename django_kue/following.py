@@ -1,4 +1,4 @@
-"""One job, followed: its events, and the wait for its end. :class:`Job`'s own verbs lead here."""
+"""Following one job: its events, and the wait for its end. The methods of :class:`Job` lead here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from django_kue.states import State
 from django_kue.store import aask, asend, ask, reads, send
 from django_kue.workers import WorkerState, workers_in
 
-LAST_WORD = 0.1  # seconds that the event of an end may come later than a reply that shows the end
+LAST_WORD = 0.1  # seconds by which the event of an end may come later than a reply that shows the end
 
 # ── its events ──
 
@@ -31,8 +31,8 @@ LAST_WORD = 0.1  # seconds that the event of an end may come later than a reply 
 def of_job(job: Job, timeout: float | timedelta | None) -> Iterator[Event]:
     """See :meth:`Job.events`."""
     deadline = _deadline(timeout)
-    job = job.refresh()  # of a dropped duplicate it's the first, of which the events are told
-    if is_over := job.is_finished:  # nothing more is told of it
+    job = job.refresh()  # for a dropped duplicate it's the first job, whose events are published
+    if is_over := job.is_finished:  # it has no more events
         return
     with listening([job.queue]) as told:
         while not is_over and time.monotonic() < deadline:
@@ -41,7 +41,7 @@ def of_job(job: Job, timeout: float | timedelta | None) -> Iterator[Event]:
                 if item.is_of(job):
                     if event := event_of(item):
                         yield event
-                    deadline = _deadline(timeout)  # others' events don't count
+                    deadline = _deadline(timeout)  # other jobs' events don't count
                     if item.name in LAST:
                         return
 
@@ -114,7 +114,7 @@ async def await_for(job: Job, timeout: float | timedelta | None) -> Any:
 
 def _wait_once(job: Job, deadline: float) -> Job:
     """The job as it ended. It's read again every ``RENEW`` seconds: an event may have been missed. An event
-    tells only the outcome; for who wants to know why it didn't complete, there's more to read."""
+    has only the outcome; if the job didn't complete, the rest is read, which says why."""
     with listening([job.queue]) as told:
         while not (job := _now(job)).is_finished:
             if time.monotonic() >= deadline:
@@ -147,7 +147,7 @@ async def _await_once(job: Job, deadline: float) -> Job:
 
 
 def _now(job: Job) -> Job:
-    """The job as it is; one that wasn't kept, as it ended, for some seconds after that."""
+    """The job as it is; for some seconds after its end, a job that wasn't kept, as it ended."""
     try:
         return job.refresh()
     except JobDoesNotExist:
@@ -174,7 +174,7 @@ def _succeeded(job: Job) -> Job:
 
 
 def _why_it_waits(job: Job) -> str:
-    """For who waited in vain, as far as it can be seen."""
+    """What a timeout's message says about why the job still waits, as far as that can be seen."""
     with suppress(StoreError, StoreUnavailable):
         return _reason(job, *send(reads.registry(), reads.facts(job.queue)))
     return ""
@@ -198,9 +198,9 @@ def _reason(job: Job, registry: reads.Registry, facts: reads.Facts) -> str:
 
 
 def _ended_by(item: Told, job: Job) -> Job:
-    """A job that was waited for, as its last event tells."""
+    """A job as it ended, by its last event."""
     if item.name == "removed":
-        raise JobDoesNotExist(f"{job.id} was removed while it was waited for")
+        raise JobDoesNotExist(f"{job.id} was removed during the wait")
     text, where = item.text.encode(), (item.queue, item.key)
     if item.name == "completed":
         return replace(job, state=State.COMPLETED, _result=result_of(text, *where))
@@ -208,12 +208,12 @@ def _ended_by(item: Told, job: Job) -> Job:
 
 
 def _as_read(ended: Job, now: Job) -> Job:
-    """The job as it's stored, unless it went on meanwhile."""
+    """The job as it's stored, unless its state has changed meanwhile."""
     return now if now.state is ended.state else ended
 
 
 def _failure_of(job: Job) -> JobFailed:
-    """The exception for who waited for a job that didn't complete."""
+    """The exception for a wait whose job didn't complete."""
     what = f"{job.id} {'was cancelled' if job.state is State.CANCELLED else 'failed'}"
     return JobFailed(f"{what}: {job.error}" if job.error else what, job)
 
@@ -228,10 +228,10 @@ def _ended(job: Job, outcome: bytes) -> Job:
 
 
 def _deadline(timeout: float | timedelta | None) -> float:
-    """By ``time.monotonic()``.
+    """When a timeout is up, by ``time.monotonic()``.
 
     Raises:
-        TypeError, ValueError: it's no time to wait. A NaN would be waited for without a pause.
+        TypeError, ValueError: it isn't a timeout. With a NaN, the wait would loop without a pause.
     """
     if timeout is None:
         return math.inf

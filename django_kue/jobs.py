@@ -31,17 +31,17 @@ from django_kue.store import aask, ask, moves, reads
 
 
 class _Unread:
-    """What a :class:`Job` is before somebody looks into it: most that signals carry have two fields read,
+    """A :class:`Job` whose fields aren't made yet: of most jobs that signals carry, only two fields are read,
     and making all twenty costs more than the rest of an enqueue.
 
-    A field that isn't there yet has all of them made by ``_source``, once. Two threads may both do it: they
-    write the same, and ``_source`` goes last.
+    Reading a field that isn't there yet makes all of them from ``_source``, once. Two threads may both do it:
+    they write the same values, and clear ``_source`` last.
     """
 
     __slots__ = ("_source",)
     _source: Callable[[], Mapping[str, Any]] | records.NewJob | None
 
-    if not TYPE_CHECKING:  # or else a misspelt name would be no type error
+    if not TYPE_CHECKING:  # otherwise a misspelt name wouldn't be a type error
 
         def __getattr__(self, name: str) -> Any:
             if name in _SETTERS:
@@ -53,11 +53,11 @@ class _Unread:
 class Job(_Unread):
     """A job as it was when it was read; :meth:`refresh` reads it anew.
 
-    Times are aware, in UTC. ``attempts_made`` counts runs that ended, the good one too. Each verb
+    Times are aware, in UTC. ``attempts_made`` counts runs that ended, including the successful one. Each verb
     that talks to Redis has a twin for asyncio whose name begins with ``a`` (``aretry``…). Verbs and reading
     raise :class:`~django_kue.StoreUnavailable` when Redis is away.
 
-    Two are equal if they're the same job, whenever each was read, as with a model's instances.
+    Two are equal if they're the same job, whenever each was read, just like model instances.
 
     >>> Job.get("email.AY3w8kR2Sx6mTn0pQv4zWg").retry()  # doctest: +SKIP
     """
@@ -67,22 +67,22 @@ class Job(_Unread):
     name: str  #: the function's stored name
     state: State  #: a text: delayed, waiting, active, completed, failed or cancelled
     priority: int  #: −100…100, higher runs sooner
-    attempts_made: int  #: runs that ended, the good one too
-    attempts: int  #: how often it may run in all
-    created_at: datetime  #: by the clock of who enqueued it
+    attempts_made: int  #: runs that ended, including the successful one
+    attempts: int  #: how often it may run in total
+    created_at: datetime  #: by the clock of the host that enqueued it
     run_at: datetime | None = None  #: when a delayed job is due
-    started_at: datetime | None = None  #: when its run began; of a finished job the last one
+    started_at: datetime | None = None  #: when its run began; for a finished job, its last run
     finished_at: datetime | None = None  #: when it completed, failed or was cancelled
     progress: float = 0  #: 0 to 100
-    progress_data: Any = field(default=None, repr=False)  #: what the job told with its progress
-    error: JobError | None = None  #: how it ended, if not well; while it waits again, how its last run did
-    worker: str = ""  #: who runs it; of a finished job who ran it last
+    progress_data: Any = field(default=None, repr=False)  #: what the job reported with its progress
+    error: JobError | None = None  #: why it didn't complete; while it waits again, why its last run didn't
+    worker: str = ""  #: which one runs it; for a finished job, which ran it last
     crashes: int = 0  #: how many processes died running it
-    is_cancelling: bool = False  #: it runs, and was asked to stop: it's cancelled when its run ends
-    is_parked: bool = False  #: no worker that saw it knows its function, or has the key of its arguments
+    is_cancelling: bool = False  #: it's running, and was asked to stop: it's cancelled when its run ends
+    is_parked: bool = False  #: no worker that saw it knows its function, or has the key for its arguments
     is_encrypted: bool = False  #: its arguments are stored encrypted
     schedule: str = ""  #: the name of the schedule whose tick it is
-    # A repr lands in logs and on error pages: what code brought along isn't for these.
+    # A repr lands in logs and on error pages, where a job's own data doesn't belong.
     _options: Mapping[str, Any] = field(repr=False)
     _arguments: bytes = field(default=b"", repr=False)
     _result: bytes = field(default=b"", repr=False)
@@ -119,7 +119,7 @@ class Job(_Unread):
     def title(self) -> str:
         """What people see in lists: the title, or the function's name."""
         if "title" in self._options:
-            return shortened(str(self._options["title"]))  # whoever wrote it there
+            return shortened(str(self._options["title"]))  # whatever was written there
         definition = registry.get(self.name)
         if definition is None:
             return self.name
@@ -196,7 +196,7 @@ class Job(_Unread):
 
         >>> send_receipt.enqueue(17).wait(timeout=30)  # doctest: +SKIP
         """
-        from django_kue import following  # floors above: events are made of jobs
+        from django_kue import following  # a layer above: events are made of jobs
 
         return following.wait_for(self, timeout)
 
@@ -288,8 +288,8 @@ class Job(_Unread):
 
     @classmethod
     def _lazy(cls, id: str, queue: str, source: Callable[[], Mapping[str, Any]]) -> Job:
-        """A job whose other fields ``source`` gives, when the first of them is read. It may leave out those
-        that have a default, and must give the same each time."""
+        """A job whose other fields come from ``source``, when the first of them is read. It may leave out
+        those that have a default, and must return the same each time."""
         job = _new(cls)
         _set_id(job, id)
         _set_queue(job, queue)
@@ -298,9 +298,9 @@ class Job(_Unread):
 
     @classmethod
     def enqueued(cls, queue: str, key: bytes, arguments: bytes, template: records.NewJob) -> Job:
-        """The handle of a job that's being handed over; ``template`` has all that isn't its own, and says by
-        its arguments whether they're stored sealed. Nothing else is made for it: of many jobs, the garbage
-        collector has to look at each object."""
+        """The handle of a job that's being sent; ``template`` has everything that isn't the job's own, and
+        its arguments show whether they're stored sealed. No other object is made for it: with many jobs, the
+        garbage collector has to look at each one."""
         job = _new(cls)
         _set_id(job, f"{queue}.{key.decode()}")
         _set_queue(job, queue)
@@ -337,7 +337,7 @@ class Job(_Unread):
         return moves.verb(verb, self.queue, [self.key], argument)
 
     def _after(self, verb: str, answer: moves.Answer, **changes: Any) -> Job:
-        """What's left of the job after a verb, and its signal."""
+        """The job as a verb left it; the verb's signal is sent."""
         after = verbs.after(self, verb, answer, **changes)
         if signal := verbs.signal_of(verb, answer):
             signals.emit(signal, registry.get(self.name), job=after)
@@ -350,7 +350,7 @@ class Job(_Unread):
         return await sync_to_async(self._after)(verb, answers[0], **changes)
 
 
-# What sets a slot, also of a frozen object.
+# These set a slot even of a frozen object.
 _SETTERS: Mapping[str, Callable[[Job, Any], None]] = {
     one.name: vars(Job)[one.name].__set__ for one in fields(Job)
 }
@@ -361,7 +361,7 @@ _get_source, _set_source = vars(_Unread)["_source"].__get__, vars(_Unread)["_sou
 
 
 def _read_all(job: Any) -> None:
-    """Make a job's fields, unless they're made."""
+    """Make a job's fields, unless they're there already."""
     try:
         source = _get_source(job)
     except AttributeError:  # it was made by the constructor

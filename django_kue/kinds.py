@@ -1,4 +1,4 @@
-"""Kinds of settings: how a value that people wrote is read, and what they're told when it's wrong."""
+"""Kinds of settings: how a value that people wrote is read, and what the message says if it's wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KIB, MIB = 1024, 1024 * 1024
 class Rate(NamedTuple):
     """At most ``count`` starts in any ``period_ms`` milliseconds."""
 
-    count: int  # type: ignore[assignment]  # nobody counts in it, as tuple.count does
+    count: int  # type: ignore[assignment]  # nobody needs tuple.count here
     period_ms: int
 
 
@@ -110,7 +110,7 @@ def _read_redis(value: Any) -> str:
 
 
 def _check_url(url: str) -> None:
-    """Find what the Redis client would pass over, such as a database's name that isn't a number."""
+    """Find what the Redis client would silently ignore, such as a database that isn't a number."""
     scheme = url.partition("://")[0]
     if scheme not in SCHEMES:
         raise Advice(f"The URL must begin with {listed(f'{scheme}://' for scheme in SCHEMES)}.")
@@ -119,13 +119,13 @@ def _check_url(url: str) -> None:
         parts.port  # noqa: B018 - reading it checks it
     except ValueError as error:
         raise Advice(
-            "Its port isn't one; a password's special characters must be quoted (%23 for #)."
+            "Its port isn't valid; special characters in a password must be quoted (%23 for #)."
         ) from error
     if scheme == "unix":
         if parts.hostname or not parts.path.startswith("/"):
             raise Advice("Write the socket's whole path: unix:///run/redis/redis.sock.")
     elif not re.fullmatch(r"/?[0-9]*", parts.path):
-        raise Advice("What follows the port is a database's number, such as /0.")
+        raise Advice("What follows the port must be the number of a database, such as /0.")
 
 
 def _read_prefix(value: Any) -> str:
@@ -149,8 +149,8 @@ def _read_names(value: Any) -> tuple[str, ...]:
 def _read_keys(value: Any) -> tuple[str, ...]:
     if isinstance(value, str | bytes) or not isinstance(value, list | tuple):
         raise TypeError
-    if not value:  # a variable of the environment that came empty must not switch encryption off
-        raise Advice("There is none in it: give one, or leave the setting out if nothing is to be encrypted.")
+    if not value:  # an environment variable that's empty must not switch encryption off
+        raise Advice("The list is empty: give a key, or leave the setting out if nothing is to be encrypted.")
     keys = tuple(key.decode() if isinstance(key, bytes) else key for key in value)
     for key in keys:
         if not isinstance(key, str) or len(urlsafe_b64decode(key)) != 32:
@@ -266,7 +266,7 @@ def whole_number(what: str, value: object, low: int, high: int | None = None) ->
     """An argument of a public method, checked.
 
     Raises:
-        TypeError: it's no whole number.
+        TypeError: it isn't a whole number.
         ValueError: it's out of range.
     """
     expected = f"{what} is a whole number" + (
@@ -280,11 +280,11 @@ def whole_number(what: str, value: object, low: int, high: int | None = None) ->
 
 
 def number_of_seconds(what: str, value: object) -> float:
-    """The same for a time that's given as seconds or a ``timedelta``, at most some 30,000 years."""
+    """Like :func:`whole_number`, for seconds or a ``timedelta``, at most some 30,000 years."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"{what} is a number of seconds or a timedelta, not {value!r:.80}")
-    if seconds != seconds:  # a NaN; math.isnan() knows no very large int
+    if seconds != seconds:  # a NaN; math.isnan() can't take a very large int
         raise ValueError(f"{what} is a number of seconds or a timedelta, not NaN")
     return float(max(-_EVER, min(seconds, _EVER)))
 
@@ -330,7 +330,7 @@ TOKENS = Kind(
     _read_tokens,
     lambda tokens: "none" if not tokens else f"({len(tokens)}, not shown)",
 )
-SECRET = (KEYS, TOKENS)  # kinds whose values are in no message
+SECRET = (KEYS, TOKENS)  # kinds whose values appear in no message
 PATHS = Kind(
     "list of dotted paths",
     "a list of dotted paths to classes",

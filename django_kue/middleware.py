@@ -1,7 +1,7 @@
 """Middleware: a project's own code around each enqueue and each run, in the order of one list.
 
 ``KUE["MIDDLEWARE"]`` names classes; the first is the outermost. A hook is a generator function that yields
-once: what stands before its ``yield`` happens before, what stands after it afterwards::
+once: the code before its ``yield`` runs before, the code after it afterwards::
 
     class Timed(Middleware):
         def run(self, context):
@@ -94,7 +94,7 @@ AsyncHook = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The hooks of a project, in their order. Among the asynchronous ones are those that needn't be."""
+    """The hooks of a project, in order. A middleware without an asynchronous hook has its plain one there."""
 
     enqueue: tuple[Hook, ...]
     aenqueue: tuple[Hook | AsyncHook, ...]
@@ -102,14 +102,14 @@ class Chain:
     arun: tuple[Hook | AsyncHook, ...]
 
 
-_making = RLock()  # not a plain one: a middleware that asks for the chain is told by a RecursionError
+_making = RLock()  # reentrant: a middleware that asks for the chain gets a RecursionError, no deadlock
 _made: list[Chain] = []
 
 
 @lru_cache(maxsize=1)
 def chain() -> Chain:
-    """The hooks of ``KUE["MIDDLEWARE"]``. One object is made of each class, also where threads ask at once,
-    which a cache alone lets through together.
+    """The hooks of ``KUE["MIDDLEWARE"]``. Each class is instantiated once, even if threads ask at the same
+    time, which a cache alone doesn't ensure.
 
     Raises:
         ImproperlyConfigured: one can't be loaded.
@@ -151,7 +151,7 @@ def load(path: str) -> Middleware:
     except ImportError as error:
         raise ImproperlyConfigured(f"{where} can't be imported: {error}") from error
     if not isinstance(kind, type) or not issubclass(kind, Middleware):
-        raise ImproperlyConfigured(f"{where} is no subclass of django_kue.middleware.Middleware")
+        raise ImproperlyConfigured(f"{where} isn't a subclass of django_kue.middleware.Middleware")
     try:
         one: Middleware = kind()
         for name in (hook.name for hook in fields(Chain)):
@@ -162,7 +162,7 @@ def load(path: str) -> Middleware:
 
 
 def _hook(one: Middleware, name: str) -> Any:
-    """A hook as what gives context managers; ``None`` where it isn't overridden."""
+    """A hook as a function that returns context managers; ``None`` if it isn't overridden."""
     if getattr(type(one), name) is getattr(Middleware, name):
         return None
     method = getattr(one, name)
@@ -171,7 +171,7 @@ def _hook(one: Middleware, name: str) -> Any:
         return asynccontextmanager(method) if is_async else contextmanager(method)
     kind = "an async generator function" if is_async else "a generator function"
     raise TypeError(
-        f"its {name}() is {kind} that yields once; write a yield where the inner code has its turn"
+        f"its {name}() must be {kind} that yields once; write a yield where the inner code is to run"
     )
 
 
@@ -179,7 +179,7 @@ def _hook(one: Middleware, name: str) -> Any:
 
 
 def around_enqueue(order: Order, send: Callable[[Order], list[Job]]) -> list[Job]:
-    """``send(order)`` inside of all hooks."""
+    """Call ``send(order)`` inside all hooks."""
     with ExitStack() as stack:
         for hook in chain().enqueue:
             stack.enter_context(hook(order))
@@ -200,8 +200,8 @@ async def around_aenqueue(order: Order, send: Callable[[Order], Awaitable[list[J
 
 def _swallowed(order: Order) -> EnqueueError:
     return EnqueueError(
-        f"{order.function.name}: not enqueued, and a middleware's enqueue() kept the reason to itself; "
-        "it has to raise it, or another"
+        f"{order.function.name}: not enqueued, and a middleware's enqueue() swallowed the exception; "
+        "it has to raise it, or another one"
     )
 
 
@@ -209,7 +209,7 @@ def _swallowed(order: Order) -> EnqueueError:
 
 
 def around_run(context: JobContext, call: Callable[[], Any]) -> Any:
-    """``call()`` inside of all hooks, in a context of its own: what they set is gone afterwards."""
+    """Run ``call()`` inside all hooks, in a context of its own: what they set is gone afterwards."""
     return copy_context().run(_run, context, call)
 
 

@@ -12,7 +12,7 @@ def moment(ms: int | str | bytes) -> datetime:
     """Unix milliseconds as an aware datetime.
 
     Raises:
-        ValueError, OverflowError: it's no number, or none of the years 1 to 9999.
+        ValueError, OverflowError: it isn't a number, or is outside the years 1 to 9999.
     """
     return EPOCH + timedelta(milliseconds=int(ms))
 

@@ -1,8 +1,8 @@
 """The outbox: a table beside the project's own, for jobs on their way from a transaction to Redis.
 
-A job is written into it in the transaction that enqueues it. After the commit whoever committed sends it and
-deletes its row; when that doesn't happen, a worker relays it. Either may do it twice: the store knows a job
-that came by an outbox by its key, also for a while after it's gone.
+A job is written into it in the transaction that enqueues it. After the commit, the process that committed
+sends it and deletes its row; if that doesn't happen, a worker relays it. It may be sent twice: the store
+knows a job that came through an outbox by its key, even for a while after it's gone.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from django_kue.records import NewJob, OutboxJob, UnreadableRecord
 
 logger = logging.getLogger("django_kue")
 
-YOUNG = timedelta(seconds=1)  # rows that whoever committed them is about to send
+YOUNG = timedelta(seconds=1)  # rows that the process that committed them is about to send
 BATCH = 500  # rows that are relayed in one transaction
 BACKOFF = 60  # seconds: the longest pause between two tries with a row that can't be sent
-SILENT = 5.0  # seconds that Redis isn't asked again by this process, after it didn't take a job
+SILENT = 5.0  # seconds for which this process doesn't ask Redis again, after it didn't take a job
 
 
-# ── where one is ──────────────────────────────────────────────────────────────────────────────────
+# ── where there is one ────────────────────────────────────────────────────────────────────────────
 
 
 def alias_of(options: Options) -> str | None:
-    """The database by whose outbox jobs with these options go; ``None``: they don't go by any."""
+    """The database whose outbox jobs with these options go through; ``None`` if there's none."""
     if options.on_commit is False:
         return None
     said = options.outbox
@@ -53,7 +53,7 @@ def alias_of(options: Options) -> str | None:
 
 
 def is_passed_by(options: Options) -> bool:
-    """Whether the settings ask for an outbox, and ``on_commit=False`` lets jobs pass it by unsaid."""
+    """Whether the settings ask for an outbox, but ``on_commit=False`` silently makes jobs bypass it."""
     if options.on_commit is not False or options.outbox is not UNSET:
         return False
     return bool(_said_by_settings(options.queue))
@@ -67,11 +67,11 @@ def declared() -> set[str]:
 
 
 def possible() -> set[str]:
-    """Databases in whose outbox jobs may be: those that are declared, and any other that could have its
-    table, since a ``.using(outbox=…)`` is seen nowhere but where it's called. Nothing is connected to.
+    """Databases whose outbox may hold jobs: those that are declared, and any other that could have its
+    table, since a ``.using(outbox=…)`` is seen nowhere but where it's called. No connection is made.
 
-    Replicas aren't among them, as far as the project says which they are: a router that doesn't allow the
-    table there, or ``TEST["MIRROR"]``.
+    Replicas are left out, as far as the project says which they are: by a router that doesn't allow the table
+    there, or by ``TEST["MIRROR"]``.
     """
     return declared() | {alias for alias, made in connections.settings.items() if _may_have_one(alias, made)}
 
@@ -86,7 +86,7 @@ def is_there(alias: str) -> bool:
 
 
 def is_due(alias: str) -> bool:
-    """Whether a database has an outbox with something for a relay in it. Nothing is locked, nothing changed.
+    """Whether a database has an outbox that holds something to relay. Nothing is locked or changed.
 
     Raises:
         django.db.Error: it can't be asked.
@@ -112,12 +112,12 @@ def _alias(said: bool | str) -> str:
     return alias
 
 
-# ── who enqueues ──────────────────────────────────────────────────────────────────────────────────
+# ── enqueueing ────────────────────────────────────────────────────────────────────────────────────
 
 
 def write(alias: str, queue: str, jobs: Sequence[NewJob]) -> None:
     """Put jobs into the outbox, in the transaction that's open, or else in one of their own. (With autocommit
-    off one is always open, and the project's to commit.)
+    off, one is always open, and it's up to the project to commit it.)
 
     Raises:
         EnqueueError: the database doesn't take them.
@@ -133,14 +133,14 @@ def write(alias: str, queue: str, jobs: Sequence[NewJob]) -> None:
 
 
 def deliver(alias: str, queue: str, jobs: Sequence[NewJob], written_at: float) -> None:
-    """Send what was committed, and delete its rows. What goes wrong is logged: a worker relays the rest.
+    """Send committed jobs, and delete their rows. What goes wrong is logged, and a worker relays the rest.
 
     Args:
         written_at: by ``time.monotonic()``.
     """
     if silence.holds():
         return
-    elapsed = int(time.monotonic() - written_at) * 1000  # in whole seconds: most often it's nothing
+    elapsed = int(time.monotonic() - written_at) * 1000  # in whole seconds: usually none
     try:
         _send(queue, [job.later(elapsed) for job in jobs])
         _clear(alias, jobs)
@@ -151,7 +151,7 @@ def deliver(alias: str, queue: str, jobs: Sequence[NewJob], written_at: float) -
 
 
 def keep(alias: str, queue: str, jobs: Sequence[NewJob], error: EnqueueError) -> None:
-    """Redis didn't take jobs that were sent outside a transaction: the outbox does.
+    """Put jobs into the outbox that were sent outside a transaction, and that Redis didn't take.
 
     Raises:
         EnqueueError: the database doesn't take them either.
@@ -161,7 +161,7 @@ def keep(alias: str, queue: str, jobs: Sequence[NewJob], error: EnqueueError) ->
 
 
 class _Silence:
-    """While Redis is away, not every request waits for it: there's the outbox."""
+    """Keeps requests from each waiting for a Redis that's away, since there's the outbox."""
 
     _until = 0.0
 
@@ -186,7 +186,7 @@ silence = _Silence()
 
 
 def _hold_back(queue: str, error: EnqueueError) -> None:
-    """Jobs stay in the outbox: those of all queues while Redis is away, else only those that it refused."""
+    """Leave jobs in the outbox: those of all queues while Redis is away, else only those that it refused."""
     if isinstance(error.__cause__, StoreUnavailable):
         silence.begin(error)
     else:
@@ -194,7 +194,7 @@ def _hold_back(queue: str, error: EnqueueError) -> None:
 
 
 def forget(**kwargs: Any) -> None:
-    """What was learned of Redis doesn't hold for another one."""
+    """Forget what was learned about Redis, which doesn't hold for another one."""
     if kwargs.get("setting") in (None, "KUE", "CACHES"):
         silence.end()
 
@@ -217,7 +217,7 @@ def _clear(alias: str, jobs: Sequence[NewJob]) -> None:
         Outbox.objects.using(alias).filter(key__in=keys).delete()
 
 
-# ── who relays ────────────────────────────────────────────────────────────────────────────────────
+# ── relaying ──────────────────────────────────────────────────────────────────────────────────────
 
 
 class Relayed(NamedTuple):
@@ -235,16 +235,17 @@ class Relayed(NamedTuple):
 def relay(alias: str, only: Iterable[int] | None = None) -> Relayed:
     """Send a batch of rows, oldest first, and delete them. Those that can't be sent stay, with the reason.
 
-    Where the database can skip rows that another relay has locked, each is one relay's; elsewhere two may
-    send the same, which does no harm.
+    If the database can skip rows that another relay has locked, each row is sent by one relay; otherwise two
+    may send the same row, which does no harm.
 
     Args:
-        only: primary keys of rows to send now, at most :data:`BATCH`; without them those that are due: not
-            so young that who committed them is at it, and not tried in vain a moment ago.
+        only: primary keys of rows to send now, at most :data:`BATCH`; by default those that are due: not so
+            young that the process that committed them is about to send them, and not tried in vain a moment
+            ago.
 
     Raises:
         EnqueueError: Redis is away; the rows stay as they are.
-        django.db.Error: the database is, or has no outbox.
+        django.db.Error: the database is away, or has no outbox.
     """
     can_lock = connections[alias].features.has_select_for_update_skip_locked
     with own_transaction(alias, is_atomic=can_lock):
@@ -287,7 +288,7 @@ _DUE = _NOT_AT_IT & (Q(retry_at=None) | Q(retry_at__lte=UtcNow()))
 
 
 def _send_rows(rows: Sequence[Any]) -> dict[int, str]:
-    """Send each queue's rows in their order; what's wrong with those that can't be sent."""
+    """Send each queue's rows in order. Returns what's wrong with those that can't be sent."""
     errors: dict[int, str] = {}
     jobs: dict[str, dict[int, OutboxJob]] = defaultdict(dict)
     for row in rows:
@@ -318,7 +319,7 @@ def _send_queue(queue: str, jobs: dict[int, OutboxJob]) -> dict[int, str]:
 def _settle(alias: str, rows: Sequence[Any], errors: dict[int, str]) -> None:
     table = Outbox.objects.using(alias)
     sent = [row.pk for row in rows if row.pk not in errors]
-    # For many rows MariaDB would rather look at all, and wait for those that another relay has locked.
+    # For many rows, MariaDB would rather scan the table, and wait for those that another relay has locked.
     groups = [[pk] for pk in sent] if connections[alias].vendor == "mysql" else [sent]
     for pks in groups:
         table.filter(pk__in=pks).delete()

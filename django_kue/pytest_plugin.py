@@ -61,7 +61,7 @@ def kue_redis_url(request: pytest.FixtureRequest) -> str:
         return named
     from django_kue import embedded
 
-    # It ends itself when it's idle for long, should the tests be killed; if it runs, this costs nothing.
+    # It ends by itself once it's idle for long, in case the tests are killed; if it runs, this costs nothing.
     return embedded.start(request.getfixturevalue("_kue_redis_folder"), idle=30.0)
 
 

@@ -20,7 +20,7 @@ from django_kue.states import FINISHED, State
 from django_kue.store import aask, asend, ask, moves, reads, send
 from django_kue.verbs import SIGNALS
 
-BATCH = 500  # jobs a call, where many are worked through
+BATCH = 500  # jobs per call, where many are processed
 MOST_FOUND = 1000  # jobs
 
 
@@ -164,7 +164,7 @@ class Queue:
         return sum(self._emptied())
 
     def _emptied(self) -> Iterator[int]:
-        """How many went, batch by batch."""
+        """How many were removed, batch by batch."""
         counts = self.counts()
         left = counts["waiting"] + counts["delayed"]
         while left > 0:
@@ -189,7 +189,7 @@ class Queue:
         return sum(self._cleaned(state, older_than))
 
     def _cleaned(self, state: State | str, older_than: float | timedelta = 0) -> Iterator[int]:
-        """How many went, batch by batch."""
+        """How many were removed, batch by batch."""
         state = _state(state)
         if state not in FINISHED:
             raise ValueError(
@@ -224,8 +224,8 @@ class Queue:
         return await _in_thread(self.promote_delayed, signals.job_promoted)
 
     def _each(self, verb: str, state: State) -> Iterator[int]:
-        """A verb on all jobs that are in a state now, from the first on; those that stay are passed by.
-        Tells of each batch how many it did."""
+        """Apply a verb to all jobs that are in a state now, from the first on, and skip any that stay in it.
+        Yields for each batch how many jobs changed."""
         skipped = 0
         left = self.counts()[state]
         while left > 0:
@@ -244,7 +244,7 @@ class Queue:
         return reads.page(self.name, _state(state), offset, limit, newest_first=bool(newest_first))
 
     def _searches(self, search_keys: dict[str, Any]) -> list[Any]:
-        """One search; where arguments are encrypted one more for each key that their hashes may have."""
+        """One search; with encryption, one more for each key that the hashes may be made with."""
         if not search_keys:
             raise ValueError("find() takes at least one search key, for example find(order_id=17)")
         _check_search_keys(search_keys)
@@ -281,10 +281,10 @@ class Queue:
 
 
 def do(verb: str, queue: str, keys: Sequence[str | bytes], argument: int | str = "") -> list[bytes]:
-    """A verb on some jobs of a queue, each decided on its own; the keys of those that it was done to. Their
-    signals are sent."""
+    """Apply a verb to some jobs of a queue, each decided on its own, and send their signals. Returns the keys
+    of the jobs that it was applied to."""
     signal = SIGNALS.get(verb)
-    # Read before: a removed one can't be read afterwards, and a retried one may be over by then.
+    # Read first: a removed one can't be read afterwards, and a retried one may have ended by then.
     jobs = ask(reads.rows(queue, keys)) if signal is not None and signal.receivers else []
     names = [key.encode() if isinstance(key, str) else key for key in keys]
     answers = ask(moves.verb(verb, queue, keys, argument))
@@ -300,8 +300,8 @@ def get_queue(name: str = "default") -> Queue:
 
     Raises:
         LookupError: it's neither; the message names those that are declared.
-        TypeError: it's no text.
-        StoreUnavailable: it isn't declared, and Redis, which knows of others, is away.
+        TypeError: the name isn't a string.
+        StoreUnavailable: it isn't declared, and Redis, which knows the others, is away.
     """
     if not _is_declared(name) and name not in ask(reads.registry()).queues:
         settings.queue(name)  # raises, naming the declared ones
@@ -309,7 +309,7 @@ def get_queue(name: str = "default") -> Queue:
 
 
 async def aget_queue(name: str = "default") -> Queue:
-    """The twin of :func:`get_queue`. It uses no thread, and for a declared queue asks nobody."""
+    """The twin of :func:`get_queue`. It uses no thread, and for a declared queue it doesn't ask Redis."""
     if not _is_declared(name) and name not in (await aask(reads.registry())).queues:
         settings.queue(name)
     return Queue(name)
@@ -332,7 +332,7 @@ def _is_declared(name: str) -> bool:
 
 def _check_text(name: Any) -> None:
     if not isinstance(name, str):
-        raise TypeError(f'a queue\'s name is a text, for example "email", not {name!r:.80}')
+        raise TypeError(f'a queue\'s name is a string, for example "email", not {name!r:.80}')
 
 
 def _listed(known: reads.Registry) -> list[Queue]:
@@ -355,15 +355,15 @@ def _state(state: State | str) -> State:
 
 
 def _check_search_keys(names: Iterable[str]) -> None:
-    """Raises ValueError for a name that no job can be found by: ``.using()`` can only add arguments."""
+    """Raises ValueError for a name that no job can be found by: ``.using()``, too, takes only arguments."""
     functions = list(registry.functions())
     arguments = {name for function in functions for name in function.signature.names}
     unknown = [name for name in names if name not in arguments]
     if unknown:
         declared = sorted({name for function in functions for name in function.options.search_keys})
         raise ValueError(
-            f"find(): no job here has an argument {unknown[0]!r}; declared as search_keys are "
-            f"{', '.join(declared) or 'none'}. Declare others where they're arguments: "
+            f"find(): no job here has an argument {unknown[0]!r}; the declared search_keys are "
+            f"{', '.join(declared) or 'none'}. Declare others on jobs that have such arguments: "
             '@job(search_keys=("order_id",))'
         )
 

@@ -1,6 +1,6 @@
-"""What the store's texts about a job mean: its fields, its runs and its log lines.
+"""Reads what the store holds about a job: its fields, its runs and its log lines.
 
-What foreign or corrupt data spoil is left out, or said to be unreadable; the rest is read.
+What foreign or corrupt data has spoiled is left out, or marked as unreadable; the rest is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django_kue.moments import moment, moment_or_none
 from django_kue.states import State
 from django_kue.store import reads
 
-# What foreign or corrupt data raise when they're read.
+# What reading foreign or corrupt data may raise.
 FOREIGN = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 
 
@@ -61,20 +61,20 @@ CUT_OFF = ("stopped", "stalled")
 class Run:
     """A run that didn't complete."""
 
-    attempt: int  #: which try it was, from 1; a crash uses none up
-    started_at: datetime | None  #: ``None`` when nobody knows
+    attempt: int  #: which attempt it was, from 1; a crash doesn't use one up
+    started_at: datetime | None  #: ``None`` if that's unknown
     finished_at: datetime
     worker: str
-    #: retried, failed, crashed; stopped: handed back since its worker stopped; stalled: its process died or
-    #: was ended, and it isn't blamed (of a worker that died as a whole, jobs that hadn't begun are so, too)
+    #: retried, failed, crashed; stopped: handed back because its worker stopped; stalled: its process died or
+    #: was killed, and it isn't blamed (if a whole worker died, so are jobs that hadn't begun)
     outcome: str
     error: JobError | None
-    delay: float  #: seconds till the next try
-    times: int = 1  #: of runs that were cut off (stopped, stalled), so many in a row
+    delay: float  #: seconds until the next attempt
+    times: int = 1  #: for runs that were cut off (stopped, stalled): how many in a row
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether it's one that counts as no attempt and no crash."""
+        """Whether it counts as neither an attempt nor a crash."""
         return self.outcome in CUT_OFF
 
 
@@ -90,7 +90,7 @@ class LogLine:
 
 
 def attempts_of(name: str, queue: str, options: Mapping[str, Any]) -> int:
-    """How often a job may run in all: as its options say, else its function's definition."""
+    """How often a job may run in total: by its own options, or else by its function's definition."""
     if "attempts" in options:
         return int(options["attempts"])
     definition = registry.get(name)
@@ -142,12 +142,12 @@ def _fields(queue: str, row: reads.Row, record: records.Record) -> dict[str, Any
 
 
 def arguments_of(record: records.Record | records.NewJob, queue: str, key: str) -> bytes:
-    """A job's arguments, unsealed where that can be."""
+    """A job's arguments, unsealed if possible."""
     return encryption.unsealed(record.arguments, encryption.ARGUMENTS, queue, key, record.name)
 
 
 def error_of(text: bytes, queue: str, key: str) -> JobError | None:
-    """A job's error as stored; one that can't be opened says so."""
+    """A job's stored error; if it can't be opened, an error that says so."""
     try:
         return JobError.from_text(encryption.unseal(text, encryption.ERROR, queue, key))
     except codecs.CannotOpen as error:
@@ -170,7 +170,7 @@ def progress_of(text: bytes, queue: str, key: str) -> tuple[float, Any]:
 
 
 def _fields_of_last_run(queue: str, row: reads.Row, head: Mapping[str, str]) -> dict[str, Any]:
-    """The error of the run before. The list of runs outlives ``retry()``, its error doesn't: without a
+    """The error of the previous run. The list of runs outlives ``retry()``, but the error doesn't: without a
     failed run (``m``) or a crash (``c``) in the record, the attempts are fresh."""
     if row.state.is_finished or not row.last_run or not ("m" in head or "c" in head):
         return {}
@@ -189,12 +189,12 @@ def _fields_of_end(queue: str, row: reads.Row, head: Mapping[str, str]) -> dict[
 
 
 def result_of(text: bytes, queue: str, key: str) -> bytes:
-    """A stored result, unsealed where that can be."""
+    """A stored result, unsealed if possible."""
     return encryption.unsealed(text, encryption.RESULT, queue, key)
 
 
 def fields_of_outcome(outcome: bytes, queue: str, key: str) -> dict[str, Any]:
-    """What a stored outcome says of when, where and how a job ended."""
+    """What a stored outcome says about when, where and how a job ended."""
     letter, finished, worker, started, text = outcome.split(b"|", 4)
     fields = {
         "started_at": moment_or_none(started),
@@ -237,7 +237,7 @@ def _run(text: bytes, queue: str, key: str) -> Run:
     try:
         attempt, word, started, finished, delay, worker, error = text.split(b"|", 6)
         outcome = word.decode()
-        is_cut_off = outcome in CUT_OFF  # its error is that of the run before
+        is_cut_off = outcome in CUT_OFF  # its error is that of the previous run
         return Run(
             int(attempt),
             moment_or_none(started),

@@ -53,6 +53,6 @@ BY_EVENT: dict[str, Signal] = {
 
 
 def emit(signal: Signal, sender: Any, **kwargs: Any) -> None:
-    """Send a signal; Django logs a receiver that raises with its traceback, and the others run."""
+    """Send a signal. If a receiver raises, Django logs that with its traceback, and the others still run."""
     if signal.receivers:
         signal.send_robust(sender=sender, **kwargs)

@@ -1,4 +1,4 @@
-"""What a job's function takes: arguments are bound when it's enqueued, so that a mistake is found there."""
+"""The arguments of a job's function: they're bound when it's enqueued, so that mistakes are found there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Signature:
             self._signature.bind(*args, **kwargs)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
-        """A call's arguments, which may be changed by name. Raises TypeError as :meth:`check`."""
+        """A call's arguments, which may be changed by name. Raises TypeError like :meth:`check`."""
         return self._signature.bind(*args, **kwargs)
 
     @property
@@ -76,7 +76,7 @@ class Signature:
         return str(self._signature)
 
     def _bounds(self) -> tuple[float, float]:
-        """How few and how many positional arguments, without others, are surely right."""
+        """The fewest and the most positional arguments that, without others, certainly fit."""
         required = [item for item in self._signature.parameters.values() if item.default is Parameter.empty]
         if any(item.kind is Parameter.KEYWORD_ONLY for item in required):
             return 1, 0
@@ -104,7 +104,7 @@ class Template:
     """Text with names of arguments in braces: ``"Receipt {order_id}"``. Nothing else goes into braces.
 
     Raises:
-        ValueError: it's no such text, or a name isn't one of ``names``.
+        ValueError: it isn't such a text, or a name isn't one of ``names``.
     """
 
     def __init__(self, text: str, names: tuple[str, ...]) -> None:
@@ -126,7 +126,7 @@ class Template:
 
 
 def shortened(text: str) -> str:
-    """A text, cut and marked so where it's longer than :data:`LONGEST_TEXT`."""
+    """A text, cut off with an ellipsis if it's longer than :data:`LONGEST_TEXT`."""
     return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
 
 

@@ -1,7 +1,7 @@
-"""Context that travels with a job: the language, the time zone, and context variables, from whoever enqueues
-to the run. ``KUE["CONTEXT"]`` names what does; nothing else is sent.
+"""Context that travels with a job: the language, the time zone, and context variables, from the code that
+enqueues it to its runs. ``KUE["CONTEXT"]`` names what travels; nothing else is sent.
 
-It's a middleware, the outermost. What's as the settings have it isn't stored.
+It's a middleware, the outermost one. A language or time zone that's the settings' own isn't stored.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Traveller(Protocol):
     """One thing that travels, under its name in the headers."""
 
     def now(self) -> Any:
-        """What it is here; ``_NOTHING`` when that needn't be told."""
+        """Its value here; ``_NOTHING`` if that needn't be sent."""
 
     def restored(self, value: Any) -> AbstractContextManager[Any]:
-        """It's so within; ``_NOTHING`` when the headers don't have it."""
+        """Inside the ``with`` block it has this value; ``_NOTHING`` if the headers have none."""
 
 
 class Language:
@@ -83,7 +83,7 @@ class Variable:
         self._variable = variable
 
     def now(self) -> Any:
-        return copy_context().get(self._variable, _NOTHING)  # its own get() would give a default
+        return copy_context().get(self._variable, _NOTHING)  # its own get() might return a default
 
     @contextmanager
     def restored(self, value: Any) -> Iterator[None]:
@@ -101,7 +101,7 @@ def travellers(names: tuple[str, ...]) -> Mapping[str, Traveller]:
     """What ``KUE["CONTEXT"]`` names.
 
     Raises:
-        ImproperlyConfigured: a name leads to nothing that could travel.
+        ImproperlyConfigured: a name doesn't lead to anything that can travel.
     """
     return {name: _traveller(name) for name in names}
 
@@ -134,7 +134,7 @@ class Travelling(Middleware):
         yield
 
     def run(self, context: JobContext) -> Iterator[None]:
-        # Only names that the settings have are looked for: what stands in Redis chooses no variable.
+        # Only names from the settings are looked up: what's in Redis can't choose a variable.
         headers = context.headers
         with ExitStack() as stack:
             for name, traveller in self._travellers.items():

@@ -1,4 +1,4 @@
-"""What people ask of jobs (retry, promote, cancel …), in words of the store, and what it makes of a job."""
+"""The verbs on jobs (retry, promote, cancel …): the store's words for them, and a job as each leaves it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SIGNALS = {
     "cancel": signals.job_cancelled,
     "remove": signals.job_removed,
 }
-GONE = "it was removed, its keeping is over, its transaction isn't committed, or Redis lost it"
+GONE = "it was removed, it's no longer kept, its transaction isn't committed, or Redis lost it"
 
 _WORDS = {
     "requeue": "retry", "promote": "promote", "cancel": "cancel", "remove": "remove",
     "set_priority": "change the priority of",
 }  # fmt: skip
 _TARGETS = {"requeue": State.WAITING, "promote": State.WAITING, "cancel": State.CANCELLED}
-# What a retry forgets, with the attempts.
+# What a retry resets, along with the attempts.
 _OF_RUNS = frozenset({
     "started_at", "finished_at", "progress", "progress_data", "error", "worker", "crashes", "is_parked",
     "_result",
@@ -35,12 +35,12 @@ _OF_RUNS = frozenset({
 
 
 def signal_of(verb: str, answer: Answer) -> Any:
-    """The signal that says what a verb did. That a running job is cancelled its worker says, at its end."""
+    """The signal for what a verb did. For cancelling a running job, the worker sends it when the run ends."""
     return None if verb == "cancel" and answer.before is State.ACTIVE else SIGNALS.get(verb)
 
 
 def after(job: Job, verb: str, answer: Answer, **changes: Any) -> Job:
-    """What a verb has left of a job.
+    """A job as a verb left it.
 
     Raises:
         IllegalTransition: its state doesn't allow it, or another job holds its unique key.

@@ -111,7 +111,7 @@ def test_the_definition_is_frozen(send):
 def test_who_patches_a_verb_is_told_what_to_do_instead(send):
     with (
         pytest.raises(
-            AttributeError, match=r"is frozen, its enqueue can't be .*the fixture kue.*KueTestMixin"
+            AttributeError, match=r"is frozen; its enqueue can't be .*the fixture kue.*KueTestMixin"
         ),
         mock.patch.object(send, "enqueue"),
     ):
@@ -193,11 +193,11 @@ def nested():
         (Mailer, "@job decorates functions"),
         (Mailer().method, "@job decorates functions"),
         (functools.partial(nested), "@job decorates functions"),
-        ("email", r"options go by name: @job\(queue=…\)"),
+        ("email", r"pass options by name: @job\(queue=…\)"),
         (generator, "a generator function would never run"),
         (async_generator, "a generator function would never run"),
         (lambda: None, r"give it a @job\(name=…\)"),
-        (nested(), r"define it at the top of an app's jobs\.py, or give it a @job\(name=…\)"),
+        (nested(), r"define it at the top level of an app's jobs\.py, or give it a @job\(name=…\)"),
         (at_module_level, "is a job already"),
     ],
 )
@@ -533,7 +533,7 @@ async def several():
         (None, r"enqueue_many takes a list, or other iterable, of tuples and dicts, not None"),
         ("12", r"not '12'\. For one job write"),
         ({"order_id": 1}, r"not {'order_id': 1}\. For one job write \[\(value,\)\]"),
-        (several(), r"of an async generator \[item async for item in …\]"),
+        (several(), r"for an async generator \[item async for item in …\]"),
     ],
 )
 def test_a_wrong_item_is_named_and_nothing_is_stored(send, items, message):

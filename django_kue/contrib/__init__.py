@@ -1,1 +1,1 @@
-"""Doors to what other projects watch services with. Nothing here is imported unless you name it."""
+"""Integrations with tools that watch services. Nothing here is imported unless you name it."""

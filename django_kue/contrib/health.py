@@ -25,7 +25,7 @@ from django_kue.overview import QueueOverview, overview
 
 __all__ = ["live", "ready"]
 
-FRESH = 1.0  # seconds for which an answer is given again
+FRESH = 1.0  # seconds for which an answer is reused
 
 
 @never_cache

@@ -86,7 +86,7 @@ class Tracing(Middleware):
 
     def run(self, context: JobContext) -> Iterator[None]:
         job = context.job
-        assert job is not None  # hooks are around runs in workers alone
+        assert job is not None  # hooks are only called for runs of jobs
         labels = _labels("process", job.queue)
         details = {
             "messaging.message.id": job.id,
@@ -118,7 +118,7 @@ class Tracing(Middleware):
         count: int,
         context: JobContext | None = None,
     ) -> Iterator[None]:
-        """The span is the current one, and what comes of it is told: its error, its duration, how many."""
+        """Make the span the current one, and record what comes of it: its error, its duration, how many."""
         began = time.perf_counter()
         try:
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
@@ -135,7 +135,7 @@ class Tracing(Middleware):
 
 
 class ContinuedTracing(Tracing):
-    """As :class:`Tracing`, but a run's span is a child of the enqueue's: one trace from request to job."""
+    """Like :class:`Tracing`, but a run's span is a child of the enqueue's: one trace from request to job."""
 
     continues = True
 

@@ -1,4 +1,4 @@
-"""What this package needs of Django's tasks: from ``django.tasks``, or on Django 5.2 from its backport."""
+"""What this package needs from Django's tasks: from ``django.tasks``, or on Django 5.2 from its backport."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ else:
         from django_tasks import task_backends
     except ImportError as error:
         raise ImportError(
-            'Django has tasks from 6.0 on. On 5.2 write pip install "django-kue[tasks]", and "django_tasks" '
-            "into INSTALLED_APPS."
+            'Django has tasks since 6.0. On 5.2, run pip install "django-kue[tasks]", and add "django_tasks" '
+            "to INSTALLED_APPS."
         ) from error
     from django_tasks.backends.base import BaseTaskBackend
     from django_tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus

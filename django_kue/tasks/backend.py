@@ -50,8 +50,8 @@ class KueBackend(BaseTaskBackend):
         super().__init__(alias, {"QUEUES": [], **params})
 
     def validate_task(self, task: AnyTask) -> None:
-        """See Django's; besides, the queue is declared, this backend's options can hold for the task, and the
-        function becomes one that workers know.
+        """Besides Django's checks: the queue must be declared, and this backend's options must be possible
+        for the task. The function becomes one that workers know.
 
         Raises:
             InvalidTask: it can't be run.
@@ -103,14 +103,14 @@ class KueBackend(BaseTaskBackend):
         try:
             problems = [*self._problems_of_queues(), *self._problems_of_options()]
         except ImproperlyConfigured:
-            return []  # the check of KUE tells
+            return []  # the check of KUE reports it
         return [Error(text, hint=hint, id="django_kue.E006") for text, hint in problems]
 
     def _problems_of_queues(self) -> Iterator[tuple[str, str]]:
         for name in sorted(self.queues - set(settings.queues)):
             yield (
                 f'TASKS["{self.alias}"]["QUEUES"] names {name!r}, which KUE["QUEUES"] doesn\'t declare.',
-                f'Write "{name}": {{}} into KUE["QUEUES"], or remove it here.',
+                f'Add "{name}": {{}} to KUE["QUEUES"], or remove it here.',
             )
 
     def _problems_of_options(self) -> Iterator[tuple[str, str]]:
@@ -120,8 +120,8 @@ class KueBackend(BaseTaskBackend):
             yield str(error), f"They are options of @job: {', '.join(OPTIONS)}."
 
     def adopt(self, modules: Iterable[ModuleType]) -> None:
-        """Make the tasks in these modules known to this process's worker that belong to other backends:
-        somebody may enqueue them here, by ``.using(backend=…)``."""
+        """Make tasks of other backends in these modules known to this process's worker: somebody may enqueue
+        them here, with ``.using(backend=…)``."""
         for task in undefined(modules, self.alias):
             self._definition(task)
 
@@ -158,7 +158,7 @@ class KueBackend(BaseTaskBackend):
         for name in self.options:
             if name not in OPTIONS:
                 raise InvalidTaskBackend(
-                    f'TASKS["{self.alias}"]["OPTIONS"] knows no {name!r}; it takes {", ".join(OPTIONS)}.'
+                    f'TASKS["{self.alias}"]["OPTIONS"] doesn\'t take {name!r}; it takes {", ".join(OPTIONS)}.'
                 )
         try:
             return read(self.options, DECORATOR)

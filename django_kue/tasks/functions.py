@@ -30,7 +30,7 @@ from django_kue.tasks import telling
 from django_kue.tasks.api import AnyResult, AnyTask, Task, TaskContext, normalize_json
 from django_kue.tasks.results import copied, count_of_past_runs, past_runs, result_of, task_of
 
-# What TASKS[…]["OPTIONS"] may say: all that isn't said by the task itself, or needs its arguments' names.
+# What TASKS[…]["OPTIONS"] may say: all but what the task says itself, or what needs its arguments' names.
 OPTIONS = (
     "attempts", "backoff", "timeout", "expires", "keep", "retry_on", "discard_on", "on_commit", "outbox",
     "unique", "unique_for",
@@ -58,7 +58,7 @@ class TaskFunction(JobFunction[..., Any]):
             self._become({"function": _with_task_context(self)})
 
     def encode_result(self, result: Any) -> bytes:
-        """A result by Django's rules: what's neither JSON nor nearly so is a TypeError."""
+        """A result by Django's rules: what's neither JSON nor nearly JSON raises TypeError."""
         return codecs.dumps(plain(result))
 
 
@@ -81,7 +81,7 @@ def define(task: AnyTask, options: Mapping[str, Any]) -> TaskFunction:
         options: as in ``TASKS[…]["OPTIONS"]``.
 
     Raises:
-        TypeError, ValueError: it can't be one; the message says why.
+        TypeError, ValueError: it can't be a job; the message says why.
     """
     known = registry.get(task.module_path)
     if isinstance(known, TaskFunction) and known.task_function is task.func:
@@ -99,7 +99,7 @@ def define(task: AnyTask, options: Mapping[str, Any]) -> TaskFunction:
 
 
 def _as_decorated(task: AnyTask) -> AnyTask:
-    """The task that stands in its module, where one that comes from ``.using()`` was met first."""
+    """The task as it is in its module, in case one that comes from ``.using()`` was met first."""
     module = sys.modules.get(task.func.__module__)
     found = getattr(module, task.func.__qualname__, None)
     if isinstance(found, Task) and found.func is task.func:
@@ -122,7 +122,7 @@ def changed(
     """The definition as a task wants it: with its queue, priority and time, and its backend's options.
 
     Raises:
-        ValueError: the backend's options can't hold for a job of this definition.
+        ValueError: the backend's options aren't possible for a job of this definition.
     """
     held = _held(definition, options, queue)
     given: dict[str, Any] = {}
@@ -139,10 +139,10 @@ def _held(definition: TaskFunction, options: Options, queue: str) -> Options:
     for name in OPTIONS:
         value, own = getattr(options, name), getattr(definition.options, name)
         if value is UNSET and own is not UNSET and name in STORED:
-            value = effective(options, name, of_queue)  # or else the run would read it in the definition
+            value = effective(options, name, of_queue)  # otherwise the run would read it from the definition
         if value != own and not _can_be_stored(name, value):
             raise ValueError(
-                f"{name} can't be sent along with a job: runs of {definition.name} have that of "
+                f"{name} can't be sent along with a job: runs of {definition.name} use the one in "
                 f'TASKS["{definition.backend}"]["OPTIONS"], where it was defined. Give both backends '
                 "the same, or define a task of its own with @task(backend=…)"
             )
@@ -151,10 +151,10 @@ def _held(definition: TaskFunction, options: Options, queue: str) -> Options:
 
 
 def _can_be_stored(name: str, value: Any) -> bool:
-    """Whether a job's record can say this of an option, against its definition."""
+    """Whether a job's record can give an option this value, in place of its definition's."""
     if name in _ON_DEFINITION_ONLY or callable(value):
         return False
-    return not (name == "keep" and value is None)  # "as the queue keeps them" has no words in a record
+    return not (name == "keep" and value is None)  # a record has no words for "as the queue keeps them"
 
 
 def _forget(**kwargs: Any) -> None:
@@ -195,7 +195,7 @@ def _task_context(definition: TaskFunction, context: JobContext, runs: list[Run]
     job = context.job
     if job is None:
         raise RuntimeError(
-            f"{definition.name} takes a context, and no job runs here; call it by Task.call(context, …)"
+            f"{definition.name} takes a context, and no job is running here; use Task.call(context, …)"
         )
     task = task_of(job, definition.backend)
     result: AnyResult = result_of(job, task, past_runs(job, runs))

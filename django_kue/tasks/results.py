@@ -27,8 +27,8 @@ _CANCELLED = JobError("django_kue.errors.JobCancelled", "the job was cancelled")
 
 
 class StoredError(TaskError):
-    """An error as it's stored. Its class is looked for among what's imported already: a name that comes
-    from Redis never leads to an import."""
+    """An error as it's stored. Its class is looked up in modules that are imported already: a name that
+    comes from Redis never leads to an import."""
 
     __slots__ = ()
 
@@ -51,14 +51,14 @@ class StoredError(TaskError):
 
 
 def result_of(job: Job, task: AnyTask, runs: Sequence[Run] = ()) -> AnyResult:
-    """The result that a job is.
+    """A job as the result of a task.
 
     Args:
-        task: what it's the result of.
+        task: the task that it's the result of.
         runs: the runs that didn't complete, oldest first, as far as they are this job's since it was last
             put onto the queue: see :func:`past_runs`.
     """
-    # The run that goes on, completed or was cancelled isn't among those.
+    # A run that's still going on, completed or was cancelled isn't among them.
     workers = [run.worker for run in runs]
     if job.worker and job.state is not State.FAILED:
         workers.append(job.worker)
@@ -83,8 +83,8 @@ def result_of(job: Job, task: AnyTask, runs: Sequence[Run] = ()) -> AnyResult:
 
 
 def count_of_past_runs(job: Job) -> int:
-    """How many runs the job has had since it was last put onto the queue, those aside that completed, were
-    cancelled, or go on."""
+    """How many runs the job has had since it was last put onto the queue, not counting one that
+    completed, was cancelled, or is still going on."""
     runs = job.attempts_made + job.crashes
     if job.state is State.FAILED and job.error and job.error.type.endswith(".JobCrashed"):
         runs -= 1  # the crash that failed it is counted as both
@@ -92,7 +92,7 @@ def count_of_past_runs(job: Job) -> int:
 
 
 def past_runs(job: Job, remembered: Sequence[Run]) -> list[Run]:
-    """The runs that :func:`count_of_past_runs` counts; what Redis doesn't remember is made up for."""
+    """The runs that :func:`count_of_past_runs` counts; a stand-in for each that Redis doesn't remember."""
     count = count_of_past_runs(job)
     if not count:
         return []
@@ -104,7 +104,7 @@ def past_runs(job: Job, remembered: Sequence[Run]) -> list[Run]:
 
 
 def last_run(job: Job) -> Run:
-    """The run that failed a job, by what the job itself says."""
+    """The run with which a job failed, according to the job itself."""
     ended = job.finished_at or job.created_at
     return Run(job.attempts_made, job.started_at, ended, job.worker, "failed", job.error, 0)
 
@@ -124,7 +124,7 @@ def _text(error: JobError) -> str:
 
 
 def task_of(job: Job, backend: str) -> AnyTask:
-    """The task that a job is a run of, also when its function isn't here any more.
+    """The task that a job is a run of, even if its function isn't here any more.
 
     It's made without validation: whether it could be enqueued today doesn't matter to its result.
     """

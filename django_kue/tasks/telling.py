@@ -1,7 +1,7 @@
-"""Django's signals of tasks: sent where django-kue sends its own, after the move was accepted.
+"""Django's task signals: sent where django-kue sends its own, after the change of state was accepted.
 
-In a worker ``task_finished`` is sent with the exception at hand. Only tasks are listened for, so that
-nothing is told of, and costs, where there are none.
+In a worker, ``task_finished`` is sent with the exception available (``sys.exc_info()``). Receivers are
+connected only for tasks: without tasks nothing is sent, and nothing costs time.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def _send(signal: Signal, definition: Any, job: Job) -> None:
 
 
 def _runs_of(job: Job) -> list[Run]:
-    """The runs before this one, which are asked for only if there were some; and it, if it failed."""
+    """The runs before this one, which are asked for only if there were some; and this one, if it failed."""
     has_failed = job.state is State.FAILED
     runs = []
     if count_of_past_runs(job) - has_failed > 0:
         try:
             runs = [run for run in job.runs() if not run.is_cut_off]
-        except KueError:  # Redis is away, or the job wasn't kept: they're said to be forgotten
+        except KueError:  # Redis is away, or the job wasn't kept: they're marked as forgotten
             runs = []
     if has_failed and (not runs or runs[-1].attempt != job.attempts_made):
         runs.append(last_run(job))
@@ -62,6 +62,6 @@ def _backend_class(alias: str) -> type:
     try:
         return type(task_backends[alias])
     except InvalidTaskBackend:  # of a task that was defined under other settings
-        from django_kue.tasks.backend import KueBackend  # it's made of what's here
+        from django_kue.tasks.backend import KueBackend  # it builds on this module
 
         return KueBackend

@@ -1,4 +1,4 @@
-"""Helpers for tests of a project's jobs. ``docs/how-to/testing.md`` shows them at work.
+"""Helpers for tests of a project's jobs. ``docs/how-to/testing.md`` shows how to use them.
 
 With pytest there are the fixtures ``kue``, ``kue_inline`` and ``kue_worker``; with unittest
 :class:`KueTestMixin`; anywhere :func:`fake` and :func:`inline`.
@@ -51,7 +51,7 @@ async def adrain(*queues: str, within: float | None = None, raise_failures: bool
 
 
 def __getattr__(name: str) -> Any:
-    """The worker is only loaded by who uses it."""
+    """The worker is loaded only if it's used."""
     if name != "WorkerThread":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from django_kue.testing.worker import WorkerThread
@@ -62,7 +62,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     # switching it on
     "fake", "inline", "KueTestMixin", "Kue",
-    # of what's on
+    # for the mode that's on
     "assert_enqueued", "assert_not_enqueued", "assert_nothing_enqueued", "assert_count", "drain", "adrain",
     "TooManyRuns",
     # a real worker

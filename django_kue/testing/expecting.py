@@ -16,19 +16,19 @@ from django_kue.rows import arguments_of
 from django_kue.testing.stored import Stored
 
 MOST_SHOWN = 10
-ANOTHER_FUNCTION = 1000  # as far as that many arguments
+ANOTHER_FUNCTION = 1000  # as far off as that many arguments
 
 _IN_MS = ("delay", "expires", "keep")  # options that are stored in milliseconds
-_AS_DECLARED: Any = object()  # nothing is stored of an option
-_IGNORED = ("on_commit", "outbox", "search_keys", "unique_for")  # how it came, not what it is
+_AS_DECLARED: Any = object()  # an option isn't stored
+_IGNORED = ("on_commit", "outbox", "search_keys", "unique_for")  # how a job got here, not what it is
 
 
 @dataclass(frozen=True)
 class Expected:
     """A call that should have been enqueued, or not.
 
-    ``definition`` may come from ``.using()``: what's said there is expected, too. Without arguments any will
-    do.
+    ``definition`` may come from ``.using()``: those options are expected, too. If no arguments are given, any
+    will do.
     """
 
     definition: JobFunction[..., Any]
@@ -40,7 +40,7 @@ class Expected:
         return bool(self.args or self.kwargs)
 
     def differences(self, job: Stored) -> list[str]:
-        """How a job differs from this, in words; nothing when it's what was expected."""
+        """How a job differs from this, in words; empty if it's what was expected."""
         record = records.decode(job.record)
         known = registry.get(record.name)
         if known is None or known.name != self.definition.name:
@@ -55,7 +55,7 @@ class Expected:
 
     @property
     def _changed(self) -> dict[str, Any]:
-        """The options that ``.using()`` said."""
+        """The options that ``.using()`` gave."""
         now, before = self.definition.options, self.definition.original.options
         names = [name for name in TABLE if name not in _IGNORED]
         return {name: getattr(now, name) for name in names if getattr(now, name) != getattr(before, name)}
@@ -89,10 +89,10 @@ class Expected:
 
 
 def definition_of(function: Any) -> JobFunction[..., Any]:
-    """The job of what a test names.
+    """The job function that a test means.
 
     Raises:
-        TypeError: it's none.
+        TypeError: it isn't one.
     """
     if isinstance(function, JobFunction):
         return function
@@ -100,14 +100,16 @@ def definition_of(function: Any) -> JobFunction[..., Any]:
     if hasattr(backend, "job_function"):  # a Task of Django's, on our backend
         definition: JobFunction[..., Any] = backend.job_function(function)
         return definition
-    raise TypeError(f"{function!r:.80} is not a @job function, what its .using() gives, or a @task of Kue's")
+    raise TypeError(
+        f"{function!r:.80} is not a @job function, what its .using() returns, or a @task of Kue's"
+    )
 
 
 def expectation(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Expected:
     """What a test expects, checked.
 
     Raises:
-        TypeError: it's no job, or doesn't take these arguments: the test could never fail, or never pass.
+        TypeError: it isn't a job, or doesn't take these arguments: the test could never fail, or never pass.
     """
     wanted = Expected(definition_of(function), args, kwargs)
     if wanted.has_arguments:

@@ -1,7 +1,7 @@
-"""The store without Redis: what it holds stands in this process's memory, as the same texts.
+"""The store without Redis: it holds the same texts, in this process's memory.
 
 It answers the calls that jobs, queues and enqueueing make. Records, leases and outcomes are what the scripts
-in ``scripts/`` write; what's left out is what only time and many workers need: events, retention by age,
+in ``scripts/`` write. What only matters with time or many workers is left out: events, retention by age,
 rescue, and the queues' ``CONCURRENCY`` and ``RATE``.
 """
 
@@ -34,7 +34,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self.places = itertools.count(1)  # of all queues: what has waited longer has a lower one
         self._ahead_ms = 0
-        self.enqueued: list[Stored] = []  # ever, in their order
+        self.enqueued: list[Stored] = []  # all that ever were, in order
 
     def now(self) -> int:
         """Unix milliseconds."""
@@ -57,13 +57,13 @@ class MemoryStore:
         self._queues.clear()
         self.enqueued.clear()
 
-    # ── as a stand-in of the store's ──
+    # ── in place of the store ──
 
     def before(self, *calls: Call[Any]) -> None:
         (self._before_enqueue if any(map(_is_of_enqueue, calls)) else self._before_look)()
 
     def answer(self, call: Call[Any]) -> Any:
-        """What the call's script would."""
+        """What the call's script would reply."""
         name = call.script.name
         with self._lock:
             if name == "registry":
@@ -90,20 +90,20 @@ ANSWERED = frozenset({
 
 
 def _is_of_enqueue(call: Call[Any]) -> bool:
-    if call.script.name == "registry":  # a queue's first job has it written there
+    if call.script.name == "registry":  # a queue is registered there with its first job
         return bool(call.arguments[0])
     return call.script.name in ("enqueue", "enqueue_special")
 
 
 class MemoryQueue:
-    """One queue. Methods take their script's arguments, and give what it replies."""
+    """One queue. Methods take their script's arguments, and return what it replies."""
 
     def __init__(self, name: str, store: MemoryStore) -> None:
         self.name = name
         self._store = store
         self._jobs: dict[bytes, Stored] = {}
         self._places = store.places
-        self._known: set[bytes] = set()  # keys that ever came: a send that's repeated changes nothing
+        self._known: set[bytes] = set()  # all keys ever seen: a repeated send changes nothing
         self._locks: dict[str, tuple[bytes, int]] = {}  # unique for a time: hash → key, until ms
         self._forward: dict[bytes, bytes] = {}
         self._farewells: dict[bytes, bytes] = {}
@@ -116,7 +116,7 @@ class MemoryQueue:
     # ── what waits ──
 
     def next(self) -> Stored | None:
-        """The job to claim; what has expired goes. None when nothing waits, or it's paused."""
+        """The job to claim; expired ones are ended. None if nothing waits, or the queue is paused."""
         while self.paused_since is None and (waiting := self._in(State.WAITING)):
             first = waiting[0]
             if not 0 < int(first.token("e") or 0) < self._store.now():
@@ -187,7 +187,7 @@ class MemoryQueue:
         self._trim(job.state, most)
 
     def _trim(self, state: State, most: int) -> None:
-        """Forget the oldest of more than the queue keeps; those with a ``keep`` of their own don't count."""
+        """Forget the oldest, beyond what the queue keeps; those with a ``keep`` of their own don't count."""
         kept = [job for job in self._in(state) if not job.has_own_keep]
         for job in kept[: max(0, len(kept) - most)]:
             self._erase(job)
@@ -229,7 +229,7 @@ class MemoryQueue:
             self.name, key, record, delay=int(delay), run_at=int(run_at) if run_at else None,
             expires=int(expires) if expires else None,
         )  # fmt: skip
-        if job.token("b") and key in self._known:  # it came by an outbox before
+        if job.token("b") and key in self._known:  # it came through an outbox before
             return b""
         claim = job.token("u")
         if claim and (holder := self._holder(claim, key)):
@@ -359,7 +359,7 @@ class MemoryQueue:
         self._erase(job)
 
     def _unlock(self, job: Stored) -> None:
-        """Its unique key is free: it's taken back before it ran."""
+        """Free its unique key: it's taken back before it ran."""
         name, _, mode = job.token("u").partition(":")
         if (
             mode == "t"

@@ -25,7 +25,7 @@ from django_kue.testing.running import MOST, Runner, TooManyRuns, described
 from django_kue.testing.stored import Stored
 from django_kue.testing.transactions import Waiting
 
-DEEPEST = 10  # jobs inside of jobs, inline
+DEEPEST = 10  # jobs inside jobs, inline
 __tracebackhide__ = methodcaller("errisinstance", AssertionError)  # pytest shows the test's line, not ours
 
 Function = JobFunction[..., Any] | Any  # or a Task of Django's
@@ -44,7 +44,7 @@ class Kue:
         self._store = MemoryStore(before_look=self._settle, before_enqueue=self._check_may_run)
         self._runner = Runner(self._store)
         self._waiting = Waiting(self._store)
-        self._settling = 0  # how many of these are inside each other
+        self._settling = 0  # how many calls of _settle are nested
         self._depth = 0  # of jobs that are run where they're enqueued
         self._inline_runs = 0  # since the outermost of them was enqueued
         self._is_inline = False
@@ -178,7 +178,7 @@ class Kue:
         with self._switched(is_inline=False):
             job = definition_of(function).using(on_commit=False).enqueue(*args, **kwargs)
         stored = next(one for one in self._store.enqueued if one.key == job.key.encode())
-        if not stored.state.is_finished:  # of a unique job, the first one may be over
+        if not stored.state.is_finished:  # for a unique job, the first one may have ended
             self._run_to_the_end(self._store.queue(job.queue), stored, raise_failures=True)
         return _job(stored).result
 
@@ -210,7 +210,7 @@ class Kue:
             return
         self._check_may_run()
         if self._depth == DEEPEST:
-            return  # an outer one runs them, when its job is over
+            return  # an outer call runs them, when its job has ended
         if not self._depth:
             self._inline_runs = 0
         self._depth += 1
@@ -223,15 +223,15 @@ class Kue:
             self._depth -= 1
 
     def _check_may_run(self) -> None:
-        """Before a job is stored, which would be run then."""
+        """Called before a job is stored, which would then be run."""
         if self._is_inline:
             _refuse_event_loop("enqueue", "await …aenqueue()")
 
     def _count_inline(self) -> None:
-        """So that jobs which go on enqueueing themselves come to an end."""
+        """Stop jobs that go on enqueueing themselves."""
         self._inline_runs += 1
         if self._inline_runs > MOST:
-            raise TooManyRuns(f"jobs go on enqueueing themselves: {MOST} have run, inline that never ends")
+            raise TooManyRuns(f"jobs go on enqueueing themselves: {MOST} have run; inline, that never ends")
 
     def _run_to_the_end(self, queue: MemoryQueue, stored: Stored, *, raise_failures: bool) -> None:
         run = self._runner.run(queue, stored)
@@ -255,13 +255,13 @@ class Kue:
         which = f": {listed([found[1]]).strip()}" if found else ""
         return TooManyRuns(
             f"there were {MOST} runs, and jobs still wait{which}. A job that enqueues itself never ends: "
-            "drain(within=seconds) stops at a time."
+            "drain(within=seconds) stops after that time."
         )
 
     def _settle(self) -> None:
-        """Have here what only the test's own transaction holds back; not after the mode's end.
+        """Send what only the test's own transaction holds back; not after the mode's end.
 
-        Sending a job may lead here again, by a receiver or a job that looks: each sends what's left.
+        Sending a job may lead here again, through a receiver or a job that looks: each one sends what's left.
         """
         if _breaks or not (_active and _active[-1] is self) or self._settling == DEEPEST:
             return
@@ -281,7 +281,7 @@ class Kue:
         return [stored for stored in self._enqueued() if not expected.differences(stored)]
 
     def _instead(self, expected: Expected) -> str:
-        """What was enqueued, for who expected something else."""
+        """What was enqueued, in place of what was expected."""
         if not self._store.enqueued:
             return f"Nothing was.{self._waiting_for_commit()}"
         count = len(self._store.enqueued)
@@ -297,7 +297,7 @@ class Kue:
             return ""
         return "\n".join([
             f"\n{_jobs(len(waiting))} waiting for the commit of a transaction that's still open:", *waiting,
-            "Look after the end of its atomic() block.",
+            "Check after the end of its atomic() block.",
         ])  # fmt: skip
 
 
@@ -324,7 +324,9 @@ def _check_names(queues: Iterable[str]) -> None:
 
 def _refuse_break() -> None:
     if _breaks:
-        raise RuntimeError("a real worker runs, and has the jobs: Kue's test mode has a break until it ends")
+        raise RuntimeError(
+            "a real worker is running, and has the jobs: Kue's test mode is suspended until it ends"
+        )
 
 
 def _refuse_event_loop(name: str, remedy: str) -> None:
@@ -367,7 +369,7 @@ def fake() -> Iterator[Kue]:
 
 
 def begin_break() -> None:
-    """From now on jobs go to Redis though a test mode is on, until :func:`end_break`: for a real worker."""
+    """Suspend the test mode that's on: jobs go to Redis, for a real worker, until :func:`end_break`."""
     global _breaks
     _breaks += 1
     _switch()
@@ -380,11 +382,11 @@ def end_break() -> None:
 
 
 def _switch() -> None:
-    """Have new jobs go where they belong by now: to the innermost test mode, or to Redis."""
+    """Send new jobs to where they now belong: to the innermost test mode, or to Redis."""
     kue = _active[-1] if _active and not _breaks else None
     let_answer(None if kue is None else kue._store)
     enqueueing.after = None if kue is None else kue._handed_over
-    handover._known.clear()  # it's another one that has heard of queues …
+    handover._known.clear()  # it was another store that knew the queues …
     outbox.forget()  # … or was away
 
 

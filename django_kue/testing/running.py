@@ -1,4 +1,4 @@
-"""Jobs run in the test's own process, one after the other, by the engine's own steps.
+"""Jobs run in the test's own process, one after the other, with the engine's own steps.
 
 Delays pass without sleeping: the store's clock is put forward. Timeouts aren't enforced.
 """
@@ -42,11 +42,11 @@ class Runner:
         self._numbers = 0
 
     def next(self, names: Collection[str], until: float | None) -> tuple[MemoryQueue, Stored] | None:
-        """The next job to run, whose time has come by then.
+        """The next job to run, if there's one by then.
 
         Args:
-            names: queues; none is all.
-            until: Unix ms up to which delays may pass; ``None`` is as long as it takes.
+            names: queues; if empty, all.
+            until: Unix ms up to which delays may pass; ``None`` for as long as it takes.
         """
         queues = [queue for queue in self._store.queues() if not names or queue.name in names]
         while True:
@@ -126,7 +126,7 @@ class Runner:
         if outcome is not None:
             return outcome
         told = await sync_to_async(_begin)(run)
-        enter(told)  # what the thread set is the thread's
+        enter(told)  # what the thread set is only seen there
         try:
             return execution.of_result(run, await execution.call(run, told))
         except ENDS_A_RUN as error:
@@ -166,6 +166,6 @@ class _Reports:
 
 
 def described(run: Run) -> str:
-    """A run, for who reads a traceback."""
+    """A run, for the reader of a traceback."""
     job: Job = run.job()
     return f"in the job {job.name}, attempt {run.attempt} of {job.attempts} ({run.id})"

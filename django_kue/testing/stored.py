@@ -26,7 +26,7 @@ class Stored:
     logs: list[bytes] = field(default_factory=list)
     runs: list[bytes] = field(default_factory=list)
     run: Run | None = None  # while it's active
-    has_own_keep: bool = False  # how long it's kept, once it's finished, isn't the queue's to say
+    has_own_keep: bool = False  # how long it's kept, once it's finished, isn't up to the queue
     is_gone: bool = False
     # What it was enqueued with, in ms:
     delay: int = 0
@@ -53,7 +53,7 @@ class Stored:
         return int(self.token("p") or 0)
 
     def row(self) -> list[Any]:
-        """As ``scripts/lib/rows.lua`` has it."""
+        """The job as ``scripts/lib/rows.lua`` returns it."""
         score = b"" if self.score is None else b"%d" % self.score
         last = self.runs[-1] if self.runs else b""
         is_marked = int(self.run is not None and self.run.is_cancelled)

@@ -1,7 +1,7 @@
 """Jobs that wait for a commit, in tests that never commit.
 
 Django's ``TestCase`` (and pytest-django's ``db``) wraps a test in a transaction that's rolled back, so that
-what waits for the commit would wait for ever. That transaction isn't the project's: what waits for it alone
+what waits for the commit would wait for ever. That transaction isn't the project's: what waits only for it
 counts as committed.
 """
 
@@ -18,10 +18,10 @@ from django_kue.testing.memory import MemoryStore
 
 
 class Waiting:
-    """What waits for a commit since this was made. What was there before belongs to somebody else.
+    """What started to wait for a commit after this was made. What was there before belongs to somebody else.
 
-    Connections are a thread's own, and a view that an async test asks runs in another thread: so those are
-    remembered on which jobs were enqueued.
+    Each thread has its own connections, and a view that an async test requests runs in another thread. So the
+    connections on which jobs were enqueued are remembered.
     """
 
     def __init__(self, store: MemoryStore) -> None:
@@ -35,7 +35,7 @@ class Waiting:
             self._connections[id(connection)] = connection
 
     def send_what_only_the_test_holds(self) -> None:
-        """Send the jobs of connections on which no transaction is open but the test's own."""
+        """Send the jobs of connections that have no open transaction but the test's own."""
         for connection, index, send in list(self._callbacks()):
             if all(_is_tests(block) for block in connection.atomic_blocks) and not self._is_anothers(send):
                 # Left in its place: captureOnCommitCallbacks() counts them, and may call it again.
@@ -78,4 +78,4 @@ def _is_tests(block: Any) -> bool:
 
 
 def _is_sent() -> None:
-    """In the place of what was sent already."""
+    """Takes the place of a callback whose jobs were sent already."""

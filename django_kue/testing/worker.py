@@ -1,5 +1,5 @@
-"""A worker in threads of this process: real turns with a real Redis, for tests of what goes on between
-processes' parts. It can't survive what ends its process, and doesn't end runs that ignore their timeout."""
+"""A worker in threads of this process: real turns with a real Redis, for tests of how the parts of a worker
+work together. It can't survive what ends its process, and doesn't end runs that ignore their timeout."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WorkerThread:
         queues: names; by default all that are declared.
         threads: functions that run at once.
         coroutines: coroutine functions that run at once.
-        is_burst: end by itself when nothing waits; delayed jobs stay.
+        is_burst: end by itself once nothing is waiting; delayed jobs stay.
 
     >>> with WorkerThread("email"):  # doctest: +SKIP
     ...     assert send_receipt.enqueue(17).wait(timeout=5) == "sent"
@@ -46,7 +46,7 @@ class WorkerThread:
         self._thread = threading.Thread(target=self._mind, name="kue-test-worker", daemon=True)
 
     def start(self) -> WorkerThread:
-        """Begin. Raises StoreUnavailable when Redis is away."""
+        """Start it. Raises StoreUnavailable if Redis is away."""
         self._begin_break()
         try:
             self._begin()
@@ -111,7 +111,7 @@ class WorkerThread:
             select.select([fetcher.leadership.bell], [], [], min(TICK, fetcher.leadership.watch()))
             fetcher.crew.threads.interrupt_overdue()
             fetcher.log.flush()
-            with suppress(StoreUnavailable):  # the fetch loop tells, and waits for it
+            with suppress(StoreUnavailable):  # the fetch loop logs that, and waits for Redis
                 self._beat()
         fetcher.log.flush()
         fetcher.close()
@@ -135,7 +135,7 @@ class WorkerThread:
 
 
 class _Fetcher(Fetcher):
-    """What ends a child's process ends only this worker."""
+    """What would end a child process ends only this worker."""
 
     failure: BaseException | None = None
 

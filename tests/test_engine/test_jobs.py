@@ -598,7 +598,7 @@ def test_listen_tells_what_happens_on_all_queues_also_to_the_queues_themselves()
 def test_who_listens_on_a_queue_that_is_not_there_is_told_at_the_call(follow: Any) -> None:
     with pytest.raises(LookupError, match="No queue 'defualt' is declared. Did you mean 'default'"):
         follow("defualt")
-    with pytest.raises(TypeError, match="a queue's name is a text"):
+    with pytest.raises(TypeError, match="a queue's name is a string"):
         follow(17)
 
 

@@ -153,11 +153,11 @@ WRONG = [
     (lambda q: q.clean("failed", 10**400), ValueError, "from 0 to ten years"),
     (lambda q: q.clean("failed", -1), ValueError, "from 0 to ten years, not -1"),
     (lambda q: q.find(order_id={1, 2}), ValueError, r"find\(order_id=…\): set can't"),
-    (lambda q: get_queue(["email"]), TypeError, r"a queue's name is a text, .*not \['email'\]"),
-    (lambda q: get_queue(q), TypeError, "a queue's name is a text"),
-    (lambda q: get_queue(None), TypeError, "a queue's name is a text"),
+    (lambda q: get_queue(["email"]), TypeError, r"a queue's name is a string, .*not \['email'\]"),
+    (lambda q: get_queue(q), TypeError, "a queue's name is a string"),
+    (lambda q: get_queue(None), TypeError, "a queue's name is a string"),
     (lambda q: Queue("a}b"), ValueError, "letters, digits, _ and -, not 'a}b'"),
-    (lambda q: Queue(None), TypeError, "a queue's name is a text, .*not None"),
+    (lambda q: Queue(None), TypeError, "a queue's name is a string, .*not None"),
 ]  # fmt: skip
 
 
@@ -381,7 +381,7 @@ async def test_queues_are_found_without_threads(monkeypatch: pytest.MonkeyPatch,
     assert [str(queue) for queue in await aqueues()] == ["default", "other", "zebra"]
     with pytest.raises(LookupError, match=r"No queue 'zebar' is declared. Did you mean 'zebra'\?"):
         await aget_queue("zebar")
-    with pytest.raises(TypeError, match="a queue's name is a text"):
+    with pytest.raises(TypeError, match="a queue's name is a string"):
         await aget_queue(17)  # type: ignore[arg-type]
     monkeypatch.setattr(queue_module, "aask", None)
     assert await aget_queue() == await aget_queue("default") == QUEUE

@@ -262,7 +262,7 @@ def test_find_needs_something_to_look_for() -> None:
 
 
 def test_a_name_that_no_job_can_be_found_by_is_told_with_those_that_are_declared() -> None:
-    with pytest.raises(ValueError, match=r"no job here has an argument 'oder_id'; declared .*order_id"):
+    with pytest.raises(ValueError, match=r"no job here has an argument 'oder_id'; the declared .*order_id"):
         QUEUE.find(oder_id=17)
 
 

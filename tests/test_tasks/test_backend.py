@@ -451,8 +451,8 @@ def checked(**backend: Any) -> list[Any]:
     [
         ({"QUEUES": ["email", "post"]}, 'TASKS["default"]["QUEUES"] names \'post\''),
         ({"OPTIONS": {"attempts": 0}}, 'TASKS["default"]["OPTIONS"]: attempts must be a whole number from 1'),
-        ({"OPTIONS": {"atempts": 3}}, 'TASKS["default"]["OPTIONS"] knows no \'atempts\'; it takes attempts,'),
-        ({"OPTIONS": {"title": "x"}}, 'TASKS["default"]["OPTIONS"] knows no \'title\''),
+        ({"OPTIONS": {"atempts": 3}}, 'TASKS["default"]["OPTIONS"] doesn\'t take \'atempts\'; it takes '),
+        ({"OPTIONS": {"title": "x"}}, 'TASKS["default"]["OPTIONS"] doesn\'t take \'title\''),
     ],
     ids=repr,
 )

@@ -152,7 +152,7 @@ def test_a_test_mode_has_its_break_until_the_last_worker_has_ended(kue_redis_url
         one.stop()
         assert add.enqueue(1).wait(timeout=10) == 3
         for run in (kue.drain, lambda: kue.perform(add, 1)):
-            with pytest.raises(RuntimeError, match="a real worker runs"):
+            with pytest.raises(RuntimeError, match="a real worker is running"):
                 run()
         other.stop()
         add.enqueue(2)

@@ -140,7 +140,7 @@ class InTestCase(CountsSignals, KueTestMixin, TestCase):
             "tests.transactions.receipt(17) was not enqueued. Nothing was.\n"
             "1 job was waiting for the commit of a transaction that's still open:\n"
             "  tests.transactions.receipt(17)\n"
-            "Look after the end of its atomic() block."
+            "Check after the end of its atomic() block."
         )
 
     def test_captured_callbacks_are_djangos_own(self) -> None:
