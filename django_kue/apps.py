@@ -1,4 +1,4 @@
-"""The app: at start every installed app's ``jobs.py`` and ``tasks.py`` is imported."""
+"""The Django app: at startup, it imports every installed app's ``jobs.py`` and ``tasks.py``."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class KueConfig(AppConfig):
     verbose_name = "Jobs"
 
     def ready(self) -> None:
-        from django_kue import bulk, checks  # noqa: F401 - they register a job, and the checks
+        from django_kue import bulk, checks  # noqa: F401 - registers a job, and the checks
 
         _adopt_tasks(list(_imported()))
 
 
 def _imported() -> Iterator[ModuleType]:
-    """The modules in which projects define jobs. This app's own ``tasks`` is something else."""
+    """The modules in which projects define jobs. This app's own ``tasks`` isn't one of them."""
     for app in apps.get_app_configs():
         for name in ("jobs", "tasks"):
             if app.name != KueConfig.name and app.module and module_has_submodule(app.module, name):
@@ -32,7 +32,7 @@ def _imported() -> Iterator[ModuleType]:
 
 
 def _adopt_tasks(modules: list[ModuleType]) -> None:
-    """Tasks of other backends may be enqueued on ours: its workers know those, too."""
+    """Let our workers know the tasks of other backends, too: they may be enqueued on ours."""
     for alias, params in getattr(settings, "TASKS", {}).items():
         if _is_ours(params):
             from django_kue.tasks.api import task_backends  # only where there are tasks
@@ -43,10 +43,10 @@ def _adopt_tasks(modules: list[ModuleType]) -> None:
 
 
 def _is_ours(params: Mapping[str, Any]) -> bool:
-    """Whether a backend of TASKS is django-kue's. What can't be imported is Django's to tell of."""
+    """Whether a backend of TASKS is django-kue's. Django reports one that can't be imported."""
     try:
         backend = import_string(params["BACKEND"])
     except (ImportError, KeyError):
         return False
-    ours = sys.modules.get("django_kue.tasks.backend")  # whoever names it has loaded it
+    ours = sys.modules.get("django_kue.tasks.backend")  # loaded, if TASKS names it
     return ours is not None and issubclass(backend, ours.KueBackend)

@@ -1,7 +1,7 @@
 """The system checks: what's wrong in ``KUE``, and with ``--deploy`` in the Redis that it names.
 
 ==================  ======================================================================
-django_kue.E001     a setting has a wrong value, or isn't one
+django_kue.E001     a setting is unknown, or has a wrong value
 django_kue.E002     the cache alias is missing, or isn't django-redis
 django_kue.E003     "embedded", but no server is installed
 django_kue.E004     Redis is too old (``--deploy``)
@@ -18,6 +18,7 @@ django_kue.W004     an outbox that a function's jobs bypass
 django_kue.W005     ``TASKS`` names the backend, where nothing reads ``TASKS``
 django_kue.W006     a function's queue or database isn't in the settings
 django_kue.I001     a power cut can cost up to a second of jobs (``--deploy``)
+django_kue.I002     Redis refuses ``INFO``, so it isn't checked (``--deploy``)
 ==================  ======================================================================
 """
 
@@ -44,7 +45,7 @@ KUE_BACKEND = "django_kue.tasks.KueBackend"
 
 @register("django_kue")
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
-    """Every mistake in ``KUE``; nothing is connected to."""
+    """Every mistake in ``KUE``; doesn't connect to anything."""
     if problems := conf.problems(_raw()):
         return [_error(problem, "E001") for problem in problems]
     where = _where()
@@ -57,9 +58,9 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 @register("django_kue")
 def check_middleware(**kwargs: Any) -> list[CheckMessage]:
-    """What ``MIDDLEWARE`` and ``CONTEXT`` name is there, and can be used."""
+    """Whether what ``MIDDLEWARE`` and ``CONTEXT`` name exists, and can be used."""
     if conf.problems(_raw()):
-        return []  # check_settings tells
+        return []  # check_settings reports that
     try:
         middleware.chain()
     except ImproperlyConfigured as error:
@@ -69,9 +70,9 @@ def check_middleware(**kwargs: Any) -> list[CheckMessage]:
 
 @register("django_kue", deploy=True)
 def check_server(**kwargs: Any) -> list[CheckMessage]:
-    """What Redis says about itself. Run by ``manage.py check --deploy`` only, because it connects."""
+    """What Redis says about itself. Only ``manage.py check --deploy`` runs this, because it connects."""
     if check_settings() or _where() == conf.EMBEDDED:
-        return []  # the mistake is told already, and the embedded server is set up as it should be
+        return []  # mistakes are already reported, and the embedded server is configured correctly
     from django_kue.store import server_info  # only now: it imports the Redis client
 
     try:
@@ -79,9 +80,9 @@ def check_server(**kwargs: Any) -> list[CheckMessage]:
     except StoreError:
         return [
             Info(
-                'The Redis of KUE["REDIS"] refuses INFO to this user, so that its version, eviction and '
+                'The Redis of KUE["REDIS"] refuses INFO to this user, so its version, eviction and '
                 "persistence aren't checked.",
-                hint="Run this as one who may ask it, such as the kue-worker of docs/how-to/redis-users.md.",
+                hint="Run this as a user who may call INFO: kue-worker in docs/how-to/redis-users.md.",
                 id="django_kue.I002",
             )
         ]
@@ -98,7 +99,7 @@ def check_server(**kwargs: Any) -> list[CheckMessage]:
 
 @register("django_kue")
 def check_outbox(**kwargs: Any) -> list[CheckMessage]:
-    """What the settings and the functions say of an outbox. Whether its table is there, the doctor says."""
+    """What the settings and the functions say about outboxes. The doctor checks whether the tables exist."""
     if conf.problems(_raw()):
         return []
     wrong = list(_outboxes_nowhere())
@@ -107,7 +108,7 @@ def check_outbox(**kwargs: Any) -> list[CheckMessage]:
 
 @register("django_kue")
 def check_tasks(**kwargs: Any) -> list[CheckMessage]:
-    """Django has tasks from 6.0 on; before that, a package of its own reads the setting."""
+    """Whether anything reads ``TASKS``: Django does from 6.0 on; before that, a separate package does."""
     backends = getattr(django_settings, "TASKS", None)
     named = backends.values() if isinstance(backends, Mapping) else ()
     is_meant = any(isinstance(one, Mapping) and one.get("BACKEND") == KUE_BACKEND for one in named)
@@ -115,8 +116,8 @@ def check_tasks(**kwargs: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            f"TASKS names {KUE_BACKEND}, and Django {django.get_version()} has no tasks.",
-            hint='pip install "django-kue[tasks]", and write "django_tasks" into INSTALLED_APPS.',
+            f"TASKS names {KUE_BACKEND}, but Django {django.get_version()} has no tasks.",
+            hint='pip install "django-kue[tasks]", and add "django_tasks" to INSTALLED_APPS.',
             id="django_kue.W005",
         )
     ]
@@ -124,18 +125,18 @@ def check_tasks(**kwargs: Any) -> list[CheckMessage]:
 
 @register("django_kue")
 def check_schedules(**kwargs: Any) -> list[CheckMessage]:
-    """Every mistake in a schedule that's declared, by ``@job``, ``@schedule`` or the settings."""
+    """Every mistake in a schedule that ``@job``, ``@schedule`` or the settings declare."""
     if conf.problems(_raw()):
-        return []  # check_settings tells
-    hint = "No worker starts until it's right."
+        return []  # check_settings reports that
+    hint = "No worker starts until it's fixed."
     return [Error(f"{text.rstrip('.')}.", hint=hint, id="django_kue.E010") for text in declared.problems()]
 
 
 @register("django_kue")
 def check_functions(**kwargs: Any) -> list[CheckMessage]:
-    """The queue and the database that a ``@job`` names. Else ``.enqueue()`` would tell, and later."""
+    """The queue and the database that a ``@job`` names. Otherwise only ``.enqueue()`` would find out."""
     if conf.problems(_raw()):
-        return []  # check_settings tells
+        return []  # check_settings reports that
     return [
         Warning(f"{job.name}: {text}", hint=hint, id="django_kue.W006")
         for job in registry.functions()
@@ -148,7 +149,7 @@ def _raw() -> Any:
 
 
 def _where() -> str:
-    """``KUE["REDIS"]``, of settings that were found good."""
+    """``KUE["REDIS"]``, once the settings have been found valid."""
     return conf.read().REDIS
 
 
@@ -216,7 +217,7 @@ def _check_version(info: Mapping[str, Any]) -> list[CheckMessage]:
 
 
 def _check_eviction(info: Mapping[str, Any]) -> list[CheckMessage]:
-    """Measured: under ``allkeys-lru`` a third of the waiting jobs' records was gone, their ids not."""
+    """Measured: under ``allkeys-lru`` a third of the waiting jobs' records were gone, but not their ids."""
     policy = str(info.get("maxmemory_policy", "noeviction"))
     limit = int(info.get("maxmemory", 0))
     if policy == "noeviction" or not limit:
@@ -224,9 +225,9 @@ def _check_eviction(info: Mapping[str, Any]) -> list[CheckMessage]:
     return [
         Error(
             f"Redis's maxmemory-policy must be noeviction; found {policy} with maxmemory {limit}. When its "
-            "memory is full it throws jobs away, without a word to anybody.",
+            "memory is full, it silently throws jobs away.",
             hint="Write `maxmemory-policy noeviction` into redis.conf. A cache that needs another policy "
-            "belongs on a Redis of its own: the policy holds for all databases of a server.",
+            "belongs on a Redis of its own: the policy applies to all databases of a server.",
             id="django_kue.E005",
         )
     ]
@@ -234,12 +235,12 @@ def _check_eviction(info: Mapping[str, Any]) -> list[CheckMessage]:
 
 def _check_persistence(info: Mapping[str, Any]) -> list[CheckMessage]:
     if "aof_enabled" not in info:
-        return []  # a managed one that doesn't tell
+        return []  # a managed Redis that doesn't say
     if int(info["aof_enabled"]):
         return [
             Info(
                 "Redis writes an append-only file. Unless `appendfsync always` is set, a power cut can lose "
-                "the jobs of the last second; the end of a Redis process alone loses none.",
+                "the jobs of the last second; a crash of the Redis process alone loses none.",
                 hint="Leave it so unless that second matters: `always` makes each enqueue wait for the disk. "
                 'To silence this: SILENCED_SYSTEM_CHECKS = ["django_kue.I001"].',
                 id="django_kue.I001",
@@ -247,7 +248,7 @@ def _check_persistence(info: Mapping[str, Any]) -> list[CheckMessage]:
         ]
     return [
         Warning(
-            "Redis's append-only file is off: its restart loses the jobs since the last snapshot, or all.",
+            "Redis's append-only file is off: a restart loses the jobs since the last snapshot, or all.",
             hint="Write `appendonly yes` into redis.conf (or run: redis-cli CONFIG SET appendonly yes).",
             id="django_kue.W003",
         )
@@ -266,7 +267,7 @@ def _outboxes_nowhere() -> Iterator[Problem]:
 
 
 def _named_in_vain(options: Options) -> Iterator[tuple[str, str]]:
-    hint = "Unless each enqueue names another by .using(), it will fail."
+    hint = "Each enqueue will fail, unless it names another with .using()."
     try:
         conf.settings.queue(options.queue)
     except LookupError as error:
@@ -274,14 +275,14 @@ def _named_in_vain(options: Options) -> Iterator[tuple[str, str]]:
     alias = options.on_commit
     if isinstance(alias, str) and alias not in django_settings.DATABASES:
         known = kinds.listed(map(repr, django_settings.DATABASES))
-        yield f"on_commit names no database, {alias!r}; there's {known}.", hint
+        yield f"on_commit names {alias!r}, which isn't a database; there's {known}.", hint
 
 
 def _check_functions_of_outboxes() -> list[CheckMessage]:
     return [
         Warning(
-            f"{job.name} has on_commit=False, so that its jobs pass by the outbox that the settings ask for.",
-            hint="They're sent at once, also when the transaction is rolled back. If that's meant, write "
+            f"{job.name} has on_commit=False, so its jobs bypass the outbox that the settings ask for.",
+            hint="They're sent at once, even if the transaction is rolled back. If that's intended, write "
             "@job(on_commit=False, outbox=False).",
             id="django_kue.W004",
         )

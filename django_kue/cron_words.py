@@ -1,6 +1,6 @@
-"""When a schedule comes, in words: in the language that's active, with Django's names of days and months.
+"""When a schedule runs, in words: in the active language, with Django's names of days and months.
 
-What the fields of a cron expression mean is told, not how they're written: ``0,30`` reads as ``*/30`` does.
+The words say what a cron expression's fields mean, not how they're written: ``0,30`` reads like ``*/30``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 MINUTE, HOUR, DAY, WEEK = 60, 3600, 86_400, 604_800  # seconds
-MOST_TIMES = 4  # of a day that are told one by one
-LEAST_RUN = 3  # neighbours that are told as a range
-LEAST_STEPS = 4  # values at one distance that are told by the first two and the last
+MOST_TIMES = 4  # of a day that are listed one by one
+LEAST_RUN = 3  # neighbours that are written as a range
+LEAST_STEPS = 4  # evenly spaced values that are shortened to the first two and the last
 A_LEAP_YEAR = 2024
 
 
 def cron(fields: str) -> str:
-    """A cron expression that's right, such as ``At 02:30 on Monday``."""
+    """A valid cron expression in words, such as ``At 02:30 on Monday``."""
     sim = CronSim(fields, datetime(A_LEAP_YEAR, 1, 1, tzinfo=UTC))
     minutes, hours = sorted(sim.minutes), sorted(sim.hours)
     times, date_of_year = _times(minutes, hours), _date_of_year(sim)
@@ -38,7 +38,7 @@ def cron(fields: str) -> str:
 
 
 def interval(seconds: float) -> str:
-    """An interval, such as ``Every 5 minutes``."""
+    """An interval in words, such as ``Every 5 minutes``."""
     text = _every(seconds)
     return text[:1].upper() + text[1:]
 
@@ -46,7 +46,7 @@ def interval(seconds: float) -> str:
 def _every(seconds: float) -> str:
     size = next((size for size in (WEEK, DAY, HOUR, MINUTE) if seconds % size == 0), 1)
     count = seconds / size
-    number = 1 if count == 1 else 2 if count % 1 else int(count)  # grammar's: 1.5 is more than one
+    number = 1 if count == 1 else 2 if count % 1 else int(count)  # for grammar: 1.5 is more than one
     text = {
         WEEK: ngettext("every week", "every %(count)s weeks", number),
         DAY: ngettext("every day", "every %(count)s days", number),
@@ -61,7 +61,7 @@ def _every(seconds: float) -> str:
 
 
 def _times(minutes: Sequence[int], hours: Sequence[int]) -> str:
-    """Those of few, one by one."""
+    """The times one by one; "" if there are many."""
     if len(minutes) * len(hours) > MOST_TIMES:
         return ""
     times = [_clock(hour, minute) for hour in hours for minute in minutes]
@@ -94,7 +94,7 @@ def _often(minutes: Sequence[int], hours: Sequence[int]) -> str:
 
 
 def _each_step(minutes: Sequence[int], is_one_hour: bool) -> str:
-    """Minutes of each hour that follow each other at one distance, over its end as well."""
+    """The interval between minutes that are evenly spaced, also across the end of the hour; else ""."""
     if minutes == [0]:
         return _every(HOUR)
     is_regular = _distance(minutes) > 0 if is_one_hour else _is_cycle(minutes, 60)
@@ -114,7 +114,7 @@ def _clock(hour: int, minute: int) -> str:
 
 
 def _date_of_year(sim: CronSim) -> str:
-    """The date, of what comes once a year; nothing for the rest."""
+    """The date of a schedule that runs once a year; "" for any other."""
     if _weekdays(sim) or len(sim.months) != 1 or len(sim.days) != 1 or min(sim.days) < 1:
         return ""
     [month], [day] = sim.months, sim.days
@@ -123,7 +123,7 @@ def _date_of_year(sim: CronSim) -> str:
 
 
 def _days(sim: CronSim) -> str:
-    """Those on which it comes; nothing when it's every day."""
+    """The days on which it runs; "" if that's every day."""
     of_month, weekdays = _days_of_month(sim), _weekdays(sim)
     of_week = pgettext("schedule", "on %(weekdays)s") % {"weekdays": weekdays}
     if not (of_month and weekdays):
@@ -134,7 +134,7 @@ def _days(sim: CronSim) -> str:
 
 
 def _days_of_month(sim: CronSim) -> str:
-    """Nothing when it's all of them."""
+    """Those on which it runs; "" if that's all of them."""
     days = sorted(day for day in sim.days if day > 0)
     if len(days) == 31:
         return ""
@@ -150,7 +150,7 @@ def _days_of_month(sim: CronSim) -> str:
 
 
 def _weekdays(sim: CronSim) -> str:
-    """Nothing when it's all of them."""
+    """Those on which it runs; "" if that's all of them."""
     plain = sorted({_weekday(day) for day in sim.weekdays if isinstance(day, int)})
     nth = sorted((_weekday(day[0]), day[1]) for day in sim.weekdays if isinstance(day, tuple))
     if len(plain) == 7:
@@ -180,7 +180,7 @@ def _nth(day: int, number: int) -> str:
 
 
 def _distance(values: Sequence[int]) -> int:
-    """The one between all neighbours; 0 when there are several, or none."""
+    """The distance between neighbours, if it's the same for all of them; else 0."""
     distances = {after - before for before, after in pairwise(values)}
     return distances.pop() if len(distances) == 1 else 0
 

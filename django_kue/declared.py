@@ -1,7 +1,7 @@
 """Schedules that the project declares: by ``@job``, by ``@schedule`` and in ``KUE["SCHEDULES"]``.
 
-A :class:`Wish` is what somebody wrote; a :class:`Plan` is one that was found to be possible. Wishes are only
-gathered when modules are imported: what's wrong with them ``manage.py check`` tells.
+A :class:`Wish` is what somebody wrote; a :class:`Plan` is a wish that was found to be possible. While modules
+are imported, wishes are only collected; ``manage.py check`` reports what's wrong with them.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 class Wish:
     """A schedule as somebody asked for it."""
 
-    where: str  # it stands, for messages
+    where: str  # where it's declared, for messages
     name: str
     function: Definition | str
     cron: str | None = None
     every: float | timedelta | None = None
     timezone: str | None = None
-    args: Any = ()  # what's no tuple, and no mapping below, is refused by planned()
+    args: Any = ()  # planned() refuses anything but a tuple here, and a mapping below
     kwargs: Any = field(default_factory=dict)
     queue: str | None = None
     catch_up: str = "last"
@@ -45,7 +45,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A schedule that can be. ``arguments`` are encoded as a job's, and not sealed."""
+    """A schedule that's possible. ``arguments`` are encoded like a job's, but not sealed."""
 
     name: str
     queue: str
@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """What tells a declaration from another release's."""
+        """Distinguishes this declaration from another release's."""
         said = [self.function, ticks.encode(self.rule), self.arguments.decode(), self.catch_up, self.overlap]
         return codecs.digest([self.queue, *said], encryption.hash_keys(self.queue)[0])
 
@@ -66,7 +66,7 @@ def planned(wish: Wish) -> Plan:
     """The plan for a wish.
 
     Raises:
-        ScheduleError: it can't be; the message says why, and what to write.
+        ScheduleError: it isn't possible; the message says why, and what to write.
     """
     try:
         given = _function(wish.function)
@@ -86,19 +86,19 @@ def planned(wish: Wish) -> Plan:
 
 
 def as_given(args: object) -> Any:
-    """Positional arguments as a :class:`Wish` keeps them; a text, and what's no list, stays as it is."""
+    """Positional arguments as a :class:`Wish` holds them; text, and what isn't iterable, stays as it is."""
     return tuple(args) if isinstance(args, Iterable) and not isinstance(args, str | bytes) else args
 
 
 def rule_of(cron: str | None, every: float | timedelta | None, timezone: str | None) -> Rule:
-    """The rule for what people say. Raises TypeError or ValueError."""
+    """The rule for these options. Raises TypeError or ValueError."""
     if (cron is None) == (every is None):
         raise ValueError('give either cron="30 2 * * mon" or every=300')
     if cron is not None:
         if not isinstance(cron, str):
-            raise TypeError(f'cron={cron!r:.80} is no text; write for example "30 2 * * mon"')
+            raise TypeError(f'cron={cron!r:.80} must be text; write for example "30 2 * * mon"')
         if timezone is not None and not isinstance(timezone, str):
-            raise TypeError(f'timezone={timezone!r:.80} is no text; write for example "Europe/Berlin"')
+            raise TypeError(f'timezone={timezone!r:.80} must be text; write for example "Europe/Berlin"')
         return Cron.of(cron, timezone or django_settings.TIME_ZONE)
     if timezone is not None:
         raise ValueError("an interval has no time zone: it follows elapsed time; leave timezone out")
@@ -107,14 +107,14 @@ def rule_of(cron: str | None, every: float | timedelta | None, timezone: str | N
 
 
 def catching_up(word: object) -> str:
-    """Raises ValueError for what isn't one of the words."""
+    """A valid ``catch_up``. Raises ValueError for anything else."""
     if word not in CATCH_UP:
         raise ValueError(f"catch_up={word!r:.40} must be one of {', '.join(map(repr, CATCH_UP))}")
     return str(word)
 
 
 def overlapping(flag: object) -> bool:
-    """Raises TypeError for what isn't True or False."""
+    """A valid ``overlap``. Raises TypeError for anything but True or False."""
     if not isinstance(flag, bool):
         raise TypeError(f"overlap={flag!r:.40} must be True or False")
     return flag
@@ -133,8 +133,8 @@ def _queue(name: str) -> str:
 
 def _function(said: Definition | str) -> Definition:
     if not isinstance(said, str):
-        if not hasattr(said, "original"):  # whatever people give
-            raise TypeError(f"{said!r:.80} is no job; write a function with its @job, or a job's stored name")
+        if not hasattr(said, "original"):  # it could be anything
+            raise TypeError(f"{said!r:.80} isn't a job; write a function with @job, or a job's stored name")
         _check_options(said)
         return said
     found = registry.get(said)
@@ -148,14 +148,14 @@ def _function(said: Definition | str) -> Definition:
 def _check_options(given: Definition) -> None:
     own = given.original.options
     if replace(given.options, queue=own.queue) != own:
-        raise ValueError("a schedule keeps no options of .using() but the queue; give the others to @job")
+        raise ValueError("a schedule keeps no option of .using() except the queue; give the others to @job")
 
 
 def _arguments(definition: Definition, args: object, kwargs: object) -> bytes:
     if not isinstance(args, tuple):
-        raise TypeError(f"args={args!r:.40} is no list of arguments; write ({args!r:.40},)")
+        raise TypeError(f"args={args!r:.40} isn't a list of arguments; write ({args!r:.40},)")
     if not isinstance(kwargs, Mapping):
-        raise TypeError(f"kwargs={kwargs!r:.40} is no dict of arguments by name")
+        raise TypeError(f"kwargs={kwargs!r:.40} isn't a dict of arguments by name")
     try:
         definition.signature.check(args, kwargs)
     except TypeError as error:
@@ -175,16 +175,16 @@ def _arguments(definition: Definition, args: object, kwargs: object) -> bytes:
 
 # ── what's declared ───────────────────────────────────────────────────────────────────────────────
 
-_wishes: dict[tuple[str, str], Wish] = {}  # of the code, by function and name
+_wishes: dict[tuple[str, str], Wish] = {}  # those in code, by function and name
 
 
 def declare(wish: Wish) -> None:
-    """Note a schedule that stands in the code; one of the same function and name takes its place, as when a
-    module is imported once more."""
+    """Note a schedule that's declared in code. It replaces one with the same function and name, as when a
+    module is imported again."""
     assert not isinstance(wish.function, str)
     key = wish.function.name, wish.name
     known = _wishes.get(key)
-    if known is not None and known.function is wish.function:  # two on one function: neither has a name
+    if known is not None and known.function is wish.function:  # two on one function, both without a name
         key = wish.function.name, f"{wish.name}|{len(_wishes)}"
     _wishes[key] = wish
 
@@ -196,17 +196,17 @@ def forget(definition: Definition) -> None:
 
 
 def plans() -> dict[str, Plan]:
-    """The declared schedules that can be, by name."""
+    """The declared schedules that are possible, by name."""
     return {plan.name: plan for plan, _ in _read() if plan is not None}
 
 
 def untaken(known: Collection[str]) -> list[Plan]:
-    """Of the declared schedules those that no worker has taken up, so that there's none of their names."""
+    """The declared schedules that no worker has taken up yet, so that they don't exist."""
     return [plan for name, plan in plans().items() if name not in known]
 
 
 def place_of(name: str) -> str | None:
-    """Where a schedule is declared, in words; ``None`` when this process has no declaration of it.
+    """Where a schedule is declared, in words; ``None`` if this process has no declaration of it.
 
     >>> place_of("nightly")  # doctest: +SKIP
     'KUE["SCHEDULES"]["nightly"]'
@@ -216,7 +216,7 @@ def place_of(name: str) -> str | None:
 
 
 def problems() -> list[str]:
-    """What's wrong with the others."""
+    """What's wrong with the declared schedules that aren't possible."""
     return [text for plan, text in _read() if plan is None]
 
 

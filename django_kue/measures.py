@@ -1,20 +1,20 @@
-"""What is measured of runs, as numbers: buckets of time, histograms, quantiles, and the rows that hold them.
+"""How runs are measured: buckets of time, histograms, quantiles, and the rows that hold them.
 
-A **row** has what happened to a queue, or to a function, within one bucket of time::
+A **row** holds what happened on a queue, or to a function, within one bucket of time::
 
     completed failed retried other   four whole numbers of 32 bits
     work                             seconds of running, a float of 64 bits
-    depth                            the most waiting jobs that were seen; -1: nobody looked
-    waits, runs                      two histograms: first cell, number of cells, 32 bits a cell
+    depth                            the most waiting jobs that were seen; -1 if nobody looked
+    waits, runs                      two histograms: first cell, number of cells, 32 bits per cell
 
-The same layout, little-endian, is read and added up in ``scripts/lib/measures.lua``.
+``scripts/lib/measures.lua`` reads and adds up the same layout, little-endian.
 
-**Histograms** have cells whose limits are a factor √2 apart: cell *n* holds times of 2^((n-1)/2) to
-2^(n/2) µs. So ``(µs × µs).bit_length()`` is the cell: no logarithm and no search. A quantile is
-interpolated within its cell, as Prometheus's ``histogram_quantile`` does it for its classic histograms
+**Histograms** have cells whose limits are a factor of √2 apart: cell *n* holds times of 2^((n-1)/2) to
+2^(n/2) µs. So ``(µs × µs).bit_length()`` is the cell, without a logarithm or a search. A quantile is
+interpolated within its cell, as Prometheus's ``histogram_quantile`` does for classic histograms
 (https://prometheus.io/docs/practices/histograms/#errors-of-quantile-estimation): the true value is in the
-same cell, so that the estimate is wrong by a factor of √2 (41 %) at most, and by a few percent
-where times are spread over the cell. From :data:`CELLS` on, 6 days, times are counted as the last cell.
+same cell, so the estimate is off by a factor of √2 (41 %) at most, and by a few percent if times
+are spread over the cell. Times beyond the last cell (see :data:`CELLS`), from 6 days on, count in it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from struct import Struct, pack
 from typing import NamedTuple
 
 CELLS = 80
-OTHERS = "(others)"  # functions beyond MOST_FUNCTIONS in a block
+OTHERS = "(others)"  # stands for functions beyond MOST_FUNCTIONS in a block
 MOST_FUNCTIONS = 500
 
 _HEAD = Struct("<4Idi")
@@ -36,7 +36,7 @@ UNSEEN = -1
 
 
 class Tier(NamedTuple):
-    """Buckets of one size: ``step`` seconds each, ``block`` seconds of them in one hash, kept ``keep`` s."""
+    """Buckets of one size: ``step`` seconds each, ``block`` seconds of them per hash, kept for ``keep`` s."""
 
     name: str
     step: int
@@ -49,8 +49,8 @@ class Tier(NamedTuple):
 
 HOUR, DAY = 3600, 86400
 
-# Of a queue. Worst case, all cells in use: 60 + 90 + 360 + 192 rows (those that are kept and a block more) of
-# 672 bytes, and some 150 more each in a hash: 580 KB a queue. A usual row has 10 cells: 120 KB.
+# For a queue. Worst case, with all cells in use: 60 + 90 + 360 + 192 rows (those that are kept, and a block
+# more) of 672 bytes, plus some 150 each in a hash: 580 KB per queue. A typical row has 10 cells: 120 KB.
 TIERS = (
     Tier("10s", 10, 300, 300),
     Tier("1m", 60, 1800, HOUR),
@@ -58,8 +58,8 @@ TIERS = (
     Tier("1h", HOUR, DAY, 7 * DAY),
 )
 
-# Of its functions, of which a block has only the sums. Worst case: 41 blocks of 500 functions with some
-# 160 bytes, 3.3 MB a queue, and a block more of each tier until it expires; with ten functions 70 KB.
+# For its functions, of which a block holds only the sums. Worst case: 41 blocks of 500 functions with some
+# 160 bytes, 3.3 MB per queue, plus one block of each tier until it expires; with ten functions, 70 KB.
 FUNCTION_TIERS = (
     Tier("5m", 60, 60, 300),
     Tier("1h", 600, 600, HOUR),
@@ -91,7 +91,7 @@ _LIMITS = [limits_of(cell) for cell in range(CELLS)]
 
 
 def quantiles(histogram: int, wanted: Sequence[float]) -> list[float | None]:
-    """The times below which these shares of all are (0 to 1, ascending), in seconds; ``None`` of nothing.
+    """The times below which these shares of all times lie (0 to 1, ascending), in seconds; ``None`` if empty.
 
     ``histogram`` is a row's: one whole number.
     """
@@ -117,12 +117,12 @@ def quantiles(histogram: int, wanted: Sequence[float]) -> list[float | None]:
 
 @dataclass(slots=True)
 class Row:
-    """Sums of runs. Histograms are one whole number each, of 32 bits a cell: so adding them is one step."""
+    """Sums of runs. Each histogram is one whole number, 32 bits per cell, so that adding two is one step."""
 
     completed: int = 0
     failed: int = 0
     retried: int = 0
-    other: int = 0  # cancelled while they ran, or their process died of them
+    other: int = 0  # cancelled while they ran, or they killed their process
     work: float = 0.0
     depth: int = UNSEEN
     waits: int = field(default=0, repr=False)
@@ -130,17 +130,17 @@ class Row:
 
     @property
     def count(self) -> int:
-        """Runs that ended."""
+        """How many runs ended."""
         return self.completed + self.failed + self.retried + self.other
 
     def count_run(self, kind: str, *, times: int = 1, work: float = 0.0) -> None:
-        """Runs ended as ``kind``, a letter of :class:`django_kue.execution.Outcome`."""
+        """Count runs that ended as ``kind``, a letter of :class:`django_kue.execution.Outcome`."""
         name = _KINDS.get(kind, "other")
         setattr(self, name, getattr(self, name) + times)
         self.work += work
 
     def time_run(self, wait: int, run: int, times: int = 1) -> None:
-        """Runs had these cells of waiting and running time."""
+        """Count runs with these cells of waiting and running time."""
         self.waits += times << (_CELL * wait)
         self.runs += times << (_CELL * run)
 
@@ -178,7 +178,7 @@ _KINDS = {"c": "completed", "f": "failed", "r": "retried"}
 
 
 def is_row(text: bytes) -> bool:
-    """Whether a text is a row: one of another length is somebody else's."""
+    """Whether a text is a row: one of any other length isn't ours."""
     at = _HISTOGRAM_AT
     for _ in range(2):
         if len(text) < at + 2 or text[at] + text[at + 1] > CELLS:

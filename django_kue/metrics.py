@@ -1,8 +1,8 @@
-"""What was measured, for plots and tables: series over time, sums by function, sparklines.
+"""Measurements for plots and tables: series over time, sums by function, sparklines.
 
 Workers measure what they run, and add it up in Redis every 2 s, in buckets of fixed size: of 10 s for
 5 minutes, of a minute for an hour, of 5 minutes for a day, of an hour for a week. A restart loses nothing;
-a worker that is killed loses the 2 s that it hadn't told.
+a worker that is killed loses the last 2 s, which it hadn't reported.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-MOST_QUEUES = 200  # that are read when all are asked for
+MOST_QUEUES = 200  # that are read if no queue is named
 
 
 class Window(NamedTuple):
@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
     @property
     def buckets(self) -> int:
-        """Complete buckets, and the running one."""
+        """How many buckets there are: the complete ones, and the current one."""
         return self.seconds // self.tier.step + 1
 
 
@@ -60,11 +60,11 @@ class Series:
     mostly within a few percent (see ``measures.py``).
     """
 
-    step: int  #: seconds a bucket
-    times: list[int]  #: Unix seconds at which buckets begin, by Redis's clock; the last one is still running
+    step: int  #: seconds per bucket
+    times: list[int]  #: Unix seconds at which buckets begin, by Redis's clock; the last one isn't complete
     completed: list[int]
     failed: list[int]  #: for good
-    retried: list[int]  #: runs that failed and will be tried again
+    retried: list[int]  #: runs that failed, and are tried again
     wait_p50: list[float | None]  #: seconds from when a job could have run until it did; None: nothing ran
     wait_p95: list[float | None]
     run_p50: list[float | None]  #: seconds
@@ -77,13 +77,13 @@ class Series:
 class FunctionStats:
     """What one function did on one queue."""
 
-    name: str  #: "(others)" has the sums of functions beyond the first 500
+    name: str  #: "(others)" holds the sums of functions beyond the first 500
     queue: str
-    runs: int  #: that ended, however
+    runs: int  #: that ended, in whatever way
     completed: int
     failed: int  #: for good
     retried: int
-    mean: float  #: seconds a run
+    mean: float  #: seconds per run
     p50: float | None  #: seconds
     p95: float | None
     total: float  #: seconds of work
@@ -158,8 +158,8 @@ def functions(window: str, queue: str | None = None) -> list[FunctionStats]:
 def sparklines(names: Sequence[str], window: str = "1h", points: int = 30) -> dict[str, list[int]]:
     """How many runs ended on each of these queues, in ``points`` equal parts of a window, oldest first.
 
-    A window with fewer buckets has so many points; where they don't divide evenly, the oldest are left out.
-    The buckets are the complete ones, and the running one is counted to the last point.
+    A window with fewer buckets has as many points as buckets; if they don't divide evenly, the oldest are
+    left out. These are the complete buckets; the current one is added to the last point.
 
     Raises:
         ValueError: there's no such window, or ``points`` is less than 1.
@@ -176,29 +176,29 @@ def sparklines(names: Sequence[str], window: str = "1h", points: int = 30) -> di
     return {name: _spark(one.rows, width) for name, one in zip(names, found, strict=True)}
 
 
-OUTCOMES = ("completed", "failed", "retried", "other")  # other: cancelled, or the process died of it
+OUTCOMES = ("completed", "failed", "retried", "other")  # other: cancelled, or the run killed its process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTotals:
-    """What runs came to since ever: numbers that never fall, until somebody empties Redis."""
+    """All-time sums of runs: numbers that never decrease, unless somebody empties Redis."""
 
     outcomes: Mapping[str, int]  # each of :data:`OUTCOMES`
-    work: float  # seconds that they took
+    work: float  # seconds that the runs took
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Runs of a queue, in all and by function. Histograms are counts by the cells of ``measures.py``."""
+    """Runs of a queue, in total and by function. Histograms are counts by the cells of ``measures.py``."""
 
     runs: RunTotals
-    functions: Mapping[str, RunTotals]  # at most 500; "(others)" has the sums of those beyond
+    functions: Mapping[str, RunTotals]  # at most 500; "(others)" holds the sums of those beyond
     waiting_times: Sequence[int]
     running_times: Sequence[int]
 
 
 def totals(names: Sequence[str]) -> dict[str, Totals]:
-    """What was measured of these queues' runs since ever, in one round trip.
+    """All-time measurements of these queues' runs, in one round trip.
 
     >>> totals(["email"])["email"].runs.outcomes["failed"]  # doctest: +SKIP
     3
@@ -211,9 +211,9 @@ def totals(names: Sequence[str]) -> dict[str, Totals]:
 
 
 def busy_share() -> float | None:
-    """How full all workers were in the last 10 seconds that are over, 0 to 1; ``None`` when there was none.
+    """How busy all workers were in the last complete 10 seconds, 0 to 1; ``None`` if there was no worker.
 
-    A process counts by the fuller of its two pools, threads and coroutines.
+    Of each process, the fuller of its two pools counts: threads or coroutines.
     """
     return ask(reads.load_now())
 
@@ -248,7 +248,7 @@ def _names(queue: str | None) -> list[str]:
 
 
 def _aligned(items: list[T], behind: int, nothing: T) -> list[T]:
-    """Items of a reply that was made ``behind`` buckets before the last one of all."""
+    """Items of a reply, shifted because it was made ``behind`` buckets before the latest reply."""
     return [*items[behind:], *[nothing] * behind] if behind else items
 
 

@@ -1,6 +1,6 @@
-"""The functions that may run as jobs, by the names that are stored.
+"""The functions that may run as jobs, by their stored names.
 
-Only what registered itself by ``@job`` when its module was imported is found: a name that comes from
+Only functions that ``@job`` registered when their module was imported are found: a name that comes from
 Redis never leads to an import.
 """
 
@@ -18,8 +18,8 @@ _by_name: dict[str, JobFunction[Any, Any]] = {}  # names and aliases
 def register(function: JobFunction[Any, Any]) -> None:
     """Make a function known under its name and aliases.
 
-    When its module is imported once more (by ``importlib.reload``, or under a test's hands), the new
-    object takes the old one's place.
+    When its module is imported again (by ``importlib.reload``, or by a test), the new object replaces
+    the old one.
 
     Raises:
         ValueError: another function has one of the names.
@@ -42,12 +42,12 @@ def unregister(function: JobFunction[Any, Any]) -> None:
 
 
 def get(name: str) -> JobFunction[Any, Any] | None:
-    """The function that's called so, now or formerly, or ``None``. Nothing is imported."""
+    """The function with this name or alias, or ``None``. Nothing is imported."""
     return _by_name.get(name)
 
 
 def functions() -> Iterator[JobFunction[Any, Any]]:
-    """Every known function once, by name."""
+    """Every known function once, sorted by name."""
     return (function for name, function in sorted(_by_name.items()) if name == function.name)
 
 

@@ -1,7 +1,7 @@
-"""When a schedule is due: cron expressions and intervals, computed without asking anybody. No I/O.
+"""When a schedule is due: cron expressions and intervals. No I/O.
 
-A *rule* is a :class:`Cron` or an :class:`Every`. It knows the ticks after a moment and up to one; moments are
-Unix milliseconds. :func:`due` decides which ticks of an outage are fired, and which are left out.
+A *rule* is a :class:`Cron` or an :class:`Every`. It computes the ticks after a moment, and up to one; moments
+are Unix milliseconds. :func:`due` decides which ticks of an outage are fired, and which are left out.
 
 >>> Cron("30 2 * * mon", "Europe/Berlin").words
 'At 02:30 on Monday (Europe/Berlin)'
@@ -26,14 +26,14 @@ from django_kue import cron_words
 from django_kue.moments import EPOCH, milliseconds, moment
 
 MINUTE, DAY = 60_000, 86_400_000  # ms
-MOST = 1000  # ticks of an outage that are fired or told
-LATE = MINUTE  # ms: what's due for longer was missed, in the sense of catch_up="none"
-CORRECTION = 180 * MINUTE  # ms: a clock that's set back by more was wrong before (as for Debian's cron)
+MOST = 1000  # ticks of an outage that are fired or reported
+LATE = MINUTE  # ms; with catch_up="none", a tick that has been due for longer was missed
+CORRECTION = 180 * MINUTE  # ms; a clock that's set back by more had been wrong (as in Debian's cron)
 SHORTEST, LONGEST = 1000, 3650 * DAY  # ms between two ticks of an interval
 
 CATCH_UP = ("last", "all", "none")
 
-# What cron programs take besides the five fields.
+# What cron programs accept besides the five fields.
 NICKNAMES = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -43,11 +43,11 @@ NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-# What a field takes, by cronsim's name of it.
+# What a field accepts, by cronsim's name for it.
 _TAKES = {
     "minute": "0 to 59",
     "hour": "0 to 23",
-    "day-of-month": "1 to 31, as far as its month goes, L for the last one, LW for the last weekday",
+    "day-of-month": "1 to 31, if its month has that day; L for the last one, LW for the last weekday",
     "month": "1 to 12 or jan to dec",
     "day-of-week": "0 to 7 or sun to sat, ranges upwards (mon-fri, 5-7); mon#2, 5L: a month's second, last",
 }
@@ -73,15 +73,15 @@ class Cron:
         fields = self._fields
         if len(fields.split()) != 5:
             raise ValueError(
-                f"{self.text!r:.120} is no cron expression: it has {_FIELDS}; or is one of "
+                f"{self.text!r:.120} isn't a cron expression: it has {_FIELDS}; or is one of "
                 f"{', '.join(NICKNAMES)}"
             )
         try:
             CronSim(fields, EPOCH)
-        except (CronSimError, ValueError) as error:  # ValueError: of a number that's thousands of digits long
-            raise ValueError(f"{self.text!r:.120} is no cron expression: {_reason(error)}") from None
+        except (CronSimError, ValueError) as error:  # ValueError: a number that's thousands of digits long
+            raise ValueError(f"{self.text!r:.120} isn't a cron expression: {_reason(error)}") from None
         if self.after(0) is None:
-            raise ValueError(f"{self.text!r} never comes: no day of the next 50 years fits it")
+            raise ValueError(f"{self.text!r} never comes: it matches no day of the next 50 years")
 
     @classmethod
     def of(cls, text: str, zone: str) -> Cron:
@@ -92,12 +92,12 @@ class Cron:
         return NICKNAMES.get(self.text.lower(), self.text)
 
     def after(self, ms: int) -> int | None:
-        """The next tick after a moment; ``None`` when none comes within 50 years."""
+        """The next tick after a moment; ``None`` if there's none within 50 years."""
         found = self._fixed(ms, is_back=False) if self._is_fixed else self._by_the_clock(ms, is_back=False)
         return next(found, None)
 
     def upto(self, ms: int) -> Iterator[int]:
-        """Ticks at a moment and before, back to 1970, the latest first."""
+        """Ticks at or before a moment, back to 1970, the latest first."""
         found = self._fixed(ms, is_back=True) if self._is_fixed else self._by_the_clock(ms + 1, is_back=True)
         return takewhile(lambda tick: tick >= 0, found)
 
@@ -107,9 +107,9 @@ class Cron:
         return not (minute.startswith("*") or hour.startswith("*"))
 
     def _fixed(self, ms: int, *, is_back: bool) -> Iterator[int]:
-        """Ticks after a moment, or up to it: of what has fixed times, which cronsim tells right."""
-        # Of an hour that comes twice cronsim tells the times of its first coming, from the second on as well;
-        # and backwards the clock on the wall may be ahead of what it showed before: begin well after.
+        """Ticks of fixed times, after a moment or up to it; cronsim gets these right."""
+        # For an hour that occurs twice, cronsim gives the times of the first, even if asked in the second;
+        # and going back, the wall clock may have shown later times before: so begin well after the moment.
         begin = ms // 1000 * 1000 + DAY if is_back else ms
         for wall in CronSim(self._fields, moment(begin).astimezone(_zone(self.zone)), reverse=is_back):
             tick = milliseconds(wall)
@@ -117,8 +117,8 @@ class Cron:
                 yield tick
 
     def _by_the_clock(self, begin: int, *, is_back: bool) -> Iterator[int]:
-        """Ticks after a moment, or before it: of what follows the clock, from one change to the next. (Left
-        to itself cronsim goes on by whole hours, and misses some where clocks change by half an hour.)"""
+        """Ticks that follow the clock, after a moment or before it, from one clock change to the next. (On
+        its own, cronsim goes on by whole hours, and misses some where clocks change by half an hour.)"""
         while True:
             offset, change = self._offset(begin + (-1 if is_back else 1)), None
             for wall in CronSim(self._fields, moment(begin + offset), reverse=is_back):
@@ -133,7 +133,7 @@ class Cron:
             begin = change if is_back else change - 1
 
     def _change_between(self, begin: int, tick: int, offset: int) -> int | None:
-        """The first change of the clock on the way from a moment, where this offset holds, to a tick."""
+        """The first clock change on the way from a moment, at which this offset holds, to a tick."""
         is_back = tick < begin
         near = begin
         for far in chain(range(begin, tick, -DAY if is_back else DAY), (tick,)):
@@ -148,7 +148,7 @@ class Cron:
     def _offset(self, ms: int) -> int:
         """How far the clock is ahead of UTC at a moment, in milliseconds."""
         ahead = moment(ms).astimezone(_zone(self.zone)).utcoffset()
-        assert ahead is not None  # it has a zone
+        assert ahead is not None  # it has a time zone
         return ahead // timedelta(milliseconds=1)
 
     @property
@@ -161,7 +161,7 @@ class Cron:
 
 
 def _reason(error: Exception) -> str:
-    """What's wrong with an expression, and what would be right."""
+    """What's wrong with an expression, and what it accepts."""
     field = str(error).removeprefix("Bad ")
     return f"bad {field}: {_TAKES[field]}" if field in _TAKES else f"{error}; it has {_FIELDS}"
 
@@ -177,11 +177,11 @@ class Every:
         """An interval of so many seconds.
 
         Raises:
-            TypeError, ValueError: it's no time, or not from one second to ten years.
+            TypeError, ValueError: it isn't a duration, or isn't between one second and ten years.
         """
         seconds = every.total_seconds() if isinstance(every, timedelta) else every
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-            raise TypeError(f"every={every!r:.80} is no time; write seconds or a timedelta")
+            raise TypeError(f"every={every!r:.80} isn't a duration; write seconds or a timedelta")
         if not SHORTEST <= seconds * 1000 <= LONGEST:
             raise ValueError(f"every={every!r:.80} must be from one second to ten years")
         return cls(round(seconds * 1000))
@@ -209,7 +209,7 @@ Rule = Cron | Every
 
 
 def encode(rule: Rule) -> str:
-    """A rule as it's stored."""
+    """A rule in stored form."""
     return f"every {rule.ms}" if isinstance(rule, Every) else f"cron {rule.zone} {rule.text}"
 
 
@@ -217,7 +217,7 @@ def decode(text: str) -> Rule:
     """The rule that :func:`encode` wrote.
 
     Raises:
-        ValueError: it's none that this release, or this machine's list of time zones, knows.
+        ValueError: this release doesn't know such a rule, or this machine doesn't know its time zone.
     """
     kind, _, rest = text.partition(" ")
     if kind == "every" and rest.isdigit() and int(rest):
@@ -225,7 +225,7 @@ def decode(text: str) -> Rule:
     zone, _, expression = rest.partition(" ")
     if kind == "cron":
         return Cron(expression, zone)
-    raise ValueError(f"{text!r:.80} is no rule")
+    raise ValueError(f"{text!r:.80} isn't a rule")
 
 
 def after(rule: Rule, ms: int, count: int) -> list[int]:
@@ -237,21 +237,21 @@ def after(rule: Rule, ms: int, count: int) -> list[int]:
 
 
 class Due(NamedTuple):
-    """What has to be done about a schedule whose next tick has come."""
+    """What has to be done for a schedule whose next tick is due."""
 
     fires: list[int]  # ticks, in order
-    missed: list[int]  # those that are left out, in order: of very many the newest
+    missed: list[int]  # those that are left out, in order; if there are very many, the newest
     next: int | None  # the first tick that's still to come
 
     def steps(self) -> list[tuple[int, int | None]]:
-        """Each tick that's fired, with the one that comes after it."""
+        """Each tick to fire, with the one after it."""
         return list(zip(self.fires, [*self.fires[1:], self.next], strict=True)) if self.fires else []
 
 
 def due(rule: Rule, expected: int, now: int, catch_up: str) -> Due:
-    """What's due at ``now``, of a schedule whose next tick was noted as ``expected``.
+    """What's due at ``now`` for a schedule whose next tick was noted as ``expected``.
 
-    At most :data:`MOST` ticks are looked at, the newest, however long nobody was there.
+    Only the newest :data:`MOST` ticks are considered, however long no worker was there.
     """
     ticks = list(takewhile(lambda tick: tick > expected, islice(rule.upto(now), MOST)))[::-1]
     if len(ticks) < MOST:
@@ -269,14 +269,14 @@ def read_zone(name: str) -> ZoneInfo:
     """The time zone with this name.
 
     Raises:
-        ValueError: there's none.
+        ValueError: there's no such time zone.
     """
     try:
         return _zone(name)
-    except (LookupError, ValueError, OSError):  # of a folder's name, too
+    except (LookupError, ValueError, OSError):  # also raised for a folder's name
         raise ValueError(
-            f'there\'s no time zone {name!r}; write one such as "Europe/Berlin". On a machine that has no '
-            "list of them: pip install tzdata"
+            f'there\'s no time zone {name!r}; write one such as "Europe/Berlin". If this machine has '
+            "no time zone data: pip install tzdata"
         ) from None
 
 

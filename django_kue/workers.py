@@ -1,4 +1,4 @@
-"""Workers as people see them: a frozen record of what each said of itself at its last heartbeat."""
+"""Workers as people see them: frozen records of what each said about itself at its last heartbeat."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from django_kue.moments import moment
 from django_kue.rows import FOREIGN
 from django_kue.store import ask, reads
 
-MOST = 2**63  # more than any number of a worker's
+MOST = 2**63  # more than any number that a worker reports
 PATIENCE = 6.0  # seconds; a worker announces itself every two
 
 
 class WorkerState(StrEnum):
-    """How a worker is."""
+    """The state of a worker."""
 
     RUNNING = "running"
     STOPPING = "stopping"  # it takes no new jobs
@@ -34,11 +34,11 @@ class Process:
     """One process of a worker."""
 
     pid: int
-    jobs: tuple[str, ...]  # ids of what it runs now
+    jobs: tuple[str, ...]  # ids of the jobs that it runs now
     done: int  # runs that ended in it
-    memory: int | None = None  # resident bytes; None where that can't be known (it needs Linux)
+    memory: int | None = None  # resident bytes; None if that can't be known (it needs Linux)
     busy: int = 0  # jobs that it runs now
-    slots: int = 0  # jobs that it could run: threads and coroutines
+    slots: int = 0  # jobs that it can run at once: threads and coroutines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,8 @@ class Worker:
     pid: int
     version: str  # of django-kue
     queues: tuple[str, ...]
-    threads: int  # functions at once in a process
-    coroutines: int  # coroutine functions at once in a process
+    threads: int  # functions that a process runs at once
+    coroutines: int  # coroutine functions that a process runs at once
     started_at: datetime | None
     seen_at: datetime  # its last heartbeat, by Redis's clock
     done: int  # runs that ended since it was started
@@ -64,9 +64,9 @@ class Worker:
 
     @property
     def memory(self) -> int | None:
-        """Resident bytes of all its processes and their supervisor; ``None`` where that can't be known.
+        """Resident bytes of all its processes and their supervisor; ``None`` if that can't be known.
 
-        What they share after a fork is counted for each.
+        Memory that they share after a fork is counted for each.
         """
         parts = [self.supervisor_memory, *(process.memory for process in self.processes)]
         known = [part for part in parts if part is not None]
@@ -79,7 +79,7 @@ class Worker:
 
     @property
     def slots(self) -> int:
-        """How many jobs it could run at once: functions on its threads, and coroutine functions."""
+        """How many jobs it can run at once: functions on its threads, and coroutine functions."""
         return sum(process.slots for process in self.processes)
 
     @property
@@ -88,8 +88,8 @@ class Worker:
         return tuple(chain.from_iterable(process.jobs for process in self.processes))
 
     def stop(self) -> None:
-        """Ask it to stop as SIGTERM does: within 2 s it takes no new jobs, and it ends when the running
-        ones are over, or handed back after its shutdown timeout.
+        """Ask it to stop, as SIGTERM does: within 2 s it stops taking jobs, and it ends when the running
+        ones are done, or are handed back after its shutdown timeout.
 
         Raises:
             LookupError: it's gone already.
@@ -107,7 +107,7 @@ class Worker:
 
 
 def workers() -> list[Worker]:
-    """Every worker that runs, or was lost within the last hour; by when they were started."""
+    """Every worker that runs, or was lost within the last hour, in the order in which they were started."""
     return workers_in(ask(reads.registry()))
 
 
@@ -128,14 +128,14 @@ def _worker(id: str, text: bytes, pulse_ms: int, now_ms: int) -> Worker:
     seen_at = _seen_at(pulse_ms)
     try:
         return _portrait(id, json.loads(text), seen_at, is_lost)
-    except (*FOREIGN, AttributeError):  # not a worker's words; it's still in the list
+    except (*FOREIGN, AttributeError):  # no worker wrote this; it's listed all the same
         return _portrait(id, {}, seen_at, is_lost)
 
 
 def _seen_at(pulse_ms: int) -> datetime:
     try:
         return moment(pulse_ms)
-    except OverflowError:  # not a worker's pulse
+    except OverflowError:  # no worker wrote this pulse
         return moment(0)
 
 

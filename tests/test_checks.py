@@ -178,7 +178,7 @@ def test_functions_and_the_outbox(kue: Any, options: Any, numbers: list[str]) ->
     ("options", "text"),
     [
         ({"queue": "emial"}, "'emial'"),
-        ({"on_commit": "orders"}, "on_commit names no database, 'orders'; there's 'default'."),
+        ({"on_commit": "orders"}, "on_commit names 'orders', which isn't a database; there's 'default'."),
         ({"queue": "email", "on_commit": "default"}, None),
     ],
     ids=["queue", "database", "both good"],

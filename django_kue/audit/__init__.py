@@ -1,7 +1,7 @@
-"""The audit: every key of a queue is held against the others, while the queue is at work.
+"""The audit: checks every key of a queue against the others, while the queue is at work.
 
-``faults`` names what can be wrong. ``jobs`` and ``keys`` judge what was read, and are pure; ``walk`` reads
-it, slice by slice; ``repair`` puts it right; ``findings`` sums it up.
+``faults`` lists what can be wrong. ``walk`` reads the keys, slice by slice; ``jobs`` and ``keys`` judge what
+was read, without any I/O; ``repair`` puts it right; ``findings`` sums it up.
 
 >>> from django_kue.audit import look
 >>> look("email").count  # doctest: +SKIP
@@ -21,7 +21,7 @@ __all__ = ["Auditor", "Fault", "Findings", "Group", "KINDS", "Kind", "audit", "l
 def audit(queue: str) -> list[Fault]:
     """Everything that's wrong with the keys of a queue; an empty list when all is well.
 
-    A queue may be at work meanwhile. See :class:`Auditor` for what it costs.
+    The queue may be at work meanwhile. See :class:`Auditor` for what it costs.
 
     Raises:
         StoreUnavailable: Redis is away.

@@ -1,4 +1,4 @@
-"""What an audit can find: a kind each, with what it means and what a repair does."""
+"""What an audit can find: the kinds of faults, with what each means and what a repair does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django_kue.store.audits import JobRepair, KeyRepair
 
 
 class IndexRepair(NamedTuple):
-    """An index's entry to drop, or with none of them a function's failed jobs to count."""
+    """An index entry to drop; without an entry, a function whose failed jobs are to be counted again."""
 
     name: str
     part: bytes
@@ -17,7 +17,7 @@ class IndexRepair(NamedTuple):
 
 
 class LevelRepair(NamedTuple):
-    """A priority to put right; with a ``shape`` its stale entries are noted, too."""
+    """A priority to put right; with a ``shape``, the count of its stale entries is set too."""
 
     priority: str
     shape: bytes = b""
@@ -25,7 +25,7 @@ class LevelRepair(NamedTuple):
 
 
 class RegistryRepair(NamedTuple):
-    """The queue is to join the registry."""
+    """The queue has to be added to the registry."""
 
 
 Fix = JobRepair | KeyRepair | IndexRepair | LevelRepair | RegistryRepair
@@ -36,9 +36,9 @@ class Fault:
     """One thing that's wrong."""
 
     kind: str  #: such as ``job.nowhere``
-    name: str  #: a job's key, or a key of Redis by what follows ``PREFIX:{queue}:``
+    name: str  #: a job's key, or the part of a Redis key that follows ``PREFIX:{queue}:``
     detail: str = ""
-    fix: Fix | None = None  # None: nothing that a program should decide
+    fix: Fix | None = None  # None: not for a program to decide
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name}{': ' if self.detail else ''}{self.detail}>"
@@ -53,14 +53,15 @@ KINDS = {
     # jobs
     "job.nowhere": Kind(
         "Jobs that are in no state: no worker will ever take them.",
-        "They go back to where their outcome or their time says they were, else they wait, at the back.",
+        "They go back to the state that their outcome or their due time points to; otherwise they wait, at "
+        "the back.",
     ),
     "job.twice": Kind(
         "Jobs that are in two places: they may run once too often.",
-        "One place is kept: where it's running, else where it's still to run, else where it ended.",
+        "Each keeps one place: where it's running, else where it has yet to run, else where it has ended.",
     ),
     "job.misplaced": Kind(
-        "Jobs that wait in the list of another priority than theirs.",
+        "Jobs that wait in the list of a priority other than their own.",
         "They join the back of their own priority.",
     ),
     "job.unreadable": Kind(
@@ -70,87 +71,91 @@ KINDS = {
     ),
     "job.gone": Kind(
         "Keys of jobs that have no record: it was lost, or deleted by hand.",
-        "They leave the places where they stand.",
+        "They're removed from the places where they're stored.",
     ),
     "lease.unwatched": Kind(
         "Jobs that are leased to a process whose death nobody would notice.",
-        "The lease gets a time limit: if the process lives it goes on, else others take the jobs.",
+        "The lease gets a time limit: if the process lives it carries on, else other workers take the jobs.",
     ),
     "lease.ghost": Kind(
-        "Jobs that are active, and still counted as removed under the same lease.", "They're active."
+        "Jobs that are active, but also noted as removed under the same lease.", "They stay active."
     ),
     "mark.lost": Kind("Orders to stop for runs that are over.", "They're dropped."),
     "outcome.wrong": Kind(
-        "Finished jobs whose outcome is missing, or isn't that of their state.",
-        "They get an outcome without a result or an error. What stood there is put aside.",
+        "Finished jobs whose outcome is missing, or doesn't match their state.",
+        "They get an outcome without a result or an error. The old one is put aside.",
     ),
-    "outcome.early": Kind("Jobs that have an outcome and aren't finished.", "The outcome is put aside."),
+    "outcome.early": Kind("Jobs that have an outcome but aren't finished.", "The outcome is put aside."),
     "progress.unreadable": Kind("Progress that can't be read.", "It's put aside."),
     "kept.wrong": Kind(
-        "Finished jobs that aren't noted to go when their own time is over, or unfinished ones that are.",
-        "It's noted, or not.",
+        "Finished jobs that aren't noted for removal at the end of their own retention, or unfinished ones "
+        "that are.",
+        "The note is added, or dropped.",
     ),
     # indexes
     "failed.unlisted": Kind(
         "Failed jobs that aren't listed under their function.", "They're listed, and counted."
     ),
     "failed.mislisted": Kind(
-        "Jobs that are listed as failed under a function, and aren't.", "They leave the list."
+        "Jobs that are listed as failed under a function, but aren't.", "They're taken off the list."
     ),
     "failed.miscounted": Kind("Functions whose failed jobs are miscounted.", "They're counted again."),
-    "search.missing": Kind("Jobs that can't be found by one of their search keys.", "They can."),
+    "search.missing": Kind(
+        "Jobs that can't be found by one of their search keys.", "They can be found by it again."
+    ),
     "side.missing": Kind(
-        "Jobs that have search keys, or came by an outbox, and of which something would be left behind.",
-        "What hangs on them goes with them.",
+        "Jobs with search keys, or from an outbox, that would leave something behind when they're removed.",
+        "They're noted, so that everything that belongs to them is removed with them.",
     ),
     "search.wrong": Kind("Search keys that lead to jobs that don't have them.", "The entries are dropped."),
     "unique.missing": Kind(
-        "Jobs that should hold their unique key: a second one could be enqueued.",
-        "They hold it, unless another does by now.",
+        "Jobs that should hold their unique key, but don't: a second one could be enqueued.",
+        "They hold it again, unless another job does by now.",
     ),
     "unique.wrong": Kind(
-        "Unique keys that are held by jobs whose they aren't: a job could be taken for a duplicate of them.",
-        "They're let go.",
+        "Unique keys held by jobs that have no right to them: a new job could be taken for a duplicate.",
+        "They're released.",
     ),
     # waiting lists
     "level.missing": Kind(
-        "Priorities that no worker looks at, though jobs wait in their lists.", "Workers look at them."
+        "Priorities that no worker looks at, though jobs wait in their lists.", "Workers look at them again."
     ),
-    "level.wrong": Kind("Priorities that aren't one, or stand in the wrong order.", "They're put right."),
+    "level.wrong": Kind(
+        "Entries among the priorities that aren't priorities, or are in the wrong order.",
+        "The former are dropped, the latter are put in order.",
+    ),
     "stale.miscounted": Kind(
         "Waiting lists whose stale entries are miscounted: the number of waiting jobs is wrong.",
         "They're counted again.",
     ),
     # keys
     "key.type": Kind(
-        "Keys of another type than django-kue writes: calls that need them fail.",
-        "They're put aside, under `bad:`, and what belongs there is made again from the rest.",
+        "Keys whose type isn't the one that django-kue writes: calls that need them fail.",
+        "They're put aside under `bad:`, and what belongs there is rebuilt from the other keys.",
     ),
     "key.unknown": Kind(
         "Keys that this release doesn't know.",
         "None: a newer release may have written them. If you know that nobody needs them, delete them.",
     ),
-    "key.forever": Kind("Keys that should expire, and don't.", "They expire."),
+    "key.forever": Kind("Keys that should expire, but don't.", "They're given a time to live."),
     "lists.lost": Kind(
         "Log lines and runs that nobody would clean up.",
-        "Those of jobs that are gone are deleted; the others are noted to go with their job.",
+        "Those of jobs that are gone are deleted; the others are noted, and removed with their job.",
     ),
-    "value.wrong": Kind(
-        "Values that aren't what belongs there: calls that need them may fail.", "They're put aside."
-    ),
+    "value.wrong": Kind("Values of the wrong form: calls that need them may fail.", "They're put aside."),
     "owner.forever": Kind(
         "Processes whose leases don't end: if they die, nobody takes back their jobs.",
-        "Their leases end as any others, unless they're renewed.",
+        "Their leases end like any other, unless they're renewed.",
     ),
     "schedule.stopped": Kind(
-        "Schedules that are on and have no next tick: they'd never run again.", "They run once, now."
+        "Schedules that are on, but have no next tick: they'd never run again.", "They run once, now."
     ),
     "schedule.gone": Kind(
         "Ticks of schedules that have no record: it was lost, or deleted by hand.",
-        "They're dropped. What's declared comes back with the next worker that looks.",
+        "They're dropped. A schedule that's declared comes back when a worker next looks at declarations.",
     ),
     "queue.unregistered": Kind(
-        "The queue isn't in the registry: once it isn't declared any more, its jobs would be hidden.",
-        "It joins the registry.",
+        "The queue isn't in the registry: once it's no longer declared, its jobs would be hidden.",
+        "It's added to the registry.",
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""An audit's findings, grouped: what people are shown, however much is wrong."""
+"""An audit's findings, grouped by kind, so that people can read them however much is wrong."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from django_kue.audit.faults import Fault
 from django_kue.audit.repair import repair
 from django_kue.audit.walk import Auditor
 
-FIRST = 5  # faults of a kind that are shown
+FIRST = 5  # faults of each kind that are shown
 CHUNK = 1000  # faults that are repaired together, while the audit goes on
-ROUNDS = 4  # of repairs: what was in the way of one audit may hide what the next finds
+ROUNDS = 4  # of repairs: a fault may have hidden others, which only the next audit finds
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Group:
 
     count: int = 0
     first: list[Fault] = field(default_factory=list)  #: five at most
-    fixable: int = 0  #: so many can be repaired
+    fixable: int = 0  #: how many can be repaired
 
     def add(self, fault: Fault) -> None:
         self.count += 1
@@ -35,7 +35,7 @@ class Findings:
     """What an audit of a queue found."""
 
     queue: str
-    jobs: int = 0  #: that were looked at
+    jobs: int = 0  #: how many were looked at
     kinds: dict[str, Group] = field(default_factory=dict)  #: the faults by kind
     unchecked: list[str] = field(default_factory=list)  #: what couldn't be looked at, and why
 

@@ -1,4 +1,4 @@
-"""A job is judged: what's wrong with it, as its dossier says. Nothing is asked here."""
+"""Judges a job: what's wrong with it, according to its dossier. No I/O."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ WHOLE = re.compile(r"-?\d{1,15}")
 
 
 def text_of(name: bytes) -> str:
-    """Any bytes, for people and for comparing."""
+    """Any bytes as text, to show and to compare."""
     return name.decode(errors="backslashreplace")
 
 
 def places_of(dossier: Dossier) -> list[str]:
-    """The states where the key stands, but for the waiting lists."""
+    """The states that the key is in, apart from the waiting lists."""
     found = ["active"] if dossier.lease is not None else []
     return found + [state for state in STATES if getattr(dossier, state) is not None]
 
 
 def came_there_ms(dossier: Dossier) -> int:
-    """When an active or finished job became so; 0 of others."""
+    """When an active or finished job got into its state; 0 for other jobs."""
     claimed = (dossier.lease or b"").split(b"|")[1:2]
     times = [*claimed, dossier.completed, dossier.failed, dossier.cancelled]
     return max(int(time) if time and time.isdigit() else 0 for time in times)
 
 
 def priority_of(dossier: Dossier) -> int:
-    """As the scripts read it: what isn't a number is 0."""
+    """The priority as the scripts read it: anything that isn't a number counts as 0."""
     return int(_whole(_head_of(dossier).get("p", "")))
 
 
@@ -51,7 +51,7 @@ def seat_of(dossier: Dossier) -> str:
 
 
 def _head_of(dossier: Dossier) -> dict[str, str]:
-    """The record's head as the scripts read it, of any text."""
+    """The record's head as the scripts read it; works for any text."""
     head, bar, _ = (dossier.record or b"").partition(b"|")
     tokens = head.decode(errors="backslashreplace").split(",") if bar else []
     found: dict[str, str] = {}
@@ -69,9 +69,9 @@ def _whole(text: str) -> int:
 
 
 def judge(dossier: Dossier, met: Iterable[int] = ()) -> Iterator[Fault]:
-    """What's wrong with a job that's in one state, or with a key that has no record.
+    """What's wrong with a job that's in exactly one state, or with a key that has no record.
 
-    ``met``: the priorities of the lists in which the job was met.
+    ``met``: the priorities of the lists in which the job was found.
     """
     if dossier.record is None:
         yield from _without_record(dossier)
@@ -88,7 +88,7 @@ def judge(dossier: Dossier, met: Iterable[int] = ()) -> Iterator[Fault]:
 
 
 def judge_place(spots: Spots) -> Iterator[Fault]:
-    """Whether a job is in exactly one place, now that its entries in the lists were looked for."""
+    """What's wrong with a job's place, now that its entries in the lists have been looked up."""
     dossier, counts = spots
     if dossier.record is None:
         return
@@ -114,7 +114,7 @@ def _fault(kind: str, dossier: Dossier, detail: str = "", *fault: str) -> Fault:
 
 
 def created_ms(key: bytes) -> int:
-    """When a job's key was made; 0 for a key that isn't ours."""
+    """When a job's key was made; 0 for a key that django-kue didn't make."""
     try:
         return ids.created_ms(key.decode())
     except (ValueError, Error):
@@ -150,7 +150,7 @@ def _can_be_read(text: bytes) -> bool:
         options = json.loads(record.options or b"{}")
         arguments = [] if record.arguments.startswith(SEAL) else json.loads(record.arguments or b"[]")
     except records.NewerRecord:
-        return True  # by a newer release
+        return True  # a newer release can
     except (ValueError, RecursionError):
         return False
     numbers = [record.head.get(letter, "0") for letter in "pmcze"]
@@ -162,7 +162,7 @@ def _can_be_read(text: bytes) -> bool:
 
 
 def _is_progress(text: bytes) -> bool:
-    if text.startswith(SEAL):  # for who has the key
+    if text.startswith(SEAL):  # only a holder of the key can tell
         return True
     try:
         value = json.loads(text)
@@ -203,7 +203,7 @@ def _ended(dossier: Dossier, state: str) -> Iterator[Fault]:
         if other != state and getattr(dossier, f"kept_{other}") is not None:
             yield _fault("kept.wrong", dossier, f"kept as {other}, it's {state}")
     keep = _head_of(dossier).get("q", "")
-    # of a completed one, its run decides, which may have known another keep
+    # Not for a completed job: the keep that its run knew applies, which may be a different one.
     if letter in ("f", "x") and keep.isdigit() and getattr(dossier, f"kept_{state}") is None:
         yield _fault("kept.wrong", dossier, f"to be kept for {keep} ms")
     if state == "failed" and dossier.listed != dossier.failed:
@@ -211,7 +211,7 @@ def _ended(dossier: Dossier, state: str) -> Iterator[Fault]:
 
 
 def _held(dossier: Dossier, state: str) -> Iterator[Fault]:
-    """Whether it holds its unique key. One that lets go of it before it's finished may lose it to another."""
+    """Whether it holds its unique key. One that's released before the job finishes may go to another."""
     _, colon, mode = _head_of(dossier).get("u", "").partition(":")
     letter = STATES.get(state) or state[0]
     if colon and mode != "t" and {"w", "d", "a", letter} <= set(mode) and dossier.holder != dossier.key:

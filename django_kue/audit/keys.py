@@ -1,4 +1,4 @@
-"""A queue's keys are judged by their names, types, and what stands in the small ones."""
+"""Judges a queue's keys by their names and types, and the small ones by their content, too."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TYPES = {
     "bad:": "",
 }  # fmt: skip
 
-# Those that expire, and after how many seconds at most: what a repair gives one that doesn't.
+# The keys that expire, and after how many seconds at most: a repair gives that time to one that doesn't.
 EXPIRING = {
     "by:": 10, "fw:": HOUR, "n:": 600, "gn:": 600, "ul:": DAY, "rl": HOUR, "t:": 25 * HOUR,
     "ms:": 8 * DAY, "mf:": 8 * DAY,
@@ -35,7 +35,7 @@ LIST = re.compile(rb"w:(-?(?:0|[1-9]\d{0,2}))(:front)?")
 
 
 def suffix_of(name: bytes) -> str:
-    """The key's own suffix or prefix in ``keys.py``; "" for one that's unknown."""
+    """The key's suffix or prefix in ``keys.py``; "" for an unknown key."""
     text = text_of(name)
     for prefix in PREFIXES:
         if text.startswith(prefix):
@@ -44,7 +44,7 @@ def suffix_of(name: bytes) -> str:
 
 
 def judge_key(key: Key) -> Iterator[Fault]:
-    """What's wrong with a key as such."""
+    """What's wrong with a key itself, regardless of its content."""
     suffix, name = suffix_of(key.name), text_of(key.name)
     if not suffix:
         yield Fault("key.unknown", name, key.type)
@@ -62,7 +62,7 @@ def judge_key(key: Key) -> Iterator[Fault]:
         yield Fault("lists.lost", name, "", KeyRepair("lists", key.name))
 
 
-# ── what stands in them ──
+# ── their content ──
 
 
 def _is_whole(text: bytes) -> bool:
@@ -82,9 +82,9 @@ def _is_flag(field: bytes, value: bytes) -> bool:
     return field in (b"paused", b"ev", b"pulse") and _is_whole(value)
 
 
-# A schedule's head, its function, and the beginning of the rest: schedules/record.py
+# A schedule's head, its function, and the beginning of its JSON: schedules/record.py
 SCHEDULE = re.compile(rb"(?:[a-z][^,|]*,)*v\d+(?:,[a-z][^,|]*)*\|[^|]+\|\{")
-OFF = re.compile(rb"(?:[^|]*,)?[pgm][^|]*\|")  # paused, no longer declared, or on its way to another queue
+OFF = re.compile(rb"(?:[^|]*,)?[pgm][^|]*\|")  # paused, no longer declared, or moving to another queue
 
 
 FIELDS: dict[str, Callable[[bytes, bytes], bool]] = {
@@ -109,7 +109,7 @@ def judge_field(name: bytes, field: bytes, value: bytes) -> Iterator[Fault]:
 
 
 def judge_member(name: bytes, member: bytes, score: bytes, now_ms: int, lease_ms: int) -> Iterator[Fault]:
-    """What's wrong with a priority, or with the owner of leases."""
+    """What's wrong with a priority, or with an owner of leases."""
     if name == b"p":
         if not PRIORITY.fullmatch(member):
             yield Fault("level.wrong", text_of(member), "not a priority", KeyRepair("member", name, member))
@@ -121,5 +121,5 @@ def judge_member(name: bytes, member: bytes, score: bytes, now_ms: int, lease_ms
 
 
 def is_on(record: bytes) -> bool:
-    """Whether a schedule has to have a next tick."""
+    """Whether a schedule must have a next tick."""
     return SCHEDULE.match(record) is not None and OFF.match(record) is None

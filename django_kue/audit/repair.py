@@ -1,4 +1,4 @@
-"""What was found is put right: each repair is one step in Redis, which looks again before it acts."""
+"""Repairs what was found: each repair is one step in Redis, which checks again before it acts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from django_kue.store.audits import JobRepair, KeyRepair
 
 T = TypeVar("T")
 BATCH = 100  # repairs a call
-SLOW = ("places", "unreadable")  # these look through whole lists: one a call
+SLOW = ("places", "unreadable")  # these search whole lists: one a call
 
 
 def repair(queue: str, faults: Iterable[Fault]) -> None:
-    """Put right what can be. No job is lost: its record is never deleted.
+    """Put right what can be put right. No job is lost: no record is ever deleted.
 
-    A key of a wrong type comes first: what stood there is put aside, so that the rest can be restored. What
-    follows from it is only found by another audit, so audit again afterwards, until nothing is left.
+    Keys of a wrong type come first: their content is put aside, so that the rest can be restored. Only
+    another audit finds what follows from that, so audit again afterwards, until nothing is left.
 
     Raises:
         StoreUnavailable: Redis is away.

@@ -1,8 +1,8 @@
-"""The audit's walk through a queue's keys, in slices that hold Redis for some milliseconds each.
+"""The audit's walk through a queue's keys, in slices that hold Redis for a few milliseconds each.
 
-A slice is of one moment, so what's said of a job or of an index's entry is true of that moment, however busy
-the queue is. Only the waiting lists are too long to be looked through at once: jobs that weren't met on the
-walk through them are suspects, and looked for once more, each in one step with all else that's known of it.
+Each slice is read at one moment, so what it says of a job or an index entry is true of that moment, however
+busy the queue is. Only the waiting lists are too long to be read at once: jobs that weren't found on the
+walk through them are suspects, and are looked up once more, each in one step with everything else about it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from django_kue.store.moves import lease_ms
 
 T = TypeVar("T")
 SPOTS = 25  # suspects a call
-BUDGET = 200_000  # entries of lists that a call may look through for them: some 15 ms
-TRIES = 3  # to count a list's stale entries while nobody touches it
+BUDGET = 200_000  # list entries that a call may search for them: some 15 ms
+TRIES = 3  # at counting a list's stale entries while nobody touches it
 
 
 class Pace:
-    """How much to ask for at once: as much as Redis does in about five milliseconds."""
+    """How much to ask for at once: as much as Redis handles in about five milliseconds."""
 
     LEAST, MOST, GOAL = 20, 500, 0.005
 
@@ -50,22 +50,22 @@ class Pace:
 class Auditor:
     """One audit of one queue.
 
-    It costs some 40 µs a job, half of it Redis's, in slices of about 10 ms; and here some 150 bytes for each
-    waiting job. Keys of other programs in the same database are passed in the search for lost ones.
+    It costs some 40 µs a job, half of it in Redis, in slices of about 10 ms, and some 150 bytes of memory
+    here for each waiting job. The search for lost keys has to pass other programs' keys in the same database.
     """
 
     def __init__(self, queue: str) -> None:
         self.queue = queue
         self.unchecked: list[str] = []  # what couldn't be looked at, and why
-        self.jobs = 0  # that were looked at
+        self.jobs = 0  # how many were looked at
         self._began_ms = 0
         self._pace = Pace()
         self._said: set[tuple[str, str, str]] = set()
-        self._seats: dict[bytes, int] = {}  # waiting jobs that were met, and the priority of their list
-        self._again: dict[bytes, set[int]] = {}  # … of those that were met more than once, all
+        self._seats: dict[bytes, int] = {}  # waiting jobs that were found, and the priority of their list
+        self._again: dict[bytes, set[int]] = {}  # … all priorities, of jobs found more than once
 
     def faults(self) -> Iterator[Fault]:
-        """What's wrong, as it's found.
+        """What's wrong, one fault at a time, as they're found.
 
         Raises:
             StoreUnavailable: Redis is away.
@@ -88,7 +88,7 @@ class Auditor:
                     yield fault
 
     def _each(self, call: Callable[[bytes, int], Call[Any]]) -> Iterator[Any]:
-        """All slices of what ``call(cursor, most)`` asks for."""
+        """All slices that ``call(cursor, most)`` asks for, one after the other."""
         cursor = START
         while True:
             reply = self._pace.ask(call(cursor, self._pace.most))
@@ -100,7 +100,7 @@ class Auditor:
     # ── keys ──
 
     def _keys(self) -> list[Key]:
-        """The queue's keys; where they can't be searched for, those that have one name."""
+        """The queue's keys; if they can't be searched for, only those with a fixed name."""
         found: dict[bytes, Key] = {}
         try:
             for part in self._each(partial(audits.keys, self.queue)):
@@ -108,7 +108,7 @@ class Auditor:
         except StoreUnavailable:
             raise
         except StoreError as error:
-            self.unchecked.append(f"Keys that nothing leads to: Redis refused to search for them ({error}).")
+            self.unchecked.append(f"Keys that nothing refers to: Redis refused to search for them ({error}).")
             names = [name for name in keys.TYPES if name not in keys.PREFIXES]
             return [Key(name.encode(), keys.TYPES[name], -2, True) for name in names]
         return list(found.values())
@@ -152,7 +152,8 @@ class Auditor:
                 yield from self._stale(priority, part, dead)
                 return
         self.unchecked.append(
-            f"How many entries of priority {priority} are stale: it never rested. Pause the queue for that."
+            f"How many entries of priority {priority} are stale: the list was never at rest. Pause the queue "
+            "to have them counted."
         )
 
     def _slice(self, priority: str, first: int) -> audits.Level:
@@ -168,7 +169,7 @@ class Auditor:
     def _stale(priority: str, part: audits.Level, dead: int) -> Iterator[Fault]:
         wanted = dead if dead or part.has_front else None
         if part.noted != (b"" if wanted is None else b"%d" % wanted):
-            detail = f"{dead:,} are stale, noted are {text_of(part.noted) or 'none'}"
+            detail = f"{dead:,} are stale, but the count is {text_of(part.noted) or 'missing'}"
             yield Fault("stale.miscounted", priority, detail, LevelRepair(priority, part.shape, wanted))
 
     # ── jobs ──
@@ -188,7 +189,7 @@ class Auditor:
         yield from self._confirmed(suspects)
 
     def _is_placed(self, dossier: Dossier) -> bool:
-        """Whether the job stands in one place, as far as is known."""
+        """Whether the job is in exactly one place, as far as is known."""
         if dossier.key in self._again:
             return False
         met = self._seats.get(dossier.key)
@@ -209,11 +210,11 @@ class Auditor:
                 yield from faults
 
     def _where(self, key: bytes) -> set[int]:
-        """The lists where a job was met."""
+        """The priorities of the lists where a job was found."""
         return self._again.get(key) or ({self._seats[key]} if key in self._seats else set())
 
     def _places(self) -> Iterator[Fault]:
-        """Keys that stand somewhere and have no record."""
+        """Keys that are stored somewhere but have no record."""
         for place in audits.PLACES:
             for part in self._each(partial(audits.places, self.queue, place)):
                 for dossier in self._dossiers(part.found):
@@ -250,10 +251,10 @@ class Auditor:
     # ── schedules ──
 
     def _schedules(self, found: Iterable[Key]) -> Iterator[Fault]:
-        """What stands wrong at a first look is looked at once more: schedules come and go meanwhile."""
+        """What seems wrong is looked at once more: schedules come and go meanwhile."""
         kinds = {key.name: key.type for key in found}
         if kinds.get(b"sc", "hash") != "hash" or kinds.get(b"sz", "zset") != "zset":
-            return  # their types are told, and repaired first
+            return  # their types are reported as faults, and repaired first
         ticks = self._ticks()
         names = {name for name, _ in self._fields(Key(b"sc", "hash", -1, True))}
         for name in ticks.keys() - names:

@@ -48,7 +48,7 @@ def add_yes(parser: ArgumentParser) -> None:
 
 
 def add_choice(parser: ArgumentParser, when: str = "") -> None:
-    """What chooses jobs by what they are. ``when``: words before the help."""
+    """Options that choose jobs by function or text. ``when``: a prefix for their help."""
     parser.add_argument("--function", type=_some, metavar="NAME", help=f"{when}jobs of this function")
     parser.add_argument(
         "--text", type=_some, metavar="TEXT", help=f"{when}jobs whose title, function or error has this text"
@@ -56,21 +56,21 @@ def add_choice(parser: ArgumentParser, when: str = "") -> None:
 
 
 def _some(text: str) -> str:
-    """A shell's variable that isn't set must not choose all jobs."""
+    """Text that isn't empty: an unset shell variable must not choose all jobs."""
     if not text.strip():
         raise ArgumentTypeError("it's empty: leave it out for all jobs")
     return text
 
 
 def beginning(text: str) -> str:
-    """Of an id. Every id begins with nothing at all, which is what a shell's variable has that isn't set."""
+    """The beginning of an id. Not an empty one, as from an unset shell variable: it would fit every id."""
     if not text.strip():
         raise ArgumentTypeError("an id is empty")
     return text
 
 
 def misused(message: str) -> CommandError:
-    """What was typed can't be meant: exit code 2, as of a word that argparse refuses."""
+    """The error for arguments that don't go together: exit code 2, as for those that argparse refuses."""
     return CommandError(message, returncode=2)
 
 
@@ -101,7 +101,7 @@ def moment(text: str) -> datetime:
     except ValueError:
         found = None
     if found is None:
-        raise ArgumentTypeError(f"{text!r} is not a moment; write for example 2031-05-01T09:30")
+        raise ArgumentTypeError(f"{text!r} is not a date and time; write for example 2031-05-01T09:30")
     return timezone.make_aware(found) if found.utcoffset() is None else found
 
 
@@ -114,7 +114,7 @@ def state(text: str) -> State:
 
 
 def priority(text: str) -> int | str:
-    """A number as such, all else as it is: the options say what's wrong with it."""
+    """A number as an ``int``, anything else unchanged: the options report what's wrong with it."""
     try:
         return int(text)
     except ValueError:
@@ -149,7 +149,7 @@ def json_dict(text: str) -> dict[str, Any]:
 
 
 def search_pair(text: str) -> tuple[str, Any]:
-    """``order_id=17``: a value that is JSON is taken as such, else as text."""
+    """``order_id=17``: a value that is JSON is read as JSON, any other as text."""
     name, sign, value = text.partition("=")
     if not sign or not name.isidentifier():
         raise ArgumentTypeError(f"{text!r} is not of the form name=value; write for example order_id=17")

@@ -1,4 +1,4 @@
-"""``kue doctor --deep``: every key of the queues is audited, and repaired when that's asked for."""
+"""``kue doctor --deep``: audits every key of the queues, and repairs them if asked to."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def examine(screen: Screen, options: Namespace) -> int:
-    """The audit's findings, and what a repair left; exit code 1 when something is wrong still."""
+    """Show what the audit found, and what a repair left; exit code 1 if something is still wrong."""
     if options.is_json and options.repair and not options.is_sure:
         raise arguments.misused(
-            "With --json nobody is asked: manage.py kue doctor --deep --repair --json --yes"
+            "--json can't ask for confirmation: manage.py kue doctor --deep --repair --json --yes"
         )
     found = [look(name) for name in _names(options)]
     broken = [one for one in found if one.fixable]
@@ -76,7 +76,7 @@ def _say(screen: Screen, found: Findings) -> None:
     for kind, group in found.kinds.items():
         _say_group(screen, kind, group)
     for text in found.unchecked:
-        screen.line(f"  {screen.paint('!', 'WARNING')} Not looked at: {one_line(text)}")
+        screen.line(f"  {screen.paint('!', 'WARNING')} Not checked: {one_line(text)}")
 
 
 def _say_group(screen: Screen, kind: str, group: Group) -> None:
@@ -101,7 +101,7 @@ def _verdict(screen: Screen, found: list[Findings], options: Namespace) -> None:
         return
     screen.line(f"{many(total, 'fault')}.", "ERROR")
     if any(one.fixable for one in found) and not options.repair:
-        screen.line("Repair what can be: manage.py kue doctor --deep --repair")
+        screen.line("To repair what can be repaired: manage.py kue doctor --deep --repair")
 
 
 # ── for programs ──

@@ -1,4 +1,4 @@
-"""``kue doctor``: what the doctor found, for people."""
+"""``kue doctor``: shows what the doctor found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kue enqueue``: hand over a job by its function's name."""
+"""``kue enqueue``: enqueues a job by its function's name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ OPTIONS = ("queue", "priority", "delay", "run_at", "attempts", "timeout", "expir
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "name", metavar="NAME", help="of a function that @job decorates: shop.jobs.send_receipt"
-    )
+    parser.add_argument("name", metavar="NAME", help="name of a function with @job: shop.jobs.send_receipt")
     parser.add_argument("--args", type=arguments.json_list, default=[], metavar="JSON", dest="positional",
                         help="positional arguments: '[17]'")  # fmt: skip
     parser.add_argument("--kwargs", type=arguments.json_dict, default={}, metavar="JSON", dest="named",
@@ -72,10 +70,10 @@ def _hint(name: str) -> str:
         return f" Did you mean {' or '.join(close)}?"
     if known:
         shown = ", ".join(known[:10]) + (f" and {len(known) - 10} more" if len(known) > 10 else "")
-        return f" Known are {shown}."
-    return " None is known: functions with @job go into the jobs.py or tasks.py of an installed app."
+        return f" Known functions are {shown}."
+    return " None are known: functions with @job belong in the jobs.py or tasks.py of an installed app."
 
 
 SUBCOMMANDS = (
-    Subcommand("enqueue", "Hand over a job by its function's name; prints its id", _arguments, _enqueue),
+    Subcommand("enqueue", "Enqueue a job by its function's name, and print its id", _arguments, _enqueue),
 )

@@ -43,7 +43,7 @@ def _arguments(parser: ArgumentParser) -> None:
     )
     arguments.add_choice(parser)
     parser.add_argument(
-        "--limit", type=arguments.whole(1, 1000), default=25, metavar="N", help="at most (25)"
+        "--limit", type=arguments.whole(1, 1000), default=25, metavar="N", help="show at most N jobs (25)"
     )
     parser.add_argument(
         "--offset", type=arguments.whole(0, 10**9), default=0, metavar="N", help="jobs to skip (0)"
@@ -53,7 +53,7 @@ def _arguments(parser: ArgumentParser) -> None:
         type=arguments.search_pair,
         action="append",
         metavar="NAME=VALUE",
-        help="jobs whose search key has this value; a value that is JSON is taken so: order_id=17, "
+        help="jobs whose search key has this value; a value that is JSON is read as JSON: order_id=17, "
         "code='\"17\"'. May be repeated",
     )
     arguments.add_json(parser)
@@ -61,7 +61,7 @@ def _arguments(parser: ArgumentParser) -> None:
 
 def _jobs(screen: Screen, options: Namespace) -> int:
     if options.find and (options.function or options.text):
-        raise arguments.misused("--find looks by itself: leave out --function and --text.")
+        raise arguments.misused("--find can't be combined with --function or --text.")
     chosen = [queue_named(options.queue)] if options.queue else queues()
     if options.find:
         total, jobs = _found(chosen, options)
@@ -89,7 +89,7 @@ def _found(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]]
 
 
 def _chosen(screen: Screen, options: Namespace) -> tuple[int, list[Job]]:
-    """By function or text, the newest first."""
+    """Jobs chosen by function or text, newest first."""
     listing = Listing(
         state=options.state,
         queue=options.queue,
@@ -105,7 +105,7 @@ def _chosen(screen: Screen, options: Namespace) -> tuple[int, list[Job]]:
 
 
 def _listed(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]]:
-    """A page of one row of lists: state after state, in each queue after queue. Counts are cheap."""
+    """A page of all lists in a row: by state, and within a state by queue. Counts are cheap."""
     counts = {queue: queue.counts() for queue in chosen}
     total, skip = 0, options.offset
     jobs: list[Job] = []
@@ -114,7 +114,7 @@ def _listed(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]
             here = counts[queue][state]
             left = options.limit - len(jobs)
             if skip < here and left:
-                newest_first = state.is_finished  # of the others those come first that are first in turn
+                newest_first = state.is_finished  # other jobs are listed in the order of their turn
                 jobs += queue.jobs(state, offset=skip, limit=left, newest_first=newest_first)
             skip = max(0, skip - here)
             total += here
@@ -122,12 +122,12 @@ def _listed(chosen: Sequence[Queue], options: Namespace) -> tuple[int, list[Job]
 
 
 def _why_none(wanted: Mapping[str, Any]) -> str:
-    """What may be wrong with a search that found nothing."""
+    """A hint at what may be wrong with a search that found nothing."""
     known = {key for function in registry.functions() for key in function.options.search_keys}
     if strangers := [name for name in wanted if name not in known]:
         keys = ", ".join(repr(name) for name in strangers)
         return f" No @job here has search_keys=[{keys}]."
-    return " Numbers are taken as such; for text write name='\"17\"'."
+    return " 17 is read as a number; for text write name='\"17\"'."
 
 
 def _row(job: Job) -> list[Cell]:
@@ -180,7 +180,7 @@ def _summary(options: Namespace, total: int, shown: int) -> str:
 
 
 def as_json(job: Job) -> dict[str, Any]:
-    """A job for programs. Arguments are redacted as for people."""
+    """A job as JSON, for programs. Arguments are redacted as they are for people."""
     return {
         "id": job.id,
         "queue": job.queue,

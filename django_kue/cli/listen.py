@@ -35,15 +35,15 @@ def _arguments(parser: ArgumentParser) -> None:
         help="send each event as the signal of its name, too: receivers in this project hear what happens in "
         "other processes",
     )
-    parser.add_argument("--json", action="store_true", dest="is_json", help="print a JSON object a line")
+    parser.add_argument("--json", action="store_true", dest="is_json", help="print one JSON object per line")
 
 
 class _Ended(BaseException):
-    """SIGINT or SIGTERM came. Not an Exception: no handler of those may swallow it."""
+    """SIGINT or SIGTERM arrived. Not an Exception, so that no handler can swallow it."""
 
 
 class _Interruption:
-    """Ends the waiting for events at once, but never the work on one."""
+    """A signal handler that ends waiting for events at once, but never interrupts work on one."""
 
     def __init__(self) -> None:
         self._is_working = False
@@ -67,7 +67,7 @@ class _Interruption:
 
 def _listen(screen: Screen, options: Namespace) -> int:
     queue = queue_named(options.queue).name if options.queue else None
-    ask(reads.registry())  # when Redis is away now, say so; later it's waited for
+    ask(reads.registry())  # if Redis is away now, say so; later on, wait for it
     with _interruptible() as interruption:
         screen.complain(f"Listening to {queue or ', '.join(settings.queues)}. Ctrl-C ends it.", "NOTICE")
         for event in events.listen(queue):

@@ -1,4 +1,4 @@
-"""``kue outbox``: jobs on their way from a database to Redis, and an order to send them now."""
+"""``kue outbox``: lists jobs on their way from a database to Redis, and can send them now."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _arguments(parser: ArgumentParser) -> None:
         type=arguments.whole(1, 1000),
         default=25,
         metavar="N",
-        help="at most so many of each database (25)",
+        help="show at most N jobs of each database (25)",
     )
     arguments.add_json(parser)
 
@@ -44,16 +44,16 @@ def _outbox(screen: Screen, options: Namespace) -> int:
     for complaint in complaints:
         screen.complain(complaint)
     if not aliases and not complaints:
-        raise CommandError("No database has the outbox's table. Make it: manage.py migrate django_kue")
+        raise CommandError("No database has the outbox's table. Create it: manage.py migrate django_kue")
     do = _relay if options.is_relay else _list
     try:
         return do(screen, aliases, options) or int(bool(complaints))
     except Error as error:
-        raise CommandError(f"{one_line(error)}. manage.py kue doctor tells more.") from error
+        raise CommandError(f"{one_line(error)}. manage.py kue doctor tells you more.") from error
 
 
 def _readable() -> tuple[list[str], list[str]]:
-    """Databases whose outbox can be read, and what's wrong with the others that should have one, or could."""
+    """Databases whose outbox can be read, and what's wrong with others that should or could have one."""
     declared = outbox.declared()
     aliases, complaints = [], []
     for alias in sorted(outbox.possible()):
@@ -62,7 +62,7 @@ def _readable() -> tuple[list[str], list[str]]:
                 aliases.append(alias)
             elif alias in declared:
                 remedy = f"manage.py migrate django_kue --database {alias}"
-                complaints.append(f"Database {alias} has no table for the outbox. Make it: {remedy}")
+                complaints.append(f"Database {alias} has no table for the outbox. Create it: {remedy}")
         except (Error, ImproperlyConfigured) as error:  # also InterfaceError, and a driver that's missing
             complaints.append(f"The outbox of {alias} can't be read: {one_line(error)}")
     return aliases, complaints
@@ -102,7 +102,8 @@ def _relay_one(screen: Screen, alias: str, options: Namespace) -> dict[str, Any]
 
 
 def _relayed(alias: str, pks: Sequence[int], errors: dict[int, str]) -> Iterator[int]:
-    """How many of these rows were sent, batch by batch, each once; ``errors`` gets why others weren't."""
+    """Send these rows, each once; yields how many were sent, batch by batch. ``errors`` gets the reasons why
+    others weren't."""
     for first in range(0, len(pks), outbox.BATCH):
         relayed = outbox.relay(alias, only=pks[first : first + outbox.BATCH])
         errors |= relayed.errors

@@ -1,4 +1,4 @@
-"""A bar for work that takes a while: on a terminal alone, and gone when the work is done."""
+"""A bar for work that takes a while: only on a terminal, and gone when the work is done."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from django_kue.cli.screen import Screen
 from django_kue.cli.text import cut
 from django_kue.words import span
 
-PATIENCE = 0.5  # seconds: what's over before needs no bar
-PAUSE = 0.1  # seconds between two pictures
+PATIENCE = 0.5  # seconds; shorter work needs no bar
+PAUSE = 0.1  # seconds between two redraws
 LENGTH = 24
 
 
 def summed(screen: Screen, title: str, total: int, parts: Iterable[int]) -> int:
-    """The sum of ``parts``, with a bar that shows how far it's on its way to ``total``.
+    """The sum of ``parts``, with a bar that shows how far it has got on its way to ``total``.
 
-    The bar is on stderr, so that what a pipe or a file gets is the same with it.
+    The bar is on stderr, so that it doesn't get into a pipe or a file.
     """
     done = 0
     with Bar(screen, title) as bar:
@@ -29,7 +29,7 @@ def summed(screen: Screen, title: str, total: int, parts: Iterable[int]) -> int:
 
 
 class Bar:
-    """Shown while the block runs, once that takes :data:`PATIENCE`."""
+    """A bar that's shown while the block runs, once that has taken :data:`PATIENCE`."""
 
     def __init__(self, screen: Screen, title: str) -> None:
         self._screen = screen
@@ -45,7 +45,7 @@ class Bar:
             self._screen.overwrite("")
 
     def show(self, done: int, total: int) -> None:
-        """So far it is."""
+        """Show how far it has got."""
         now = time.monotonic()
         spent = now - self._began
         if self._screen.has_live_errors and spent >= PATIENCE and now - self._drawn >= PAUSE:

@@ -1,4 +1,4 @@
-"""``kue stats|pause|resume|empty|clean``: queues as wholes."""
+"""``kue stats|pause|resume|empty|clean``: whole queues."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _stats(screen: Screen, options: Namespace) -> int:
 
 def _say_broken(screen: Screen, broken: Mapping[str, StoreError]) -> int:
     for name, error in broken.items():
-        screen.complain(f"Queue {name} can't be read: {error}. manage.py kue doctor tells more.")
+        screen.complain(f"Queue {name} can't be read: {error}. manage.py kue doctor tells you more.")
     return 1 if broken else 0
 
 
@@ -157,11 +157,11 @@ def _empty(screen: Screen, options: Namespace) -> int:
 
 
 def _ask(screen: Screen, options: Namespace, command: str, what: str) -> None:
-    """Go on only when somebody is sure that it's to be removed."""
+    """Go on only if somebody confirms the removal."""
     if options.is_sure:
         return
     if options.is_json:
-        raise arguments.misused(f"With --json nobody is asked: manage.py kue {command} --json --yes")
+        raise arguments.misused(f"--json can't ask for confirmation: manage.py kue {command} --json --yes")
     screen.confirm(f"This removes {what} for good.", "removed")
 
 
@@ -181,7 +181,7 @@ def _clean_arguments(parser: ArgumentParser) -> None:
         type=arguments.seconds,
         default=0,
         metavar="AGE",
-        help="only jobs that finished longer ago: 90 (seconds), 12h, 3d; default: all",
+        help="only jobs that finished longer ago than this: 90 (seconds), 12h, 3d; default: all",
     )
     arguments.add_yes(parser)
     arguments.add_json(parser)
@@ -191,7 +191,7 @@ def _clean(screen: Screen, options: Namespace) -> int:
     if options.state not in FINISHED:
         raise arguments.misused(
             f"clean takes completed, failed or cancelled, not {options.state}. "
-            f"Waiting and delayed jobs go with: manage.py kue empty {options.queue}"
+            f"To remove waiting and delayed jobs: manage.py kue empty {options.queue}"
         )
     queue = queue_named(options.queue)
     there = queue.counts()[options.state]
@@ -208,9 +208,12 @@ SUBCOMMANDS = (
         "stats", "Queues, how many jobs are in each state, and who serves them", _stats_arguments, _stats
     ),
     Subcommand(
-        "pause", "Let no worker take jobs of these queues; running ones finish", _queue_arguments, _pause
+        "pause",
+        "Keep workers from taking jobs of these queues; running ones finish",
+        _queue_arguments,
+        _pause,
     ),
     Subcommand("resume", "Undo a pause", _queue_arguments, _resume),
     Subcommand("empty", "Remove a queue's waiting and delayed jobs", _empty_arguments, _empty),
-    Subcommand("clean", "Remove a queue's finished jobs of a state", _clean_arguments, _clean),
+    Subcommand("clean", "Remove a queue's completed, failed or cancelled jobs", _clean_arguments, _clean),
 )

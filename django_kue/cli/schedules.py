@@ -1,4 +1,4 @@
-"""``kue schedules``: jobs that come by themselves, and orders to them."""
+"""``kue schedules``: lists schedules, and pauses, resumes, runs or deletes them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COMING = 5  # next runs that are shown
 
 
 def _arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="tell all that is known of one")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show everything that's known about one")
     for flag, what in _ORDERS.items():
         parser.add_argument(f"--{flag}", nargs="+", metavar="NAME", default=[], help=what.help)
     arguments.add_json(parser)
@@ -64,7 +64,7 @@ def _schedules(screen: Screen, options: Namespace) -> int:
 
 
 class _Order:
-    """What's asked of schedules by a flag."""
+    """What a flag does to schedules."""
 
     def __init__(self, verb: Callable[[str], Any], help: str, said: str) -> None:
         self.verb, self.help, self.said = verb, help, said
@@ -74,7 +74,7 @@ _ORDERS = {
     "pause": _Order(schedules.pause, "fire no ticks of these", "is paused"),
     "resume": _Order(schedules.resume, "undo a pause", "is running"),
     "run-now": _Order(schedules.run_now, "enqueue a job of each now", "runs now"),
-    "delete": _Order(schedules.delete, "forget these; declared ones can't be", "is deleted"),
+    "delete": _Order(schedules.delete, "delete these, unless they're declared", "is deleted"),
 }
 
 
@@ -98,7 +98,7 @@ def _obey(screen: Screen, orders: Mapping[str, list[str]], *, is_json: bool) -> 
 
 
 def _words(schedule: Schedule) -> str:
-    """In English, as all that the commands say, whatever the project's language is."""
+    """In English, like everything that the commands print, whatever the project's language is."""
     with translation.override("en"):
         return schedule.words
 
@@ -207,7 +207,7 @@ def _as_json(schedule: Schedule) -> dict[str, Any]:
 SUBCOMMANDS = (
     Subcommand(
         "schedules",
-        "Jobs that come by themselves: when, how it went, and orders to them",
+        "Recurring jobs: when they run, and how it went; pause, resume, run or delete them",
         _arguments,
         _schedules,
     ),

@@ -1,4 +1,4 @@
-"""Where a subcommand's words go: a terminal, a pipe or a test; for people, or as JSON."""
+"""Where a subcommand's output goes: a terminal, a pipe or a test; for people, or as JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Screen:
 
     @property
     def has_live_errors(self) -> bool:
-        """Whether somebody watches stderr: there a bar may be."""
+        """Whether stderr is a terminal, where a bar may be drawn."""
         return bool(self._errors.isatty())
 
     @property
@@ -42,15 +42,15 @@ class Screen:
 
     @property
     def size(self) -> tuple[int, int]:
-        """The terminal's columns and lines; 80 and 24 where there's none."""
+        """The terminal's columns and lines; 80 and 24 if there's none."""
         return shutil.get_terminal_size()
 
     def line(self, text: str = "", role: str = "") -> None:
-        """A line; ``role`` is a colour's name in Django's terminal style, such as ``SUCCESS``."""
+        """Write a line; ``role`` is a colour's name in Django's terminal style, such as ``SUCCESS``."""
         self._out.write(self.paint(text, role))
 
     def complain(self, text: str, role: str = "ERROR") -> None:
-        """A line on stderr."""
+        """Write a line to stderr."""
         self._errors.write(text if not self._has_color else self.paint(text, role), lambda text: text)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
@@ -58,14 +58,14 @@ class Screen:
             self._out.write(line)
 
     def json(self, value: Any, *, is_compact: bool = False) -> None:
-        """A value as JSON; times in ISO form. Compact is one line, for streams."""
+        """Write a value as JSON, with times in ISO form. Compact is one line, for streams."""
         text = json.dumps(value, ensure_ascii=False, default=_as_json, indent=None if is_compact else 2)
         self._out.write(
             "".join(char if char.isprintable() or char == "\n" else _escaped(char) for char in text)
         )
 
     def confirm(self, warning: str, done: str) -> None:
-        """Go on only when somebody types ``yes``; ``done`` is what nothing was, if not.
+        """Go on only if somebody types ``yes``; ``done`` is what nothing was, otherwise.
 
         Raises:
             CommandError: they didn't.
@@ -80,19 +80,19 @@ class Screen:
             raise CommandError(f"Nothing was {done}.")
 
     def wrapped(self, text: str, indent: str = "  ") -> str:
-        """Text in lines that fit the terminal, the second and further ones behind ``indent``."""
+        """Text in lines that fit the terminal, all but the first one indented by ``indent``."""
         if self.room is None:
             return text
         room = max(20, self.room - len(indent))
         return f"\n{indent}".join(textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False))
 
     def overwrite(self, text: str) -> None:
-        """Put a text in place of the line on stderr that the cursor is on."""
+        """Replace the line on stderr that the cursor is on."""
         self._errors.write(f"\r\x1b[K{text}", lambda text: text, ending="")
         self._errors.flush()
 
     def draw(self, text: str) -> None:
-        """Text with a terminal's own commands, as it is."""
+        """Write text that contains terminal commands, unchanged."""
         self._out.write(text, ending="")
         self._out.flush()
 
@@ -120,7 +120,7 @@ def _as_json(value: object) -> object:
 
 
 def _escaped(char: str) -> str:
-    """``\\u009b`` and its like: within JSON's strings, where else would it be, that's the same text."""
+    """``\\u009b`` and the like: within JSON's strings, its only place, that's the same text."""
     return json.dumps(char)[1:-1]
 
 

@@ -1,4 +1,4 @@
-"""``kue show``: all that is known of one job."""
+"""``kue show``: everything that's known about one job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WHY_CUT_OFF = {
     "stopped": "its worker had to stop",
     "stalled": "its process died or was ended; it isn't blamed",
 }
-WITH_ITS_WORKER = "ran, nobody knows for how long"  # what of a run is known that ended with its worker
+WITH_ITS_WORKER = "ran, nobody knows for how long"  # all that's known of a run that ended with its worker
 
 
 def _arguments(parser: ArgumentParser) -> None:
@@ -132,7 +132,7 @@ def _moments(job: Job, runs: list[Run]) -> Iterator[tuple[datetime, Cell, Cell]]
     for run in runs:
         is_final = run is runs[-1] and run.outcome != "retried" and not run.is_cut_off
         is_the_end = is_final and run.finished_at == job.finished_at
-        if not is_the_end:  # that is told below
+        if not is_the_end:  # that row comes below
             yield run.finished_at, Painted(f"attempt {run.attempt} {run.outcome}", "WARNING"), _note(run)
     if job.run_at is not None and job.state is State.DELAYED:
         yield job.run_at, "due", ""
@@ -160,7 +160,7 @@ def _ran(started: datetime | None, finished: datetime, otherwise: str) -> str:
 
 
 def _without_start(job: Job) -> str:
-    """Of a job that's over, and for which no start was told."""
+    """The note for a job that's over, but whose start wasn't recorded."""
     if job.state is not State.CANCELLED:
         return WITH_ITS_WORKER
     return "was with a worker; whether it ran isn't known" if job.worker else "never started"
@@ -203,4 +203,4 @@ def _run_as_json(run: Run) -> dict[str, Any]:
     }
 
 
-SUBCOMMANDS = (Subcommand("show", "All that is known of one job", _arguments, _show),)
+SUBCOMMANDS = (Subcommand("show", "Everything that's known about one job", _arguments, _show),)

@@ -1,4 +1,4 @@
-"""Tables that fit their terminal: long text is cut, and columns that matter least are left out."""
+"""Tables that fit their terminal: long text is cut, and the columns that matter least are left out."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Column(NamedTuple):
 
     title: str
     is_number: bool = False
-    least: int = 0  # above 0: the text may be cut to so many columns of the terminal
-    rank: int = 0  # above 0: it may be left out, the highest first
+    least: int = 0  # above 0: the text may be cut to this many columns of the terminal
+    rank: int = 0  # above 0: it may be left out, highest rank first
 
 
 class Painted(NamedTuple):
@@ -28,7 +28,7 @@ class Painted(NamedTuple):
 
 
 class Dotted(NamedTuple):
-    """A cell with a dotted name, whose beginning is cut and not its end."""
+    """A cell with a dotted name, which is cut at its beginning instead of its end."""
 
     text: str
     role: str = ""
@@ -44,7 +44,7 @@ def render(
     """The table's lines, its head first.
 
     Args:
-        room: columns of the terminal; ``None`` where nothing needs to be cut, as in a file.
+        room: columns of the terminal; ``None`` if nothing needs to be cut, as in a file.
     """
     natural = [
         max([width(column.title), *(width(_text(row[at])) for row in rows)])
@@ -77,7 +77,7 @@ def _role(cell: Cell) -> str:
 
 
 def _fit(cell: Cell, column: Column, columns: int) -> str:
-    """The cell's text, cut or filled up to exactly so many columns of the terminal."""
+    """The cell's text, cut or padded to exactly this many columns of the terminal."""
     text = (cut_start if isinstance(cell, Dotted) else cut)(_text(cell), columns)
     blank = " " * (columns - width(text))
     return blank + text if column.is_number else text + blank
@@ -97,7 +97,7 @@ def _kept(columns: Sequence[Column], natural: Sequence[int], room: int) -> list[
 def _fitted(
     columns: Sequence[Column], natural: Sequence[int], kept: Sequence[int], room: int | None
 ) -> list[int]:
-    """Widths: the widest of those that may be cut gives first."""
+    """The columns' widths: the widest column that may be cut is cut first."""
     widths = list(natural)
     while room is not None and _total([widths[at] for at in kept]) > room:
         able = [at for at in kept if columns[at].least and widths[at] > columns[at].least]

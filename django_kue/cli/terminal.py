@@ -1,6 +1,6 @@
-"""A terminal that a command has for itself for a while: another page of the screen, and keys as they come.
+"""A terminal that a command takes over for a while: its alternate screen, and keys as they come.
 
-However that ends, the terminal is as it was before.
+However the command ends, the terminal is left as it was before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from django_kue.cli.screen import Screen
 
-# Another page of the screen, no cursor, long lines are cut; and all of it back.
+# The alternate screen, without a cursor, long lines cut; and all of that undone.
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
 HOME, TO_THE_END_OF_LINE, TO_THE_END = "\x1b[H", "\x1b[K", "\x1b[J"
 TICK = 0.2  # seconds until a new size is seen
@@ -36,12 +36,12 @@ class Terminal:
         return self._screen.size
 
     def show(self, lines: list[str]) -> None:
-        """Put a picture in place of the last, in one write: nothing flickers."""
+        """Replace the last picture, in one write so that nothing flickers."""
         text = "\r\n".join(f"{line}{TO_THE_END_OF_LINE}" for line in lines)
         self._screen.draw(f"{HOME}{text}{TO_THE_END}")
 
     def keys(self, seconds: float) -> list[str]:
-        """The next keys, within so many seconds; none when there's none, or when the size has changed."""
+        """The next keys; none if none is pressed within so many seconds, or if the size changes."""
         until, size = time.monotonic() + seconds, self.size
         while (left := until - time.monotonic()) > 0 and self.size == size:
             if not sys.stdin.isatty():
@@ -54,12 +54,12 @@ class Terminal:
 
 @contextmanager
 def taken(screen: Screen) -> Iterator[Terminal]:
-    """The terminal is this command's, until it's over, or stopped by Ctrl-Z."""
+    """Take over the terminal until the block ends; while Ctrl-Z suspends the command, it's given back."""
 
     def suspend(number: int, frame: Any) -> None:
         leave()
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTSTP)  # here it stands until somebody says `fg`
+        os.kill(os.getpid(), signal.SIGTSTP)  # suspended here until somebody types `fg`
         signal.signal(signal.SIGTSTP, suspend)
         enter()
 
@@ -77,7 +77,7 @@ def taken(screen: Screen) -> Iterator[Terminal]:
 
 
 def _switches(screen: Screen) -> tuple[Callable[[], None], Callable[[], None]]:
-    """How the terminal is taken, and how it's given back."""
+    """Functions that take over the terminal, and give it back."""
     has_keys = sys.stdin.isatty()
     keyboard = termios.tcgetattr(sys.stdin) if has_keys else None
 

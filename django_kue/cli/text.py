@@ -18,7 +18,7 @@ def _columns(char: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """The text, or its beginning and ``…``, in at most so many columns."""
+    """The text, or its beginning and ``…``, in at most this many columns."""
     if width(text) <= columns:
         return text
     kept, room = [], columns - 1
@@ -31,14 +31,14 @@ def cut(text: str, columns: int) -> str:
 
 
 def cut_start(text: str, columns: int) -> str:
-    """The text, or ``…`` and its end: of a dotted name that's the part that matters."""
+    """The text, or ``…`` and its end, which is the part of a dotted name that matters."""
     if width(text) <= columns:
         return text
     return "…" + text[len(text) - columns + 1 :] if text.isascii() else cut(text, columns)
 
 
 def listed(parts: Iterable[object], most: int = 8) -> str:
-    """Names in a row, the rest counted."""
+    """The first names, separated by commas, and how many more there are."""
     names = [str(part) for part in parts]
     rest = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

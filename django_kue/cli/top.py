@@ -1,4 +1,4 @@
-"""``kue top``: queues, workers and what runs now, again and again, on the whole terminal."""
+"""``kue top``: queues, workers and running jobs, live on the whole terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from django_kue.workers import WorkerState
 
 MOST_QUEUES = 100
 RUNNING = 50  # jobs of a queue that are read
-TREND = 16  # looks that a trend shows
+TREND = 16  # looks that a trend covers
 BARS = " ▁▂▃▄▅▆▇█"
 QUIT = ("q", "Q", "\x1b", "\x04")
 
@@ -69,7 +69,7 @@ def _top(screen: Screen, options: Namespace) -> int:
         return 0
     if not screen.is_terminal:
         raise CommandError(
-            "kue top draws on a terminal, and this is none. For a script: manage.py kue stats --json, or "
+            "kue top needs a terminal, and this isn't one. In a script: manage.py kue stats --json, or "
             "manage.py kue top --once"
         )
     with taken(screen) as terminal:
@@ -80,7 +80,7 @@ def _top(screen: Screen, options: Namespace) -> int:
 def _go_on(
     terminal: Terminal, paint: Paint, watch: Watch, history: History, look: Look, interval: float
 ) -> None:
-    """Until somebody quits. While it's held, or Redis is away, the last look stands."""
+    """Go on until somebody quits. While it's held, or Redis is away, the last look stays on screen."""
     is_held, note = False, ""
     next_look = time.monotonic() + interval
     while True:
@@ -109,7 +109,7 @@ class Look:
     seen: Overview
     running: Sequence[Job]
     busy_share: float | None
-    trends: dict[str, Sequence[float]]  # of each queue, how many jobs ended a second; the newest last
+    trends: dict[str, Sequence[float]]  # of each queue: jobs that ended per second, the newest last
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class History:
     _trends: dict[str, deque[float]] = field(default_factory=dict)
 
     def add(self, queue: QueueOverview, now: float) -> Sequence[float]:
-        """The queue's trend, this look included. At the first one it's an estimate of the last minute's."""
+        """The queue's trend, including this look. The first look counts with an estimate."""
         ended = sum(queue.totals.get(state, 0) for state in (State.COMPLETED, State.FAILED))
         before = self._ended.get(queue.name)
         self._ended[queue.name] = now, ended
@@ -143,7 +143,7 @@ def _look(watch: Watch, history: History) -> Look:
 
 
 def picture(look: Look, width: int, height: int, paint: Paint, note: str = "") -> list[str]:
-    """A look as lines, none wider or more than the terminal has."""
+    """A look as lines: no more of them, and none wider, than fit the terminal."""
     foot = ["", _foot(look, width, paint, note)]
     content = _content(look, width, height - len(foot), paint)
     return [*content, *[""] * (height - len(content) - len(foot)), *foot][:height]
@@ -160,13 +160,13 @@ def _content(look: Look, width: int, height: int, paint: Paint) -> list[str]:
 
 
 def _shared(first: int, second: int, room: int) -> tuple[int, int]:
-    """Lines for two tables that want so many: if there are too few, the first has two thirds of them."""
+    """How many lines each of two tables gets: if there are too few, the first has two thirds of them."""
     first = min(first, max(room - second, room * 2 // 3))
     return first, min(second, room - first)
 
 
 def _by_need(look: Look) -> list[QueueOverview]:
-    """By name, but where not all may fit those come first that have something to do."""
+    """By name, but those with something to do come first, since not all may fit."""
     return sorted(look.seen.queues, key=lambda one: not (one.counts["waiting"] or one.counts["active"]))
 
 
@@ -197,14 +197,14 @@ def _head(look: Look, width: int, paint: Paint) -> list[str]:
 
 def _foot(look: Look, width: int, paint: Paint, note: str) -> str:
     if note and note != "held":
-        return paint(cut(f"This is of {clock(look.at, '%H:%M:%S')}. {note}", width), "ERROR")
+        return paint(cut(f"As of {clock(look.at, '%H:%M:%S')}. {note}", width), "ERROR")
     keys = "q quits   space goes on" if note else "q quits   space holds   enter looks now"
     omitted = f"   {look.seen.others:,} more queues" if look.seen.others else ""
     return paint(cut(f"{keys}{omitted}", width), "WARNING" if note else "SQL_FIELD")
 
 
 def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int, paint: Paint) -> list[str]:
-    """Without the note on columns that were left out: it would stand there all the time."""
+    """A table without the note about columns that were left out, which would be there all the time."""
     return tables.render(columns, rows, width, paint)[: 1 + len(rows)]
 
 
@@ -238,14 +238,14 @@ def _job_row(job: Job, now: datetime) -> list[Cell]:
 
 
 def _spark(trend: Sequence[float]) -> str:
-    """Bars; the highest is the highest of this queue's own."""
+    """A trend as bars, scaled to the queue's own maximum."""
     most = max(trend, default=0.0)
     bars = "".join(BARS[_eighths(rate, most)] for rate in trend)
     return bars.rjust(TREND)
 
 
 def _eighths(part: float, whole: float) -> int:
-    """0 only of nothing: what's there is seen."""
+    """A bar's height, 0 to 8; 0 for nothing only, so that whatever is there can be seen."""
     if not part or not whole:
         return 0
     return max(1, round(8 * min(part, whole) / whole))

@@ -1,4 +1,4 @@
-"""``kue retry|cancel|promote|remove``: what can be asked of single jobs."""
+"""``kue retry|cancel|promote|remove``: what can be done with single jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _ids(parser: ArgumentParser) -> None:
 def _retry_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID")
     parser.add_argument("--queue", metavar="QUEUE", help="with --all-failed: the queue")
-    parser.add_argument("--all-failed", action="store_true", help="all jobs of the queue that are failed now")
+    parser.add_argument("--all-failed", action="store_true", help="all failed jobs of the queue")
     arguments.add_choice(parser, "with --all-failed: ")
     arguments.add_json(parser)
 
@@ -33,7 +33,7 @@ def _retry_arguments(parser: ArgumentParser) -> None:
 def _each(
     screen: Screen, options: Namespace, verb: Callable[[Job], Any], done: str | Callable[[Any], str]
 ) -> int:
-    """Ask each job; say what became of it. Exit code 1 when one refused."""
+    """Apply a verb to each job, and say what became of it. Exit code 1 if one refused."""
     refusals: dict[str, str] = {}
     for job_id in options.ids:
         try:
@@ -51,7 +51,7 @@ def _each(
 
 
 def orders_as_json(ids: Iterable[str], refusals: Mapping[str, str]) -> dict[str, Any]:
-    """What became of an order to several."""
+    """What became of an order to several jobs, workers or schedules."""
     return {
         "done": [one for one in ids if one not in refusals],
         "refused": [{"id": one, "reason": reason} for one, reason in refusals.items()],
@@ -63,7 +63,7 @@ def _retry(screen: Screen, options: Namespace) -> int:
     if bool(options.ids) == options.all_failed or bool(options.queue) != options.all_failed:
         raise arguments.misused("Give ids, or --queue QUEUE --all-failed.")
     if chooses and not options.all_failed:
-        raise arguments.misused("--function and --text choose among --all-failed of a --queue.")
+        raise arguments.misused("--function and --text need --queue QUEUE --all-failed.")
     if options.all_failed:
         return _retry_some(screen, options) if chooses else _retry_all(screen, options)
     return _each(screen, options, Job.retry, "will run again")

@@ -1,4 +1,4 @@
-"""``kue workers``: who runs jobs, and an order to stop."""
+"""``kue workers``: lists who runs jobs, and can stop workers."""
 
 from __future__ import annotations
 

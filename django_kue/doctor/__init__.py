@@ -18,12 +18,12 @@ __all__ = ["Finding", "Level", "examine"]
 
 
 def examine() -> list[Finding]:
-    """Everything that was looked at, in the order of looking; each finding says how it is.
+    """All findings, good ones too, in the order in which things are examined.
 
-    When Redis can't be reached that is the last finding. Takes a few round trips, and at most
+    If Redis can't be reached, that's the last finding. Takes a few round trips, and at most
     ``KUE["ENQUEUE_TIMEOUT"]`` for each when Redis is slow.
     """
-    # Who shows findings has no need of those who find them: not a worker, with the admin's pages.
+    # Imported here: whoever only shows findings, such as a worker with the admin's pages, doesn't need these.
     from django_kue.doctor import outboxes, project, queues, schedules, server, workers
 
     found = project.examine()

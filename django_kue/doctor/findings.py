@@ -1,4 +1,4 @@
-"""What the doctor says."""
+"""What the doctor reports."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is. Only an error makes ``manage.py kue doctor`` end with exit code 1."""
+    """How bad a finding is. Only an error makes ``manage.py kue doctor`` end with exit code 1."""
 
     OK = "ok"
     INFO = "info"
-    WARNING = "warning"  # it works, and may not for long
+    WARNING = "warning"  # it works, but may not for long
     ERROR = "error"  # jobs don't run, or may be lost
 
 
@@ -20,7 +20,7 @@ UNSEEN = "redis.unseen"
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was examined."""
 
     level: Level
     code: str  # stable, for monitors: "queue.no_worker", or a system check's id
@@ -29,10 +29,10 @@ class Finding:
 
 
 def unseen(what: str) -> Finding:
-    """When this Redis user may not look at something: nobody must take silence for good news."""
+    """The finding for what this Redis user may not look at: silence mustn't be taken for good news."""
     return Finding(
         Level.WARNING,
         UNSEEN,
-        f"This Redis user may not look at {what}: nothing is said of them.",
-        "Run the doctor where Redis knows this project as the kue-worker of docs/how-to/redis-users.md.",
+        f"This Redis user may not look at {what}: they weren't examined.",
+        "Run the doctor as a Redis user with the rights of kue-worker in docs/how-to/redis-users.md.",
     )

@@ -1,4 +1,4 @@
-"""The outboxes: are their tables there, and does somebody relay what's in them."""
+"""The outboxes: do their tables exist, and is somebody relaying what's in them?"""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from django_kue.doctor.findings import Finding, Level
 from django_kue.models import Outbox
 from django_kue.words import many, span
 
-LATE = 60  # seconds: a relay looks every two
+LATE = 60  # seconds; a relay looks every two
 
 
 def examine() -> list[Finding]:
-    """How the outboxes are that the settings or functions name, and any other that isn't empty."""
+    """Findings about the outboxes that settings or functions name, and any other that isn't empty."""
     declared = outbox.declared()
     return [
         finding
@@ -35,7 +35,7 @@ def _one(alias: str, *, is_declared: bool) -> Iterator[Finding]:
                 Level.ERROR,
                 "outbox.missing",
                 f"Database {alias} has no table for the outbox: jobs can't be enqueued in its transactions.",
-                f"Make it: manage.py migrate django_kue --database {alias}",
+                f"Create it: manage.py migrate django_kue --database {alias}",
             )
     except (Error, ImproperlyConfigured) as error:  # also InterfaceError, and a driver that's missing
         yield Finding(

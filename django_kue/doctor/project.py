@@ -10,12 +10,12 @@ TAG = "django_kue"
 
 
 def examine() -> list[Finding]:
-    """What's wrong in ``KUE``. Nothing is connected to."""
+    """What's wrong in ``KUE``; doesn't connect to anything."""
     return _said(_messages()) or [Finding(Level.OK, "settings.good", "The settings are good.")]
 
 
 def examine_server() -> list[Finding]:
-    """What ``manage.py check --deploy`` says besides: it asks Redis."""
+    """What only ``manage.py check --deploy`` reports, because it asks Redis."""
     told = _messages()
     return _said([message for message in _messages(deploy=True) if message not in told])
 
@@ -25,7 +25,7 @@ def _messages(*, deploy: bool = False) -> list[checks.CheckMessage]:
 
 
 def _said(messages: list[checks.CheckMessage]) -> list[Finding]:
-    """Those apart that the project silences."""
+    """These messages as findings, except those that the project silences."""
     return [_finding(message) for message in messages if not message.is_silenced()]
 
 

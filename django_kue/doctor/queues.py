@@ -1,4 +1,4 @@
-"""The queues: is somebody serving them, and are there jobs that nobody can run."""
+"""The queues: is somebody serving them, and are there jobs that nobody can run?"""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from django_kue.store import ask, reads
 from django_kue.words import many, span
 
 COMING = (State.WAITING, State.DELAYED)
-LOOK = 200  # jobs of a state that are looked at: those that are due first
+LOOK = 200  # jobs of each state that are examined: those that are due first
 
 
 def examine(seen: Overview, broken: Mapping[str, StoreError]) -> list[Finding]:
-    """How the queues are. ``broken``: those that can't be read."""
+    """Findings about the queues. ``broken``: those that can't be read."""
     hidden = [name for name, error in broken.items() if error.is_forbidden]
     found = [_broken(name, error) for name, error in broken.items() if name not in hidden]
     if hidden:
@@ -194,7 +194,7 @@ def _locked(queue: QueueOverview, jobs: Collection[Job], at_least: str) -> Itera
 
 
 def _last_part(name: str) -> str:
-    """Of functions in one module the rest is the same, and makes any two of them similar."""
+    """The function's own name: the module's name would make any two functions of a module similar."""
     return name.rpartition(".")[2]
 
 
@@ -207,5 +207,5 @@ def _remedy_for(name: str) -> str:
     hint = f"Was it renamed to {close[0]}? Then write" if close else "Was it renamed? Then write"
     return (
         f'{hint} @job(aliases=["{name}"]) on the new one. Or is its module not imported (only jobs.py and '
-        "tasks.py of installed apps are)? Jobs that nobody needs go with manage.py kue cancel."
+        "tasks.py of installed apps are)? To drop jobs that nobody needs: manage.py kue cancel."
     )

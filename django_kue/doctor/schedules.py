@@ -1,4 +1,4 @@
-"""Schedules: is each fired, and if not, why."""
+"""The schedules: is each one fired, and if not, why not?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django_kue.words import ago, many
 
 
 def examine(seen: Overview) -> list[Finding]:
-    """How the schedules are; nothing where there are none."""
+    """Findings about the schedules; none if there are no schedules."""
     served = {queue.name for queue in seen.queues if queue.workers}
     try:
         every = schedules.all()
@@ -38,7 +38,7 @@ def _one(schedule: Schedule, is_served: bool) -> Iterator[Finding]:
             "schedule.undeclared",
             f"Schedule {schedule.name!r} isn't declared any more, and was switched off "
             f"{ago(schedule.undeclared_since)}.",
-            f"If that's meant: manage.py kue schedules --delete {schedule.name!r}",
+            f"If that's intended: manage.py kue schedules --delete {schedule.name!r}",
         )
     elif schedule.is_late:
         yield Finding(
@@ -54,7 +54,7 @@ def _untaken(plan: Plan, is_served: bool) -> Finding:
         Level.WARNING,
         "schedule.untaken",
         f"Schedule {plan.name!r} is declared, and no worker has taken it up.",
-        "The workers at its queue are of a release that has no such schedule: start this release's."
+        "The workers of its queue run a release that has no such schedule: start workers of this release."
         if is_served
         else _serve(plan.queue),
     )
@@ -73,6 +73,6 @@ def _remedy(schedule: Schedule, is_served: bool) -> str:
             f"it's gone: manage.py kue schedules --delete {schedule.name!r}"
         )
     return (
-        "Workers log why they can't fire it. If it's declared, a worker of the release that declares it just "
-        "so has to run."
+        "Workers log why they can't fire it. If it's declared, a worker of the release with exactly this "
+        "declaration has to run."
     )

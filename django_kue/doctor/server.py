@@ -1,4 +1,4 @@
-"""Redis itself: does it answer, will it keep what it's given, has it room, and is its clock ours."""
+"""Redis itself: does it answer, keep what it's given and have room, and does its clock agree with ours?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APPEND_ONLY = "django_kue.I001"
 
 
 def examine() -> list[Finding]:
-    """How the server is.
+    """Findings about the server.
 
     Raises:
         StoreUnavailable: it can't be reached.
@@ -34,7 +34,7 @@ def examine() -> list[Finding]:
 
 
 def unreachable(error: Exception) -> Finding:
-    """The finding when nothing more can be looked at."""
+    """The finding when nothing more can be examined."""
     remedy = 'Is it running, can this host reach it, and does KUE["REDIS"] name the right one?'
     if isinstance(error, StoreError) and error.is_forbidden:
         remedy = "Give the Redis user what it has in docs/how-to/redis-users.md."
@@ -42,7 +42,7 @@ def unreachable(error: Exception) -> Finding:
 
 
 def _info() -> Mapping[str, Any]:
-    """What Redis says of itself; nothing where it may not be asked, which the checks tell."""
+    """What Redis says about itself; empty if this user may not ask, which the checks report."""
     try:
         return server_info()
     except StoreError:
@@ -72,14 +72,14 @@ def _what_checks_say() -> Iterator[Finding]:
                 "Redis writes an append-only file, but refuses CONFIG GET to this user: how often that file "
                 "reaches the disk can't be seen. With appendfsync no, a power cut can lose half a minute of "
                 "jobs.",
-                "Ask as one who may: redis-cli CONFIG GET appendfsync",
+                "Ask as a user who may: redis-cli CONFIG GET appendfsync",
             )
         elif fsync == "no":
             yield Finding(
                 Level.WARNING,
                 "redis.fsync",
-                "Redis writes an append-only file, but leaves it to the system when that reaches the disk "
-                "(appendfsync no): a power cut can lose half a minute of jobs.",
+                "Redis writes an append-only file, but leaves it to the system when the file reaches the "
+                "disk (appendfsync no): a power cut can lose half a minute of jobs.",
                 "Write `appendfsync everysec` into redis.conf.",
             )
         elif fsync != "always":
@@ -91,7 +91,7 @@ def _writing(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             Level.ERROR,
             "redis.replica",
-            "This Redis is a replica, which refuses what changes jobs.",
+            "This Redis is a replica, which refuses everything that changes jobs.",
             'Name the primary in KUE["REDIS"], or use Sentinel, which finds it.',
         )
     for name, what in (

@@ -1,4 +1,4 @@
-"""The workers: are there any, are they all there, and are they of one release."""
+"""The workers: are there any, are they all there, and do they run the same release?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django_kue.workers import Worker, WorkerState
 
 
 def examine(seen: Overview) -> list[Finding]:
-    """How the workers are."""
+    """Findings about the workers."""
     living = [worker for worker in seen.workers if worker.state is not WorkerState.LOST]
     lost = [worker for worker in seen.workers if worker.state is WorkerState.LOST]
     return [*_living(living), *_lost(lost, bool(living)), *_releases(living)]
@@ -40,7 +40,7 @@ def _lost(lost: Sequence[Worker], are_others: bool) -> Iterator[Finding]:
             Level.WARNING,
             "worker.lost",
             f"Worker {worker.id} was last heard of {span(max(0, silent))} ago, and didn't say goodbye.",
-            f"{heirs} over its jobs. Look on host {worker.host} why process {worker.pid} "
+            f"{heirs} over its jobs. Find out on host {worker.host} why process {worker.pid} "
             "ended: killed, out of memory, or cut off? It leaves this list after an hour.",
         )
 

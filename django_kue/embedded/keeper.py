@@ -1,18 +1,18 @@
-"""The keeper: a small process of its own that starts the private Redis server, watches it, and ends it
+"""The keeper: a small, separate process that starts the private Redis server, watches it, and stops it
 when nobody has been connected for a while.
 
-It's run as a script, and with the standard library alone, so that it starts fast and stays small::
+It runs as a script, with nothing but the standard library, so that it starts fast and stays small::
 
     python -I -S keeper.py FOLDER SOCKET IDLE_SECONDS SERVER [OPTION …]
 
-Until the server answers, what it writes to its standard output is why it couldn't start one.
+Until the server answers, anything that the keeper writes to standard output says why it couldn't start one.
 
-Three lock files in the folder tell who lives. The system frees them however a process ends:
+Three lock files in the folder show who is alive. The system releases them however a process ends:
 
 =============  ==============================================================================
-start.lock     held by whoever starts or stops: one at a time, and never both at once
+start.lock     held by whoever starts or stops the server: only one process at a time
 keeper.lock    held by the keeper
-server.lock    held by the server, which inherits it; so two never write the same files
+server.lock    held by the server, which inherits it, so that two never write the same files
 =============  ==============================================================================
 """
 
@@ -31,9 +31,9 @@ import time
 from pathlib import Path
 from types import FrameType
 
-PATIENCE = 10.0  # seconds for a server that ends to be gone, or for another keeper to finish its work
+PATIENCE = 10.0  # seconds for a stopping server to be gone, or for another keeper to finish its work
 LOADING_PATIENCE = 25.0  # seconds for a server to read its files
-QUICK_DEATH = 2.0  # seconds; a server that crashes sooner isn't started again
+QUICK_DEATH = 2.0  # seconds; a server that crashes sooner isn't restarted
 LOG_LIMIT = 1_000_000  # bytes
 
 
@@ -42,7 +42,7 @@ class CannotStart(Exception):
 
 
 class Terminated(BaseException):
-    """Somebody sent SIGTERM: to the machine's processes when it's switched off, most likely."""
+    """SIGTERM arrived, most likely because the machine is shutting down."""
 
 
 class ServerError(Exception):
@@ -66,8 +66,8 @@ class Connection:
         """The reply to a command.
 
         Raises:
-            ServerError: the server refuses.
-            OSError: it's away, or silent for longer than the timeout.
+            ServerError: the server refuses it.
+            OSError: the server is away, or silent for longer than the timeout.
         """
         parts = [f"*{len(words)}\r\n", *(f"${len(word.encode())}\r\n{word}\r\n" for word in words)]
         self._socket.sendall("".join(parts).encode())
@@ -82,7 +82,7 @@ class Connection:
         return text
 
     def is_cut_within(self, seconds: float) -> bool:
-        """Sleep; but wake at once, with True, when the server closes the connection."""
+        """Sleep for so long; if the server closes the connection, return True at once."""
         return bool(select.select([self._socket], [], [], seconds)[0])
 
     def close(self) -> None:
@@ -106,14 +106,14 @@ def answers(path: str) -> bool:
 
 
 class Lock:
-    """A lock file. Whoever holds it loses it with its last descriptor, at the latest when it ends."""
+    """A lock file. A holder loses it with its last descriptor, at the latest when the process ends."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor = -1
 
     def acquire(self, patience: float = 0.0) -> bool:
-        """Try for so many seconds; whether it's ours now."""
+        """Try to get the lock for this many seconds; True if it's ours now."""
         deadline = time.monotonic() + patience
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         while True:
@@ -128,11 +128,11 @@ class Lock:
                 return True
 
     def release(self) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has a copy
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile has a copy
         os.close(self._descriptor)
 
     def leave_to(self, command: list[str], log: int) -> subprocess.Popen[bytes]:
-        """Start a process that holds the lock from now on."""
+        """Start a process that takes over the lock."""
         try:
             return subprocess.Popen(
                 command,
@@ -155,14 +155,14 @@ def is_held(path: Path) -> bool:
 
 
 def end_server(folder: Path, socket_path: str) -> bool:
-    """Shut the server down, and wait until it's gone: its files are complete then. Whether it is."""
+    """Shut the server down, and wait until it's gone, with its files complete; False if it isn't gone."""
     with contextlib.suppress(OSError, ServerError), Connection(socket_path) as connection:
-        connection.ask("SHUTDOWN")  # the good reply is that the connection ends
+        connection.ask("SHUTDOWN")  # success means that the connection is closed
     return is_gone(folder, socket_path, PATIENCE)
 
 
 def is_gone(folder: Path, socket_path: str, patience: float) -> bool:
-    """Whether the server has ended; one that doesn't answer gets so many seconds to do so."""
+    """Whether the server has ended; one that doesn't answer gets this many seconds to end."""
     deadline = time.monotonic() + patience
     while folder.exists() and is_held(folder / "server.lock"):
         if answers(socket_path) or time.monotonic() > deadline:
@@ -172,7 +172,7 @@ def is_gone(folder: Path, socket_path: str, patience: float) -> bool:
 
 
 class Keeper:
-    """Starts the server, watches it, ends it."""
+    """Starts the server, watches it, and stops it."""
 
     def __init__(self, folder: Path, socket_path: str, idle: float, command: list[str]) -> None:
         self.folder = folder
@@ -180,14 +180,14 @@ class Keeper:
         self.idle = idle
         self.command = command
         self.log = folder / "server.log"
-        self._server: subprocess.Popen[bytes] | None = None  # None: an orphan, not our child
+        self._server: subprocess.Popen[bytes] | None = None  # None: not our child, but an orphan
         self._booted_at = 0.0
 
     def start(self) -> bool:
-        """See that the server runs. False: another keeper has seen to that already.
+        """Make sure that the server runs; False if another keeper has done that already.
 
         Raises:
-            CannotStart: why not.
+            CannotStart: it doesn't; the message says why.
         """
         if not self._is_the_only_one():
             return False
@@ -202,7 +202,7 @@ class Keeper:
         return True
 
     def watch(self) -> None:
-        """Return when the server has ended, by us or by somebody else."""
+        """Watch until the server has ended, stopped by us or by somebody else."""
         while not self._watch_one():
             if not self._should_boot_again():
                 return
@@ -233,7 +233,7 @@ class Keeper:
         self._wait_until_ready(self._server)
 
     def open_log(self) -> int:
-        """A descriptor that appends to the log, which starts afresh when it has grown large."""
+        """A descriptor that appends to the log, which is emptied first if it has grown large."""
         log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         if os.fstat(log).st_size > LOG_LIMIT:
             os.ftruncate(log, 0)
@@ -242,7 +242,9 @@ class Keeper:
     def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> None:
         while not answers(self.socket_path):
             if server.poll() is not None:
-                raise CannotStart(f"{self.command[0]} ended at once. Its last words:\n{self._last_words()}")
+                raise CannotStart(
+                    f"{self.command[0]} ended at once. The end of its log:\n{self._last_words()}"
+                )
             if time.monotonic() > self._booted_at + LOADING_PATIENCE:
                 server.terminate()
                 server.wait()
@@ -253,13 +255,13 @@ class Keeper:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-6:])
 
     def _should_boot_again(self) -> bool:
-        """A server of ours that crashed is, so that those who used it can go on."""
+        """Whether to restart the server: one of ours that crashed is, so that its users can go on."""
         if self._server is None or self._server.wait() == 0:
             return False
         return time.monotonic() > self._booted_at + QUICK_DEATH and self.folder.exists()
 
     def _watch_one(self) -> bool:
-        """Watch the server until it ends. True: we ended it."""
+        """Watch the server until it ends; True if we stopped it."""
         quiet_since = time.monotonic()
         seen = ""
         while True:
@@ -276,22 +278,22 @@ class Keeper:
             except (TimeoutError, ServerError):  # busy; that's not idle
                 quiet_since = time.monotonic()
             except OSError:
-                pass  # cut, or nobody listens
+                pass  # the connection was closed, or nobody listens
             self._end_the_unreachable()
             if is_gone(self.folder, self.socket_path, 1.0):
                 return False
 
     def _end_the_unreachable(self) -> None:
-        """A server whose folder was removed may refuse to shut down, and nobody can ask it again."""
+        """Kill a server whose folder was removed: it may refuse to shut down, and nobody can ask it again."""
         if self._server is not None and not os.path.exists(self.socket_path):
             self._server.kill()
             self._server.wait()
 
     def _ended(self, connection: Connection, seen: str) -> bool:
-        """End an idle server, unless somebody came at the last moment.
+        """Stop an idle server, unless somebody connected at the last moment.
 
-        Whoever starts up connects while they hold ``start.lock``. So either we see the connection, or
-        they find the server gone.
+        A process that starts the server connects while it holds ``start.lock``. So either we see its
+        connection, or it finds the server gone.
         """
         lock = Lock(self.folder / "start.lock")
         if not lock.acquire():
@@ -305,15 +307,15 @@ class Keeper:
 
 
 def _look(connection: Connection) -> tuple[bool, str]:
-    """Whether we're the only client, and how many connections there ever were."""
+    """Whether we're the only client, and how many connections there have ever been."""
     text = connection.ask("INFO")
     found = dict(re.findall(r"^(connected_clients|total_connections_received):(\d+)", text, re.MULTILINE))
     return found["connected_clients"] == "1", found["total_connections_received"]
 
 
 def main(folder: str, socket_path: str, idle: str, *command: str) -> None:
-    """Leave the starter's family, start the server, tell the starter, watch."""
-    if os.fork():  # the starter waits for this process; the keeper is nobody's child
+    """Detach from the starter, start the server, let the starter go, and watch."""
+    if os.fork():  # the starter waits for this process; the keeper becomes an orphan
         os._exit(0)
     keeper = Keeper(Path(folder), socket_path, float(idle), list(command))
     try:
@@ -327,7 +329,7 @@ def main(folder: str, socket_path: str, idle: str, *command: str) -> None:
 
 
 def _let_the_starter_go(log: int) -> None:
-    """It reads our output to the end; from now on that goes into the log."""
+    """The starter reads our output to its end; from now on, output goes into the log."""
     signal.signal(signal.SIGTERM, _terminate)
     os.dup2(log, 1)
     os.dup2(log, 2)

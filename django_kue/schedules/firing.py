@@ -1,4 +1,4 @@
-"""From a tick that has come to its job: within the project's middleware, in one step with the next tick."""
+"""Turns a due tick into a job: through the project's middleware, and in one step with the next tick."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Definition = JobFunction[Any, Any]
 FIRED, OVERLAP, UNIQUE, OTHER = "fired", "o", "u", "other"
 REASONS = {OVERLAP: "overlap", UNIQUE: "unique"}
 
-Tell = Callable[[Callable[[], None]], None]  # runs what tells receivers, here or on another thread
+Tell = Callable[[Callable[[], None]], None]  # runs what calls signal receivers, here or on another thread
 Move = Callable[[NewJob], Fired]
 
 
 def run_now(place: Place) -> Job:
-    """A run between the ticks: see :func:`django_kue.schedules.run_now`."""
+    """Enqueue a run between the ticks: see :func:`django_kue.schedules.run_now`."""
     key = ids.new_keys(1)[0]
     now_ms = ids.created_ms(key.decode())
 
@@ -42,20 +42,20 @@ def run_now(place: Place) -> Job:
     except (EnqueueError, CodecError) as error:
         raise ScheduleError(f"schedule {place.name!r}: {error}") from error
     if fired.fate == OVERLAP:
-        raise ScheduleError(f"schedule {place.name!r}: its last run is still on, and overlap is False")
+        raise ScheduleError(f"schedule {place.name!r}: its last run is still running, and overlap is False")
     if fired.fate == UNIQUE:
         return Job.get(f"{place.queue}.{fired.key.decode()}")
     if job is None:
-        raise ScheduleError(f"schedule {place.name!r} was changed in this moment; try again")
+        raise ScheduleError(f"schedule {place.name!r} was changed at this very moment; try again")
     _tell_of_job(place, fired, job, now_ms)
     return job
 
 
 def fire_due(place: Place, tell: Tell, is_stopping: Callable[[], bool] = lambda: False) -> None:
-    """Fire what's due of a schedule. Whoever else does the same at the same time: each tick is fired once.
+    """Fire the due ticks of a schedule. Each is fired once, even if others do the same at the same time.
 
     Raises:
-        ScheduleError, EnqueueError, CodecError: its job can't be made here. What's due stays due.
+        ScheduleError, EnqueueError, CodecError: its job can't be made here. The ticks stay due.
     """
     expected = place.stored.next_ms
     assert expected is not None  # it's due
@@ -70,7 +70,7 @@ def fire_due(place: Place, tell: Tell, is_stopping: Callable[[], bool] = lambda:
         if fired.fate == OTHER:
             if fired.next_ms is None or fired.next_ms <= expected:  # it was changed, or paused
                 return
-            expected, missed = fired.next_ms, []  # another was here, and has told of those
+            expected, missed = fired.next_ms, []  # another worker was here, and has reported the missed ones
         elif coming is not None:
             expected, missed = coming, []
 
@@ -95,7 +95,7 @@ def _fire(place: Place, tick: int, expected: int, coming: int | None, missed: li
 
 
 def _let_go(place: Place, expected: int, due: ticks.Due, tell: Tell) -> None:
-    """Nothing is fired: it's too late."""
+    """Leave out all due ticks: it's too late for them."""
     fired = ask(
         ticking.fire(
             place.queue, place.name, place.record.version, None, tick=due.missed[-1], expected=expected,
@@ -111,7 +111,7 @@ def _counted(missed: list[int]) -> tuple[int, int]:
 
 
 def _sent(place: Place, key: bytes, move: Move) -> tuple[Fired, Job | None]:
-    """What became of a tick, and its job where it made one."""
+    """What became of a tick, and its job if it made one."""
     definition = _definition(place)
     call = records.decode_arguments(place.record.opened(place.queue, place.name))
     fired: list[Fired] = []
@@ -119,7 +119,7 @@ def _sent(place: Place, key: bytes, move: Move) -> tuple[Fired, Job | None]:
     def send_it(queue: str, new: NewJob) -> list[Job]:
         if queue != place.queue:
             raise EnqueueError(
-                f"schedule {place.name!r}: a middleware put its job onto another queue, {queue!r}"
+                f"schedule {place.name!r}: a middleware put its job on another queue, {queue!r}"
             )
         fired.append(move(new))
         return [_job(place, new)] if fired[0].fate == FIRED else []
@@ -144,7 +144,7 @@ def _job(place: Place, new: NewJob) -> Job:
     return Job.from_row(place.queue, row)
 
 
-# ── telling ──
+# ── signals ──
 
 
 def _tell_of_job(place: Place, fired: Fired, job: Job, tick: int) -> None:
@@ -163,6 +163,6 @@ def _tell_of_missed(place: Place, fired: Fired, missed: list[int], reason: str) 
 
 
 def _schedule(place: Place, fired: Fired) -> Schedule:
-    """As it is now, without its last ticks."""
+    """The schedule as it is now, without its last ticks."""
     stored = place.stored._replace(next_ms=fired.next_ms, ticked=[])
     return seen(place.queue, stored, place.record, ())

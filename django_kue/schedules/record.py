@@ -5,12 +5,12 @@ The head is a comma-separated list of one-letter tokens, which the scripts read 
 ====  =======================================================================
 v     number of this version of the record: a change needs the one that was read
 p     paused since, Unix ms
-o     no run starts while the one before is still on
-d     digest of its declaration, for one that stands in code or settings
+o     no run starts while the one before is still running
+d     digest of its declaration, if it's declared in code or settings
 z     when a worker last had this declaration, Unix ms
 g     no longer declared since, Unix ms: it's off
 m     moved: it's off here, and on its way to that queue
-t     of one that's off (g, m): the tick that would have been next, Unix ms
+t     if it's off (g, m): the tick that would have been next, Unix ms
 l     its last tick, Unix ms; noted by the scripts
 s     when one of its jobs last completed, Unix ms; noted by the scripts
 ====  =======================================================================
@@ -29,11 +29,11 @@ from django_kue.conf import settings
 from django_kue.declared import Plan
 from django_kue.ticks import Rule
 
-REMEMBERED = 5  # digests of declarations that a newer one took the place of
+REMEMBERED = 5  # digests of declarations that newer ones replaced
 
 
 class Unreadable(ValueError):
-    """The stored text is no schedule that this release can read."""
+    """The stored text isn't a schedule that this release can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,12 @@ class Record:
     catch_up: str
     overlap: bool
     arguments: bytes  # as stored: sealed where encryption is on
-    # In stored form, of rule, catch_up and overlap; all else belongs to the declaration.
+    # Of rule, catch_up and overlap, in stored form; everything else belongs to the declaration.
     overrides: Mapping[str, Any] = field(default_factory=dict)
     former: tuple[str, ...] = ()  # digests of older declarations, the newest first
     head: Mapping[str, str] = field(default_factory=dict)
 
-    # ── what holds ──
+    # ── current values ──
 
     @property
     def rule_now(self) -> Rule:
@@ -71,7 +71,7 @@ class Record:
 
     @property
     def digest(self) -> str:
-        """Of its declaration; "" for one that isn't declared."""
+        """The digest of its declaration; "" if it isn't declared."""
         return self.head.get("d", "")
 
     @property
@@ -84,7 +84,7 @@ class Record:
         return not self.head.keys().isdisjoint("pgm")
 
     def ms(self, letter: str) -> int | None:
-        """A time of the head."""
+        """A time in the head."""
         text = self.head.get(letter, "")
         return int(text) if text.isdigit() else None
 
@@ -92,7 +92,7 @@ class Record:
         """Its arguments, unsealed.
 
         Raises:
-            CannotOpen: no key here opens them; or they aren't sealed, and ``ONLY_ENCRYPTED`` refuses that.
+            CannotOpen: no key here opens them, or they aren't sealed and ``ONLY_ENCRYPTED`` refuses that.
         """
         if settings.ONLY_ENCRYPTED and encryption.is_on(queue) and not encryption.is_sealed(self.arguments):
             raise CannotOpen(
@@ -132,7 +132,7 @@ def decode(text: bytes) -> Record:
     """The record that :meth:`Record.encode` wrote.
 
     Raises:
-        Unreadable: it's none.
+        Unreadable: it isn't one.
     """
     try:
         tokens, function, rest = text.decode().split("|", 2)
@@ -147,7 +147,7 @@ def decode(text: bytes) -> Record:
             tuple(body["former"]),
             {token[0]: token[1:] for token in tokens.split(",") if token},
         )
-        _ = record.rule_now  # what was changed of it can be read, too
+        _ = record.rule_now  # an overridden rule must be readable, too
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unreadable(f"not a schedule's record ({error}): {text[:60]!r}") from error
     return record

@@ -1,4 +1,4 @@
-"""A schedule as people see it: a frozen record, as :class:`~django_kue.Job` is one."""
+"""A schedule as people see it: a frozen record, like :class:`~django_kue.Job`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ LATE = timedelta(minutes=1)
 class Tick:
     """What became of a schedule's tick."""
 
-    at: datetime  #: when it was due; of one that ``run_now`` asked for, when that was
-    job_id: str  #: of the job that it made; "" where it made none
+    at: datetime  #: when it was due; for one that ``run_now`` asked for, when that was called
+    job_id: str  #: of the job that it made; "" if it made none
     #: ``completed``, ``failed`` or ``cancelled`` once its job has ended; before that the job's state, or
-    #: ``removed``. Without a job: ``missed`` (nobody was there), ``overlapped`` (the run before was on), or
-    #: ``duplicate`` (another job held its unique key)
+    #: ``removed``. Without a job: ``missed`` (no worker was there), ``overlapped`` (the run before was still
+    #: running), or ``duplicate`` (another job held its unique key)
     outcome: str
     ended_at: datetime | None = None  #: when its job ended
     is_manual: bool = False  #: whether ``run_now`` asked for it
-    count: int = 1  #: how many ticks were left out at once; at most 1,000 are counted
+    count: int = 1  #: how many ticks were left out at once, counted up to 1,000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +51,13 @@ class Schedule:
     function: str  #: the stored name of its function
     rule: Rule  #: when: a ``Cron`` or an ``Every`` of ``django_kue.ticks``
     catch_up: str  #: ``last``, ``all`` or ``none``
-    overlap: bool  #: whether a run starts while the one before is still on
-    is_declared: bool  #: in code or settings: elsewhere only its rule, ``catch_up`` and ``overlap`` change
-    overrides: tuple[str, ...] = ()  #: names of what was changed although it's declared
+    overlap: bool  #: whether a run starts while the one before is still running
+    is_declared: bool  #: in code or settings: elsewhere, only rule, ``catch_up``, ``overlap`` can change
+    overrides: tuple[str, ...] = ()  #: names of the options that were changed although it's declared
     paused_at: datetime | None = None  #: since when it's paused
-    undeclared_since: datetime | None = None  #: since when it's off: no worker at work declares it any more
+    undeclared_since: datetime | None = None  #: since when it's off because no running worker declares it
     next_run: datetime | None = None  #: its next tick; ``None`` while it's paused or off
-    last_tick: datetime | None = None  #: its newest regular tick, fired or left out
+    last_tick: datetime | None = None  #: its latest regular tick, fired or left out
     last_success: datetime | None = None  #: when one of its jobs last completed, however long that's ago
     last_runs: tuple[Tick, ...] = ()  #: its last ticks, at most 20, the newest first
     _arguments: bytes = field(default=b"", repr=False)
@@ -136,7 +136,7 @@ def next_runs(rule: Rule, count: int, *, after: datetime | None = None) -> list[
 
 
 def seen(queue: str, stored: Stored, record: Record, rows: Iterable[Row]) -> Schedule:
-    """A schedule from what's stored; ``rows`` are those of its jobs that haven't ended."""
+    """A schedule from what's stored; ``rows`` are those of its jobs whose end isn't noted."""
     states = {row.key: str(row.state) for row in rows}
     return Schedule(
         name=stored.name,
@@ -160,12 +160,12 @@ def seen(queue: str, stored: Stored, record: Record, rows: Iterable[Row]) -> Sch
 
 
 def pending(ticked: Sequence[bytes]) -> list[str]:
-    """Keys of the jobs of a schedule's last ticks of which no end is noted."""
+    """Keys of the jobs that a schedule's last ticks made, and whose end isn't noted."""
     return [parts[1] for parts in map(_parts, ticked) if parts and parts[1] and not parts[2]]
 
 
 def _parts(text: bytes) -> list[str]:
-    """tick, key, outcome, ended or count, how; nothing for foreign text."""
+    """Tick, key, outcome, ended or count, how; nothing if it's foreign text."""
     parts = text.decode(errors="replace").split("|")
     return parts if len(parts) == 5 and parts[0].isdigit() else []
 

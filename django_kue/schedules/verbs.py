@@ -1,4 +1,4 @@
-"""What people ask of schedules. The twins for asyncio begin with ``a``."""
+"""What can be done with schedules. The asyncio twins begin with ``a``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from django_kue.ticks import Cron, Every
 
 
 def all() -> list[Schedule]:  # noqa: A001 - schedules.all() is how it's read
-    """Every schedule by name, with its last ticks and when it last succeeded: a few calls for each queue.
+    """Every schedule, sorted by name, with its last ticks and when it last succeeded: a few calls per queue.
 
     >>> [one.name for one in schedules.all() if one.is_paused]  # doctest: +SKIP
     """
@@ -41,7 +41,7 @@ def get(name: str) -> Schedule:
     """The schedule with this name.
 
     Raises:
-        ScheduleDoesNotExist: there's none.
+        ScheduleDoesNotExist: there isn't one.
     """
     return _seen([shelf.place_of(name)])[0]
 
@@ -168,7 +168,7 @@ def _with_arguments(
 ) -> Record:
     if record.digest:
         raise ScheduleError(
-            f"schedule {place.name!r} is declared: its arguments stand in its declaration; what can be "
+            f"schedule {place.name!r} is declared: its arguments belong to its declaration; what can be "
             "changed here is when it runs, catch_up and overlap"
         )
     wish = Wish(
@@ -258,7 +258,7 @@ def is_known(schedule: Schedule) -> bool:
     return registry.get(schedule.function) is not None
 
 
-# Nothing here uses a database of the caller's; but middleware and receivers around run_now may.
+# Nothing here uses the caller's database connections; but middleware and receivers around run_now may.
 aall = sync_to_async(all, thread_sensitive=False)
 aget = sync_to_async(get, thread_sensitive=False)
 acreate = sync_to_async(create, thread_sensitive=False)

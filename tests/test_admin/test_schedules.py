@@ -393,7 +393,7 @@ def test_run_now_makes_a_job_and_tells_which(client_with: Callable[..., Client])
 def test_a_run_that_isnt_possible_is_said(boss: Client) -> None:
     made(overlap=False)
     boss.post(url("north", "run"))
-    assert "its last run is still on" in said(boss, boss.post(url("north", "run")))
+    assert "its last run is still running" in said(boss, boss.post(url("north", "run")))
     assert get_queue("default").counts()["waiting"] == 1
     assert LogEntry.objects.count() == 1
 
@@ -537,8 +537,8 @@ def test_an_interval_is_added(boss: Client) -> None:
 
 
 BAD = [
-    ({"cron": "61 2 * * *"}, "cron", "is no cron expression: bad minute"),
-    ({"cron": "0 0 30 2 *"}, "cron", "is no cron expression: bad day-of-month"),
+    ({"cron": "61 2 * * *"}, "cron", "isn't a cron expression: bad minute"),
+    ({"cron": "0 0 30 2 *"}, "cron", "isn't a cron expression: bad day-of-month"),
     ({"cron": "x" * 201}, "cron", "at most 200 characters"),
     ({"cron": ""}, "cron", "Write either a cron expression or an interval"),
     ({"every": "5"}, "cron", "not both"),

@@ -75,7 +75,7 @@ def test_a_process_ends_with_exit_code_1_when_redis_is_away() -> None:
     said = kue_process("stats", KUE_TEST_REDIS=nobody, KUE_TEST_REDIS_AS=nobody)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith("CommandError: Redis is unavailable: ")
-    assert said.err.endswith("manage.py kue doctor tells more.\n")
+    assert said.err.endswith("manage.py kue doctor tells you more.\n")
 
 
 @pytest.mark.parametrize(

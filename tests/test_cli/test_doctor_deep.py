@@ -41,7 +41,10 @@ def test_findings_are_grouped_counted_and_explained_and_nothing_is_changed() -> 
     assert "    … and 2 more" in said.lines
     assert f"    → Repair: {KINDS['job.nowhere'].repair}" in said.lines
     assert "    shop.send" in said.lines
-    assert said.lines[-2:] == ["8 faults.", "Repair what can be: manage.py kue doctor --deep --repair"]
+    assert said.lines[-2:] == [
+        "8 faults.",
+        "To repair what can be repaired: manage.py kue doctor --deep --repair",
+    ]
     assert len(audit("default")) == 8
 
 

@@ -65,7 +65,7 @@ def test_jobs_are_chosen_by_function_and_by_what_their_error_says() -> None:
 
 def test_what_finds_jobs_by_their_search_keys_goes_with_no_other_search() -> None:
     said = kue("jobs", "--find", "order_id=17", "--text", "away")
-    assert (said.code, said.err) == (2, "--find looks by itself: leave out --function and --text.\n")
+    assert (said.code, said.err) == (2, "--find can't be combined with --function or --text.\n")
 
 
 def test_where_not_all_jobs_were_looked_at_thats_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,12 +78,12 @@ def test_a_missing_table_is_one_line_with_the_remedy(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Outbox._meta, "db_table", "nowhere")
     said = kue("outbox")
     assert said.code == 1
-    assert said.err == ("No database has the outbox's table. Make it: manage.py migrate django_kue\n")
+    assert said.err == ("No database has the outbox's table. Create it: manage.py migrate django_kue\n")
     with override_settings(KUE={"OUTBOX": True}):
         said = kue("outbox", "--relay")
     assert said.code == 1
     remedy = "manage.py migrate django_kue --database default"
-    assert said.err == f"Database default has no table for the outbox. Make it: {remedy}\n"
+    assert said.err == f"Database default has no table for the outbox. Create it: {remedy}\n"
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError, ImproperlyConfigured])
@@ -140,7 +140,7 @@ def test_a_missing_table_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch
     with override_settings(KUE={"OUTBOX": True}):
         finding = found("outbox.missing")
     assert finding.level is Level.ERROR
-    assert finding.remedy == "Make it: manage.py migrate django_kue --database default"
+    assert finding.remedy == "Create it: manage.py migrate django_kue --database default"
 
 
 @pytest.mark.parametrize("error", [OperationalError, InterfaceError, ImproperlyConfigured])

@@ -199,7 +199,7 @@ def test_paused_queues_are_marked() -> None:
 def test_an_outage_is_told_and_from_when_the_picture_is() -> None:
     seen = look()
     foot = top.picture(seen, 80, 24, lambda text, role: text, "Redis is unavailable: gone")[-1]
-    assert re.fullmatch(r"This is of \d\d:\d\d:\d\d\. Redis is unavailable: gone", foot)
+    assert re.fullmatch(r"As of \d\d:\d\d:\d\d\. Redis is unavailable: gone", foot)
 
 
 # ── where there's no terminal ──
@@ -288,7 +288,7 @@ def test_an_outage_is_waited_out_and_the_last_picture_stands() -> None:
             terminal.until("q quits")
             server.terminate()
             server.wait(10)
-            terminal.until("This is of ")
+            terminal.until("As of ")
             server = start_redis(port, "/tmp")
             terminal.said = ""
             terminal.until("q quits")

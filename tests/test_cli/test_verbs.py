@@ -93,7 +93,7 @@ def test_a_variable_that_is_not_set_retries_nothing(option: str) -> None:
 
 def test_what_chooses_failed_jobs_wants_a_queue() -> None:
     said = kue("retry", NOBODY, "--function", "tests.app.jobs.add")
-    assert (said.code, said.err) == (2, "--function and --text choose among --all-failed of a --queue.\n")
+    assert (said.code, said.err) == (2, "--function and --text need --queue QUEUE --all-failed.\n")
 
 
 @pytest.mark.parametrize("words", [(), (NOBODY, "--all-failed"), ("--queue", "email"), ("--all-failed",)])
@@ -126,7 +126,7 @@ def test_enqueue_takes_the_options_of_using() -> None:
 def test_enqueue_at_a_moment() -> None:
     [job_id] = kue("enqueue", "tests.app.jobs.noop", "--run-at", "2031-05-01T09:30").lines
     assert Job.get(job_id).run_at == datetime(2031, 5, 1, 9, 30, tzinfo=UTC)
-    assert "is not a moment" in kue("enqueue", "tests.app.jobs.noop", "--run-at", "2031-99-01T09:30").err
+    assert "not a date and time" in kue("enqueue", "tests.app.jobs.noop", "--run-at", "2031-99-01T09:30").err
 
 
 def test_arguments_may_be_what_json_has_no_form_for() -> None:

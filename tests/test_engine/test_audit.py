@@ -310,7 +310,7 @@ def test_a_search_that_redis_refuses_is_said_and_the_rest_is_audited() -> None:
         redis.execute_command("ACL", "SETUSER", "default", "+scan")
     assert list(found.kinds) == ["job.nowhere"]
     [said] = found.unchecked
-    assert said.startswith("Keys that nothing leads to")
+    assert said.startswith("Keys that nothing refers to")
     mend("default")
 
 

@@ -97,8 +97,8 @@ def test_schedule_is_written_above_job() -> None:
         ({"every": 60, "kwargs": {"regoin": 1}}, "'regoin'"),
         ({"every": 60, "args": (object(),)}, "argument 'region'"),
         ({"every": 60, "args": ("north")}, "write ('north',)"),
-        ({"every": 60, "args": 5}, "args=5 is no list of arguments; write (5,)"),
-        ({"every": 60, "kwargs": ["north"]}, "no dict of arguments by name"),
+        ({"every": 60, "args": 5}, "args=5 isn't a list of arguments; write (5,)"),
+        ({"every": 60, "kwargs": ["north"]}, "isn't a dict of arguments by name"),
         ({"cron": "0 0 * * *", "timezone": 1}, 'write for example "Europe/Berlin"'),
         ({"every": 60, "queue": "emial"}, "Did you mean 'email'"),
         ({"every": 60, "catch_up": "first"}, "one of 'last'"),
@@ -121,7 +121,7 @@ def test_a_mistake_is_an_error_of_check_with_the_reason(
 
 
 def test_a_mistake_in_the_cron_of_a_job_is_one_at_once(make_job: Make) -> None:
-    with pytest.raises(ValueError, match="is no cron expression: it has five"):
+    with pytest.raises(ValueError, match="isn't a cron expression: it has five"):
         make_job(report, cron="* * *")
     with pytest.raises(ValueError, match="@job: cron and every exclude each other"):
         make_job(report, cron="@daily", every=60)
@@ -248,7 +248,7 @@ def test_arguments_of_a_declared_schedule_belong_to_its_declaration(make_job: Ma
     declare(make_job, every=60)
     tick()
 
-    with pytest.raises(ScheduleError, match="its arguments stand in its declaration"):
+    with pytest.raises(ScheduleError, match="its arguments belong to its declaration"):
         schedules.update("s", args=("north",))
     with pytest.raises(ScheduleError, match="would come back"):
         schedules.delete("s")

@@ -353,7 +353,7 @@ def test_unless_overlap_is_false(told: Told) -> None:
     assert outcomes() == ["overlapped", "active"]
     assert told[-1][0] == "missed"
     assert (told[-1][1]["reason"], told[-1][1]["ticks"]) == ("overlap", [moment(due)])
-    with pytest.raises(ScheduleError, match="still on"):
+    with pytest.raises(ScheduleError, match="still running"):
         schedules.run_now("minutely")
     hands.settle_all(completed())
     assert schedules.run_now("minutely").state == "waiting"
@@ -386,7 +386,7 @@ def test_a_job_that_was_removed_while_it_ran_still_runs_for_overlap() -> None:
     hands.take()
     job.remove()
 
-    with pytest.raises(ScheduleError, match="still on"):
+    with pytest.raises(ScheduleError, match="still running"):
         schedules.run_now("minutely")
 
     hands.settle_all(completed())
@@ -401,7 +401,7 @@ def test_a_failed_job_that_somebody_runs_again_is_still_on() -> None:
     hands.settle_all(failed())
     job.retry()
 
-    with pytest.raises(ScheduleError, match="still on"):
+    with pytest.raises(ScheduleError, match="still running"):
         schedules.run_now("minutely")
 
 

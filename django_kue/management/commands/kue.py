@@ -24,13 +24,13 @@ SUBCOMMANDS = {
 
 
 class Command(BaseCommand):
-    help = "See and steer queues, jobs and workers. `manage.py kue COMMAND --help` tells more."
-    # The doctor says what's wrong in the settings, and no command may depend on a database.
+    help = "See and steer queues, jobs and workers. `manage.py kue COMMAND --help` tells you more."
+    # The doctor reports what's wrong in the settings, and no command may depend on a database.
     requires_system_checks = []
     requires_migrations_checks = False
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Without a command it tells which ones there are."""
+        """Without a command, list the commands."""
         super().run_from_argv(argv if len(argv) > 2 else [*argv, "--help"])
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -45,13 +45,15 @@ class Command(BaseCommand):
         try:
             code = SUBCOMMANDS[options["subcommand"]].run(screen, Namespace(**options))
             screen.flush()
-        except BrokenPipeError:  # of `kue jobs | head`
+        except BrokenPipeError:  # as with `kue jobs | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
         except KeyboardInterrupt:
             code = 130
         except StoreUnavailable as error:
-            raise CommandError(f"{one_line(error).rstrip('.')}. manage.py kue doctor tells more.") from error
+            raise CommandError(
+                f"{one_line(error).rstrip('.')}. manage.py kue doctor tells you more."
+            ) from error
         except KueError as error:
             raise CommandError(one_line(error)) from error
         except ImproperlyConfigured as error:

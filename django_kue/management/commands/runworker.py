@@ -31,28 +31,40 @@ logger = logging.getLogger("django_kue.worker")
 
 
 class Command(BaseCommand):
-    help = "Run jobs: a supervisor with one process a CPU, each with threads and an event loop."
+    help = "Run jobs: a supervisor with one process per CPU, each with threads and an event loop."
     requires_migrations_checks = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--queues", help="names, separated by commas; default: all that are declared")
-        parser.add_argument("--processes", type=int, metavar="N", help="worker processes; default: one a CPU")
-        parser.add_argument("--threads", type=int, metavar="N", help="functions at once in a process (8)")
+        parser.add_argument("--queues", help="names, separated by commas; default: all declared queues")
         parser.add_argument(
-            "--coroutines", type=int, metavar="N", help="coroutine functions at once in a process (100)"
+            "--processes", type=int, metavar="N", help="worker processes; default: one per CPU"
         )
         parser.add_argument(
-            "--burst", action="store_true", dest="is_burst", help="end when nothing waits; delayed jobs stay"
+            "--threads", type=int, metavar="N", help="functions that a process runs at once (8)"
+        )
+        parser.add_argument(
+            "--coroutines",
+            type=int,
+            metavar="N",
+            help="coroutine functions that a process runs at once (100)",
+        )
+        parser.add_argument(
+            "--burst",
+            action="store_true",
+            dest="is_burst",
+            help="end when no job is waiting; delayed jobs stay",
         )
         parser.add_argument("--max-jobs", type=int, metavar="N", help="replace a process after N jobs")
         parser.add_argument(
-            "--max-memory", type=int, metavar="MIB", help="replace a process that grows over it"
+            "--max-memory", type=int, metavar="MIB", help="replace a process that grows beyond this"
         )
         parser.add_argument(
             "--shutdown-timeout", type=float, metavar="S",
             help="seconds that running jobs have to finish after SIGTERM (30); then they're handed back",
         )  # fmt: skip
-        parser.add_argument("--liveness-file", metavar="PATH", help="touched while the worker is well")
+        parser.add_argument(
+            "--liveness-file", metavar="PATH", help="touched as long as the worker is healthy"
+        )
         parser.add_argument(
             "--reload", action="store_true", help="for development: restart when code changes"
         )
@@ -80,11 +92,11 @@ class Command(BaseCommand):
             if name != "queues" and options.get(name) is not None
         }
         try:
-            chain()  # a mistake in the middleware is told here, and not by each job
+            chain()  # reports a mistake in the middleware now, not in each job
             for name in queues:
-                get_queue(name)  # one that's not declared any more may still have jobs
+                get_queue(name)  # one that's no longer declared may still have jobs
             return WorkerOptions(queues=queues, **given)
-        except (LookupError, ValueError) as error:  # as of a word that argparse refuses
+        except (LookupError, ValueError) as error:  # 2 is argparse's own code
             raise CommandError(str(error), returncode=2) from error
         except (ImproperlyConfigured, StoreUnavailable) as error:
             raise CommandError(str(error)) from error
@@ -116,13 +128,13 @@ def try_liveness_file(path: str | None) -> None:
         LivenessFile(path).attempt()
     except OSError as error:
         raise CommandError(
-            f"--liveness-file can't be touched: {error}. Name a file in a folder that exists, "
-            "and to which this user may write."
+            f"--liveness-file can't be touched: {error}. Name a file in a folder that exists "
+            "and that this user can write to."
         ) from error
 
 
 def tell_of_server() -> None:
-    """Say at each start what will cost jobs: few people run ``check --deploy`` against their real Redis."""
+    """Log at each start what may cost jobs: few people run ``check --deploy`` against their real Redis."""
     for found in check_server():
         if found.level >= ERROR:
             logger.error("%s %s", found.msg, found.hint)
@@ -136,7 +148,7 @@ def set_up_logging(verbosity: int) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
         logger.propagate = False
-        if not django_settings.DEBUG:  # else Django shows a signal receiver's exception itself
+        if not django_settings.DEBUG:  # else Django shows signal receivers' exceptions itself
             logging.getLogger("django.dispatch").addHandler(handler)
     if logger.level == logging.NOTSET:
         logger.setLevel({0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG))
