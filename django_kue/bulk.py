@@ -1,7 +1,7 @@
-"""One verb on many jobs: here and now, or by a job of its own that says how far it is.
+"""Applies one verb to many jobs: here and now, or in a job of its own that reports its progress.
 
 A job that changes its state meanwhile is left alone: each is decided on its own, by the same script as
-:meth:`Job.retry` and its kin.
+:meth:`Job.retry` and the like.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from django_kue.states import FINISHED, State
 from django_kue.store import ask, moves, reads
 from django_kue.workers import WorkerState, workers
 
-BATCH = 200  # jobs a call: a verb takes some 40 µs for each
+BATCH = 200  # jobs per call: a verb takes about 40 µs for each
 INLINE = 5_000  # jobs that are worked through while somebody waits
 NAMED = 101  # changed jobs whose ids are kept
 
@@ -46,7 +46,7 @@ class Tally:
         done: how many were changed, or copied.
         skipped: how many were left alone: their state, or another holder of their unique key, doesn't allow
             it, or they're gone.
-        changed: the ids of those done, of the first 101: who tells of at most 100 knows that there are more.
+        changed: the ids of the first 101 done: a caller that lists up to 100 sees whether there are more.
     """
 
     done: int = 0
@@ -62,16 +62,16 @@ Progress = Callable[[int, int], None]
 
 
 def start(listing: Listing, verb: str, argument: Any = None, until: datetime | None = None) -> Tally | Job:
-    """Do it now, or let a job do it, when there are more than 5,000 and a worker runs that can.
+    """Apply a verb now, or have a job do it if there are more than 5,000 and a running worker can take it.
 
     Args:
         verb: one of :data:`VERBS`.
         argument: the priority, for ``set_priority``.
-        until: aware; jobs that came later are left alone. :func:`now`, if not given.
+        until: aware; jobs that came later are left alone. Defaults to :func:`now`.
 
     Raises:
         ValueError: no such verb or priority.
-        EnqueueError: the job that was to do it can't be enqueued.
+        EnqueueError: the job that would do it can't be enqueued.
     """
     _check(verb, argument)
     until = until or now()
@@ -93,15 +93,15 @@ def apply(
     until: datetime | None = None,
     on_progress: Progress | None = None,
 ) -> Tally:
-    """Do it to each job of a list that was there at ``until`` (:func:`now`, if not given), each at most
-    once.
+    """Apply a verb to each job of a list that was there at ``until`` (by default :func:`now`), at most once
+    each.
 
     Args:
-        on_progress: called after each batch with how many were worked through, of how many.
+        on_progress: called after each batch with how many jobs it has been through, out of how many.
 
     Raises:
         ValueError: no such verb or priority.
-        StoreUnavailable: Redis went away; what was done until then is done.
+        StoreUnavailable: Redis went away; what was done until then stays done.
     """
     _check(verb, argument)
     pin = milliseconds_up(until or now())
@@ -109,11 +109,11 @@ def apply(
     total, legal = listing.count(), legal_in(verb)
     tally = Tally(skipped=sum(count for state, count in listing.by_state().items() if state not in legal))
     copied: set[str] = set()
-    for part in listing.parts(legal):  # from delayed to finished, the way that jobs go: none slips by
+    for part in listing.parts(legal):  # from delayed to finished, as jobs move: none slips past
         for batch in _walked(part, verb, pin):
             to_do = [job_id for job_id in batch.to_do if job_id not in copied]
             batch.changed = _act(verb, to_do, argument)
-            if verb == RUN_AGAIN:  # the others' jobs aren't where they were, or it does no harm
+            if verb == RUN_AGAIN:  # other verbs move the job away, or do no harm when repeated
                 copied |= batch.changed
             changed = [job_id for job_id in to_do if job_id in batch.changed]
             tally += Tally(len(changed), len(to_do) - len(changed), tuple(changed[:NAMED]))
@@ -123,12 +123,12 @@ def apply(
 
 
 def now() -> datetime:
-    """Now, by the clock that's ahead: this host's or Redis's. What has finished so far isn't later than that.
+    """Now, by whichever clock is ahead, this host's or Redis's: nothing that has finished so far is later.
 
     Raises:
-        StoreUnavailable: Redis doesn't say.
+        StoreUnavailable: Redis is away.
     """
-    return max(datetime.now(UTC), moment(ask(reads.registry()).now_ms + 1))  # it cuts off microseconds
+    return max(datetime.now(UTC), moment(ask(reads.registry()).now_ms + 1))  # microseconds are cut off
 
 
 def legal_in(verb: str) -> frozenset[State]:
@@ -141,10 +141,10 @@ def legal_in(verb: str) -> frozenset[State]:
 
 @dataclass(slots=True)
 class _Batch:
-    """Jobs of a list, those that a verb is for, and which of them it changed."""
+    """Some jobs of a list: which of them a verb is for, and which it changed."""
 
     entries: list[Entry]
-    pin: int  # ms; what came later isn't meant
+    pin: int  # ms; what came later is left alone
     changed: set[str] = field(default_factory=set)
 
     @property
@@ -152,14 +152,14 @@ class _Batch:
         return [entry.id for entry in self.entries if self._was_there(entry)]
 
     def _was_there(self, entry: Entry) -> bool:
-        """So a job that's retried and fails again isn't retried once more, and a copy isn't copied."""
+        """By this, a job that's retried and fails again isn't retried once more, and a copy isn't copied."""
         return (entry.at_ms if entry.state in FINISHED else _made_ms(entry)) <= self.pin
 
 
 def _walked(part: Listing, verb: str, pin: int) -> Iterator[_Batch]:
     """The jobs of one queue and state, or those that were found, in batches.
 
-    Jobs leave the list while it's walked through, by this verb and by others' hands, and new ones join it.
+    While it's walked through, jobs leave the list, by this verb or for other reasons, and new ones join it.
     """
     if part.state in TIMED and not part.is_snapshot:
         return _falling(part, pin, leaves=verb in _MOVES)
@@ -167,9 +167,9 @@ def _walked(part: Listing, verb: str, pin: int) -> Iterator[_Batch]:
 
 
 def _falling(part: Listing, pin: int, *, leaves: bool) -> Iterator[_Batch]:
-    """A set by time, from its newest end. Each batch begins at the time where the last one ended, and passes
-    by what stayed there: whatever comes or goes, none is missed, and it ends at the oldest. What finished
-    after ``pin`` stands at the newest end, and is passed by."""
+    """A set sorted by time, from its newest end. Each batch begins at the time where the last one ended, and
+    skips what stayed there: whatever comes or goes, no job is missed, and the walk ends at the oldest. Jobs
+    that finished after ``pin`` are at the newest end, and are skipped."""
     end, passed = None, set[str]()  # what stayed at the time where the last batch ended
     while entries := _from_end(part, passed, leaves=leaves):
         batch = _Batch(entries, pin)
@@ -183,26 +183,26 @@ def _falling(part: Listing, pin: int, *, leaves: bool) -> Iterator[_Batch]:
 
 
 def _from_end(part: Listing, passed: set[str], *, leaves: bool) -> list[Entry]:
-    """The next of a set by time. Where jobs leave, few have stayed, and they're told from the others by their
-    ids, since some may be gone by now; else they're as many as were passed."""
+    """The next entries of a set sorted by time. If jobs leave it, few have stayed; these are recognised by
+    their ids, since some may be gone by now. If not, they're as many as were passed."""
     if not leaves:
         return part.entries(len(passed), BATCH)
     return [entry for entry in part.entries(0, BATCH + len(passed)) if entry.id not in passed]
 
 
 def _listed(part: Listing, pin: int) -> Iterator[_Batch]:
-    """What was found; or waiting and active jobs, whose places change: all their ids are read before (300
-    MB for a million)."""
+    """Jobs that were found; or waiting and active jobs, whose places change: all their ids are read first
+    (300 MB for a million)."""
     is_waiting = part.state is State.WAITING and not part.is_snapshot
     entries = all_waiting(str(part.queue)) if is_waiting else part.entries(0, part.count())
-    rest = iter(dict.fromkeys(entries))  # one that stands further in, because others joined, comes twice
+    rest = iter(dict.fromkeys(entries))  # a job that moved further back because others joined comes twice
     while batch := list(islice(rest, BATCH)):
         yield _Batch(batch, pin)
 
 
 def _until(part: Listing, last_ms: int) -> Listing:
     if last_ms >= reads.LAST_MS:
-        return part  # its times may be later than they're read as
+        return part  # its times may be later than the value they're read as
     end = moment(last_ms + 1)
     return part.but(until=end if part.until is None else min(part.until, end))
 
@@ -236,7 +236,7 @@ def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str
 
 
 def _without_bulk_jobs(queue: str, keys: list[str]) -> list[str]:
-    """What such a job does took a permission that who retries jobs needn't have."""
+    """Leaves out bulk jobs: what they do takes a permission that somebody who retries jobs may not have."""
     records = (readable(record) for record, _ in ask(reads.lights(queue, keys)))
     return [key for key, record in zip(keys, records, strict=True) if record.name != bulk_job.name]
 
@@ -251,19 +251,19 @@ def _run_again(verb: str, queue: str, keys: list[str], argument: Any) -> Iterato
         except (EnqueueError, IllegalTransition) as error:
             if isinstance(error.__cause__, StoreUnavailable):
                 raise error.__cause__ from None
-            continue  # its function or its arguments are others by now
+            continue  # its function or the arguments it takes have changed
         yield row.key
 
 
 def copy_of(
     job: Job, *, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
 ) -> Job:
-    """Enqueue a job like this one, at once: same function, arguments, queue, priority, title, headers and the
-    other options of its record. What the function itself says of ``unique`` holds for the copy, too.
+    """Enqueue a job like this one at once: same function, arguments, queue, priority, title, headers and the
+    other options of its record. The function's own ``unique`` applies to the copy, too.
 
     Args:
-        args, kwargs: other arguments than its own, if either is given.
-        options: as of ``.using()``; they win over the job's.
+        args, kwargs: replace the job's own arguments, if either is given.
+        options: those of ``.using()``; they override the job's.
 
     Raises:
         IllegalTransition: its function isn't known here, or its arguments or options can't be read.
@@ -300,8 +300,8 @@ def _stored_options(job: Job) -> dict[str, Any]:
 def bulk_job(
     context: JobContext, listing: dict[str, Any], verb: str, argument: Any, until: datetime
 ) -> dict[str, int]:
-    """What :func:`start` enqueues. After a crash it goes on with what's left; only ``run_again`` may then
-    copy some jobs a second time."""
+    """The job that :func:`start` enqueues. After a crash it goes on with what's left; only ``run_again`` may
+    then copy some jobs a second time."""
 
     def tell(done: int, total: int) -> None:
         context.raise_if_cancelled()
@@ -313,7 +313,7 @@ def bulk_job(
 
 
 def _served_queue() -> str | None:
-    """A queue that a worker takes jobs of, best the default one."""
+    """A queue that a worker takes jobs from, preferably the default one."""
     served = {queue for worker in workers() if worker.state is WorkerState.RUNNING for queue in worker.queues}
     return "default" if "default" in served else min(served, default=None)
 

@@ -1,6 +1,6 @@
-"""A job's values as they're shown to people: secrets masked, and no database asked.
+"""A job's values as they're shown to people: with secrets masked, and without querying a database.
 
-Where a function isn't known here its positional arguments have no names, so all of them are masked.
+If a function isn't known here, its positional arguments have no names, so all of them are masked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def shown_arguments(job: Job) -> dict[str, Any]:
 
 
 def shown_arguments_of(function: str, arguments: bytes) -> dict[str, Any]:
-    """As :func:`shown_arguments`, of a function's stored name and stored arguments."""
+    """Like :func:`shown_arguments`, for a function's stored name and stored arguments."""
     try:
         args, kwargs = records.decode_arguments(arguments, fetch=False)
     except codecs.CannotOpen as error:
@@ -32,7 +32,7 @@ def shown_arguments_of(function: str, arguments: bytes) -> dict[str, Any]:
 
 
 def shown_result(job: Job) -> Any:
-    """What the function returned; a model instance stands as its label and primary key."""
+    """What the function returned; a model instance is shown as its label and primary key."""
     if not job._result:
         return None
     try:
@@ -44,7 +44,7 @@ def shown_result(job: Job) -> Any:
 
 
 def secrets_of(name: str, arguments: bytes) -> Sequence[str]:
-    """What mustn't stand in what a run of the function ``name`` leaves behind, by its stored arguments."""
+    """The secrets in stored arguments of the function ``name``, for masking what a run leaves behind."""
     try:
         return secret_texts(_named(name, *records.decode_arguments(arguments, fetch=False)))
     except ValueError:
@@ -56,6 +56,6 @@ def _named(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[
     if definition is not None:
         try:
             return definition.signature.given(args, kwargs)
-        except TypeError:  # written for another signature, whose names aren't known
+        except TypeError:  # enqueued for another signature, whose names aren't known
             pass
     return {str(number): MASK for number in range(1, len(args) + 1)} | dict(kwargs)

@@ -1,4 +1,4 @@
-"""Who did what to which job or queue, written down where Django's admin shows it as an object's history."""
+"""Records who did what to which job or queue, where Django's admin shows it as an object's history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DELETION = 3
 
 
 def note(user: Any, model: type[Model], message: str, obj: Any = None, flag: int = CHANGE) -> None:
-    """An entry for an object of a model, or for many at once; nothing where the admin isn't installed."""
+    """Add an entry for one object of a model, or for many at once; do nothing without the admin installed."""
     if not apps.is_installed("django.contrib.admin"):
         return
     from django.contrib.admin.models import LogEntry

@@ -1,7 +1,7 @@
-"""Which jobs people look at, and in what order: lists, searches, and what bulk work goes through.
+"""Lists of jobs, filtered and ordered: for people to page through and search, and for bulk operations.
 
-A state of one queue is exact and any page of it costs the same; so are failed jobs of one function.
-Whatever else is asked looks at the newest 10,000 jobs, and says so.
+A list of one state of one queue is exact, and each of its pages costs the same; so is a list of the failed
+jobs of one function. Any other list looks at the newest 10,000 jobs, and says so.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from django_kue.store import ask, reads, send
 
 T = TypeVar("T")
 
-LOOKED_AT = 10_000  # jobs, where there's no index
+LOOKED_AT = 10_000  # jobs, if no index can answer
 MOST_QUEUES = 500  # declared ones first
-FEW = 50  # long records a call
-PATIENCE = 0.2  # seconds that a look at jobs one by one may take; it says how far it got
-TIMED = (State.DELAYED, State.COMPLETED, State.FAILED, State.CANCELLED)  # states that are sets by time
+FEW = 50  # long records per call
+PATIENCE = 0.2  # seconds that looking at jobs one by one may take; the scope says how far it got
+TIMED = (State.DELAYED, State.COMPLETED, State.FAILED, State.CANCELLED)  # states kept as sets sorted by time
 
 
 class Scope(NamedTuple):
@@ -52,18 +52,18 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Some jobs, in the order of their time ``at``: when they finished, are due, were started, or else were
-    enqueued (see :func:`at_of`). One object remembers what it has looked at; make a new one to look again.
+    """Some jobs, ordered by their time ``at``: when they finished, are due, were started, or else were
+    enqueued (see :func:`at_of`). An object remembers what it has read; make a new one to look again.
 
     Attributes:
-        state, queue: only of this state, of this queue; ``None``: of all.
-        name: only of the function that's stored under this name.
+        state, queue: only jobs in this state, in this queue; ``None``: in any.
+        name: only jobs of the function that's stored under this name.
         since, until: aware; ``since <= at < until``.
-        text: only what it's found in, in any case: title, function or error. An id finds just that job;
-            ``order_id=17``, or a bare value, what has such a search key.
-        ids: only among these.
-        is_patient: a look at jobs one by one may take longer than :data:`PATIENCE`. This is how to look, not
-            what for: it's no part of :meth:`as_dict`.
+        text: only jobs with this text in their title, function or error, ignoring case. An id finds just that
+            job; ``order_id=17``, or a bare value, also finds jobs with such a search key.
+        ids: only jobs with these ids.
+        is_patient: looking at jobs one by one may take longer than :data:`PATIENCE`. This says how to look,
+            not what to look for, so it isn't part of :meth:`as_dict`.
 
     >>> Listing(state="failed", queue="email").count()  # doctest: +SKIP
     3
@@ -85,30 +85,30 @@ class Listing:
             object.__setattr__(self, "state", State(self.state))
 
     def but(self, **changes: Any) -> Listing:
-        """The same list with other conditions, which has looked at nothing yet."""
+        """A copy with other conditions, which hasn't read anything yet."""
         return replace(self, **changes, _memo={})
 
     # ── reading ──
 
     def count(self) -> int:
-        """How many there are: exactly, or of those that were looked at (see :meth:`scope`)."""
+        """How many jobs there are: exactly, or among those that were looked at (see :meth:`scope`)."""
         return len(self._found.entries) if self._is_looked_for else sum(self._counts.values())
 
     def jobs(self, offset: int = 0, limit: int = 25) -> list[Job]:
-        """A page. Lists of several queues or states can be paged through as far as :data:`LOOKED_AT`."""
+        """A page. Lists of several queues or states can be paged through only up to :data:`LOOKED_AT`."""
         if self._is_looked_for:
             return self._read(self._found.entries[offset : offset + limit])
         return self._read(self._slice(offset, limit))
 
     def scope(self) -> Scope:
-        """How far it looked."""
+        """How far the list has looked."""
         if self._is_looked_for:
             return self._found.scope
         total = self.count()
         return Scope(total, total, len(self._sources) <= 1 or total <= LOOKED_AT)
 
     def keys(self, batch: int = CHUNK) -> Iterator[list[str]]:
-        """All ids in batches, the newest first."""
+        """All ids in batches, newest first."""
         for part in self.parts():
             skip = 0
             while found := part.entries(skip, batch):
@@ -118,8 +118,8 @@ class Listing:
     # ── for bulk work ──
 
     def parts(self, states: Collection[State] = tuple(State)) -> list[Listing]:
-        """Lists of one queue and one of these states each, the newest first, empty ones too; or this one, if
-        it has been looked for."""
+        """Lists of one queue and one of these states each, newest first, including empty ones; or this list
+        alone, if its jobs have to be searched for."""
         if self._is_looked_for:
             return [replace(self, _memo=self._memo)]
         wanted = [state for state in State if state in states and self.state in (None, state)]
@@ -128,7 +128,7 @@ class Listing:
         ]
 
     def by_state(self) -> Mapping[State, int]:
-        """How many are in each state; nothing, if it has been looked for."""
+        """How many jobs are in each state; empty, if they have to be searched for."""
         sums: Counter[State] = Counter()
         for (_, state), count in ({} if self._is_looked_for else self._counts).items():
             sums[state] += count
@@ -145,11 +145,11 @@ class Listing:
 
     @property
     def is_snapshot(self) -> bool:
-        """True when :meth:`entries` tells of what was found, not of what's there now."""
+        """True when :meth:`entries` returns what a search found, not what's there now."""
         return self._is_looked_for
 
     def as_dict(self) -> dict[str, Any]:
-        """What :meth:`from_dict` makes the same list of; it can be a job's argument."""
+        """A dict from which :meth:`from_dict` makes the same list; it can be a job's argument."""
         fields = {name: getattr(self, name) for name, one in self.__dataclass_fields__.items() if one.compare}
         return fields | {
             "state": self.state and str(self.state),
@@ -165,7 +165,7 @@ class Listing:
 
     @property
     def _is_looked_for(self) -> bool:
-        """True when no index answers, so that jobs have to be looked at one by one."""
+        """True when no index can answer, so that jobs have to be looked at one by one."""
         is_dated = self.since is not None or self.until is not None
         return (
             self.ids is not None
@@ -182,7 +182,7 @@ class Listing:
 
     @property
     def _counts(self) -> dict[tuple[str, State], int]:
-        """How many jobs each queue has in each state that's asked for, without those that have none."""
+        """How many jobs each queue has in each state that's asked for, leaving out zeros."""
         return self._once("counts", self._read_counts)
 
     def _read_counts(self) -> dict[tuple[str, State], int]:
@@ -216,7 +216,7 @@ class Listing:
         return list(islice(self._merged(stop), offset, None))
 
     def _merged(self, most: int = LOOKED_AT) -> Iterator[Entry]:
-        """The first ``most`` of all; among other states, what's yet to come doesn't hide what has been."""
+        """The first ``most`` of all; delayed jobs come after all others, so that they don't hide them."""
         later = [source for source in self._sources if source.state is State.DELAYED]
         others = [source for source in self._sources if source.state is not State.DELAYED]
         parts = (merged(part, most, self._span, newest_first=self.newest_first) for part in (others, later))
@@ -253,7 +253,7 @@ class Listing:
     def _sifted(
         self, entries: Iterable[Entry], matches: Matcher | None = None
     ) -> tuple[list[tuple[Entry, str]], int]:
-        """Those that match, each with its function's name, and how many were looked at."""
+        """The entries that match, each with its function's name, and how many were looked at."""
         deadline = math.inf if self.is_patient else time.monotonic() + PATIENCE
         kept: list[tuple[Entry, str]] = []
         looked, rest = 0, iter(entries)
@@ -286,7 +286,7 @@ class Listing:
         return self.text
 
     def _indexed(self) -> list[Entry]:
-        """The jobs that have what's searched for as a search key: all of them, not just new ones."""
+        """The jobs that have the text as a search key, however old they are."""
         hashes = search_hashes(self.text)
         names = self._names if hashes else []
         pages = send(*[reads.having(name, hashes, CHUNK) for name in names]) if names else []
@@ -294,7 +294,7 @@ class Listing:
         return [_entry_of(job) for job in _read_jobs(keys)]
 
     def _read(self, entries: list[Entry]) -> list[Job]:
-        """The jobs themselves, in the same order, without those that have left the list meanwhile."""
+        """The jobs themselves, in the same order, without those that have since left the list."""
         found = {job.id: job for job in _read_jobs([(entry.queue, entry.key) for entry in entries])}
         jobs = (found.get(entry.id) for entry in entries)
         return [job for job in jobs if job is not None and self.state in (None, job.state)]
@@ -317,8 +317,8 @@ def at_of(job: Job) -> datetime:
 
 
 def tally(listing: Listing, by: str) -> dict[str, int]:
-    """How many of the jobs there are by ``"queue"``, ``"state"`` or ``"name"``: exactly, as far as the list
-    itself is; names only among those that are looked at, unless the jobs are failed ones."""
+    """How many jobs there are by ``"queue"``, ``"state"`` or ``"name"``: as exact as the list itself, but
+    names are counted only among the jobs that are looked at, unless those are failed ones."""
     if by == "name":
         return _tally_of_names(listing)
     if listing._is_looked_for:
@@ -367,8 +367,8 @@ def _read_jobs(keys: list[tuple[str, bytes]]) -> list[Job]:
 def _lengthen(
     found: list[tuple[bytes, bytes]], entries: list[Entry], matches: Matcher, deadline: float
 ) -> int:
-    """Put whole records where they came back cut and their titles need more; for how many of them there was
-    no time."""
+    """Replace records that came back cut by whole ones, where the title needs them; return for how many there
+    was no time."""
     cut = [
         at
         for at, (text, _) in enumerate(found)
@@ -389,7 +389,7 @@ def _split(some: Iterable[str]) -> list[tuple[str, bytes]]:
         try:
             queue, key = ids.split(job_id)
         except JobDoesNotExist:
-            continue  # no id of ours: no such job
+            continue  # not one of our ids, so there's no such job
         found.append((queue, key.encode()))
     return found
 

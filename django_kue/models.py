@@ -1,7 +1,7 @@
 """What Django's admin, permissions and history know of jobs: models without tables, and the outbox's table.
 
-The rows of the former live in Redis and are read by ``django_kue.admin``. To everything else that walks
-models (``dumpdata``, serializers, the collector of deletions) they're empty: no query for them ever runs.
+The rows of models without tables live in Redis and are read by ``django_kue.admin``. For everything else that
+walks models (``dumpdata``, serializers, the deletion collector) they're empty: no query for them ever runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATES = [
 
 
 class NoRows(models.Manager[Any]):
-    """An empty table that nobody asks."""
+    """Always empty, and never queries the database."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().none()
@@ -141,8 +141,8 @@ class Schedule(InRedis):
 
 
 class UtcNow(Now):
-    """The database's time. MySQL and MariaDB store a time without its zone, and each session has its own:
-    there it's UTC, so that no two sessions, and no change of clocks, disagree about how old a row is."""
+    """The database's time. MySQL and MariaDB store a time without its zone, and each session has its own;
+    there it's UTC, so that no other session and no clock change makes a row look older or younger."""
 
     def as_mysql(self, compiler: Any, connection: Any, **extra_context: Any) -> tuple[str, Any]:
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **extra_context)
@@ -157,7 +157,7 @@ class Outbox(models.Model):
     record = models.BinaryField()
     terms = models.JSONField(default=dict)
     created_at = models.DateTimeField(_("enqueued"), db_default=UtcNow())
-    attempts = models.PositiveIntegerField(_("tries in vain"), default=0)
+    attempts = models.PositiveIntegerField(_("failed tries"), default=0)
     retry_at = models.DateTimeField(null=True)
     error = models.TextField(_("error"), blank=True, default="")
 

@@ -19,20 +19,20 @@ from django_kue.workers import Worker, WorkerState, workers_in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueOverview:
-    """A queue's numbers, all of one moment."""
+    """A queue's numbers, all taken at one moment."""
 
     name: str
     is_declared: bool  # in KUE["QUEUES"]
     counts: Mapping[str, int]  # all six states
     paused_since: datetime | None
-    oldest_waiting: float | None  # seconds that the longest waiting job has been ready; None: none waits
-    totals: Mapping[str, int]  # jobs that ended since ever: completed, failed, cancelled; parked, work_ms
+    oldest_waiting: float | None  # seconds that the longest waiting job has been ready; None if none waits
+    totals: Mapping[str, int]  # all-time counts of jobs: completed, failed, cancelled; also parked, work_ms
     per_minute: float  # runs that completed or failed in the last minute, estimated
     workers: tuple[str, ...]  # ids of the running workers that serve it
 
     @property
     def work_time(self) -> float:
-        """Seconds that its jobs have run, in all, since ever."""
+        """Seconds that its jobs have ever run, in total."""
         return self.totals.get("work_ms", 0) / 1000
 
 
@@ -42,13 +42,13 @@ class Overview:
 
     queues: tuple[QueueOverview, ...]
     workers: tuple[Worker, ...]
-    others: int = 0  # queues that there are besides, which weren't asked for
+    others: int = 0  # further queues that exist, but weren't read
 
 
 def overview(names: Collection[str] | None = None, most: int | None = None) -> Overview:
-    """How all queues and workers are; of the queues those with these ``names``, as far as there are any.
+    """The state of all workers, and of all queues or those among ``names`` that exist.
 
-    ``most``: of more queues, the declared ones come first, then others by name.
+    ``most``: how many queues at most; the declared ones are chosen first, then others by name.
     """
     registry = ask(reads.registry())
     chosen = _chosen(registry, names, most)
@@ -64,7 +64,7 @@ class Readable(NamedTuple):
 
 
 def readable() -> Readable:
-    """:func:`overview`, though a queue has keys of another type than django-kue writes: it's left out.
+    """Like :func:`overview`, but a queue whose keys aren't of the types that django-kue writes is left out.
 
     Raises:
         StoreUnavailable: Redis is away.
@@ -82,19 +82,19 @@ def readable() -> Readable:
 
 
 class Sight(NamedTuple):
-    """What a look saw."""
+    """What :meth:`Watch.look` saw."""
 
     overview: Overview
     running: Sequence[Job]  # the longest running first
-    busy_share: float | None  # how full all workers were, 0 to 1; None: there was none
+    busy_share: float | None  # how full all workers were, 0 to 1; None if there was none
 
 
 class Watch:
-    """Looks at everything again and again, in one round trip a look. A new queue is seen one look later.
+    """Looks at everything again and again, in one round trip each time. A new queue is seen one look late.
 
     Args:
-        most: how many queues are looked at, as of :func:`overview`.
-        running: how many of the jobs that run in each queue are shown: those that were claimed first.
+        most: how many queues to look at, as in :func:`overview`.
+        running: how many running jobs of each queue to show: those that were claimed first.
 
     >>> Watch(most=100, running=10).look().busy_share  # doctest: +SKIP
     0.25
@@ -106,7 +106,7 @@ class Watch:
         self._names: list[str] | None = None
 
     def look(self) -> Sight:
-        """How all is now.
+        """The state of everything now.
 
         Raises:
             StoreUnavailable: Redis is away.
@@ -144,7 +144,7 @@ def _calls(name: str) -> tuple[Call[Any], ...]:
 
 
 def _overview(registry: reads.Registry, names: Sequence[str], replies: Sequence[Any]) -> Overview:
-    """``replies``: to the calls of each queue."""
+    """``replies``: those to the calls of each queue."""
     workers = tuple(workers_in(registry))
     triples = zip(replies[0::3], replies[1::3], replies[2::3], strict=True)
     queues = [_queue(name, *triple, workers) for name, triple in zip(names, triples, strict=True)]
@@ -170,7 +170,7 @@ def _queue(
 
 
 def _per_minute(facts: reads.Facts) -> float:
-    """A sliding window over the counters of whole minutes: this one's, and the last one's share."""
+    """A sliding window over the counters of whole minutes: this one's, and a share of the last one's."""
     minute, elapsed = divmod(facts.now_ms, 60_000)
     this, last = (
         facts.minutes.get(f"co{number}", 0) + facts.minutes.get(f"fa{number}", 0)

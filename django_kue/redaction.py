@@ -1,4 +1,4 @@
-"""What isn't shown to people: values whose name contains a word of ``KUE["REDACT"]``."""
+"""Masks what isn't shown to people: values whose name contains a word from ``KUE["REDACT"]``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from django_kue.codecs import ModelReference
 from django_kue.conf import settings
 
 MASK = "•••"
-LEAST = 4  # characters of a secret that's looked for in texts: "a" or "17" stands in most of them
+LEAST = 4  # characters of a secret that's looked for in texts: most of them contain "a" or "17"
 
 
 def is_secret(name: str) -> bool:
-    """True when the value of an argument, or of a dict's key, with this name isn't shown to people."""
+    """True when the value of an argument or dict key with this name isn't shown to people."""
     return any(word in name.lower() for word in settings.REDACT)
 
 
 def redacted(name: str, value: Any) -> Any:
-    """A named value as it's shown: masked, or with what's secret inside it masked."""
+    """A named value as it's shown: masked as a whole, or with the secrets inside it masked."""
     return MASK if is_secret(name) else without_secrets(value)
 
 
 def without_secrets(value: Any) -> Any:
-    """A value with the secrets inside it masked; a model instance stands as its label and primary key."""
+    """A value with the secrets inside it masked; a model instance is shown as its label and primary key."""
     if isinstance(value, ModelReference):
         return str(value)
     if isinstance(value, Mapping):
@@ -37,9 +37,9 @@ def without_secrets(value: Any) -> Any:
 
 
 def secret_texts(values: Mapping[str, Any]) -> Sequence[str]:
-    """What mustn't stand in a text about these values: those that aren't shown, as they'd be written there.
+    """What mustn't appear in a text about these values: the secret ones, in each form they'd be written in.
 
-    The longest come first, so that of two secrets one of which is in the other both are found.
+    The longest come first, so that if one secret contains another, both are found.
     """
     found = {form for text in _secrets_in(values) if len(text) >= LEAST for form in _forms(text)}
     return sorted(found, key=len, reverse=True)
@@ -53,7 +53,7 @@ def without_texts(text: str, secrets: Iterable[str]) -> str:
 
 
 def without_texts_in(value: Any, secrets: Sequence[str]) -> Any:
-    """A value of lists, dicts and plain values with :func:`secret_texts` masked in all that it holds."""
+    """A value made of lists, dicts and plain values, with :func:`secret_texts` masked throughout."""
     if isinstance(value, Mapping):
         return {name: without_texts_in(item, secrets) for name, item in value.items()}
     if isinstance(value, list | tuple) and not isinstance(value, ModelReference):
@@ -73,7 +73,7 @@ def _secrets_in(value: Any) -> Iterator[str]:
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """Every text and number of a secret value."""
+    """Every text and number in a secret value."""
     if isinstance(value, Mapping):
         for item in value.values():
             yield from _texts_in(item)

@@ -1,6 +1,6 @@
-"""What a text that people search for is found in: a job's title, its function's name, its error.
+"""Finds the text that people search for in a job's title, its function's name and its error.
 
-Arguments as such are no place to look: they may be secret. What the title shows of them is.
+Arguments as such aren't searched, since they may be secret; what the title shows of them is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Title = Callable[[records.Record], str]
 
 
 def readable(text: bytes) -> records.Record:
-    """A stored record; what can't be read is so called."""
+    """A stored record; ``UNREADABLE`` if it can't be read."""
     try:
         return records.decode(text)
     except FOREIGN:
@@ -31,8 +31,8 @@ def readable(text: bytes) -> records.Record:
 
 
 class Matcher:
-    """Says whether a job has the text in it, in any case. One search makes one: it remembers what it knows of
-    functions, so that 10,000 jobs are looked at in a tenth of a second."""
+    """Says whether a job contains the text, ignoring case. Each search makes its own: it remembers what it
+    learns about functions, so that it takes a tenth of a second to look at 10,000 jobs."""
 
     def __init__(self, text: str) -> None:
         self._wanted = text.casefold()
@@ -47,7 +47,7 @@ class Matcher:
         )
 
     def needs_arguments(self, record: records.Record) -> bool:
-        """True when only the arguments can tell whether the job has the text in its title."""
+        """True when only the arguments can tell whether the job's title contains the text."""
         definition: Any = registry.get(record.name)
         is_titled = definition is not None and definition.title_template is not None
         return is_titled and not self._is_in_name(record.name)
@@ -67,7 +67,7 @@ class Matcher:
 
 
 def title_of(record: records.Record) -> str:
-    """The title of a job whose record was read, as :attr:`django_kue.Job.title` has it."""
+    """The title of a job, given its record: the same as :attr:`django_kue.Job.title`."""
     return Matcher("")._title(record)
 
 
@@ -88,7 +88,7 @@ def error_text(outcome: bytes) -> str:
 
 def search_hashes(text: str) -> list[str]:
     """The hashes of the search keys that a text may mean: ``order_id=17``, or a bare ``17`` for every search
-    key of every function; as a text and as a number. Secret ones are no way to find jobs."""
+    key of every function; both as text and as a number. Secret search keys can't be used to find jobs."""
     name, is_named, value = text.partition("=")
     known = {key for function in registry.functions() for key in function.options.search_keys}
     names = {name.strip()} if is_named else known
@@ -107,12 +107,12 @@ def search_hashes(text: str) -> list[str]:
 
 
 class _Place(int):
-    """Stands for the argument at this place, to see by which name a signature knows it."""
+    """Stands in for the positional argument at this place, to see which name a signature gives it."""
 
 
 def _title_finder(name: str) -> Title:
-    """Finds titles of one function's jobs. Most have plain positional arguments: how these fill the template
-    is found out once for each number of them, not once for each job."""
+    """Finds titles of one function's jobs. Most have plain positional arguments: how those fill the template
+    is worked out once per number of arguments, not once per job."""
     definition: Any = registry.get(name)
     if definition is None or definition.title_template is None:
         return lambda record: record.name
@@ -135,11 +135,11 @@ def _title_finder(name: str) -> Title:
 
 
 def _plan(definition: Any, count: int) -> tuple[dict[str, Any], list[tuple[str, int]]] | None:
-    """The fields of the title that are the same for all jobs with so many arguments, and where the others
-    are; nothing when the function doesn't take so many."""
+    """The title's fields that are the same for all jobs with ``count`` arguments, and the places of the
+    others among the arguments; ``None`` if the function doesn't take that many."""
     try:
         values = definition.signature.bound(tuple(map(_Place, range(count))), {})
-    except TypeError:  # written for another signature
+    except TypeError:  # enqueued for another signature
         return None
     fields = definition.title_template.fields
     places = [(field, int(values[field])) for field in fields if isinstance(values[field], _Place)]
@@ -151,13 +151,13 @@ def _plan(definition: Any, count: int) -> tuple[dict[str, Any], list[tuple[str, 
 def _title_by_signature(definition: Any, record: records.Record) -> str:
     try:
         title: str = definition.title_for(*records.decode_arguments(record.arguments, fetch=False))
-    except (ValueError, TypeError, LookupError):  # written for another signature, or cut
+    except (ValueError, TypeError, LookupError):  # enqueued for another signature, or cut
         return record.name
     return title
 
 
 def _plain_list(arguments: bytes) -> Sequence[Any] | None:
-    """Positional arguments that are only texts and numbers, else nothing."""
+    """Positional arguments, if they're only strings and numbers; else ``None``."""
     if not arguments:
         return ()
     if arguments[:1] != b"[":

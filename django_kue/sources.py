@@ -1,6 +1,6 @@
-"""Where the jobs of a list stand: a state of one queue each, and many of them merged by time.
+"""The sources of a list of jobs: each is one state of one queue, and several are merged by time.
 
-A read asks for at most 1,000 keys, and of many sources no more is read than the merged list needs.
+A read asks for at most 1,000 keys, and no more is read from many sources than the merged list needs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from django_kue.states import State
 from django_kue.store import reads, send
 
-CHUNK = 1000  # keys a call
-LEAST = 50  # keys a call, when many sources are begun
+CHUNK = 1000  # keys per call
+LEAST = 50  # keys per call, for the first read of many sources
 
 
 class Entry(NamedTuple):
@@ -36,7 +36,7 @@ _place = itemgetter(0, 1, 2)  # of an entry: time, state and queue
 
 
 class Source(NamedTuple):
-    """A state of a queue; of waiting jobs perhaps only those of one priority."""
+    """One state of one queue; for waiting jobs, optionally only those of one priority."""
 
     queue: str
     state: State
@@ -44,8 +44,8 @@ class Source(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What a source is limited to, where it's a set by time: scores as Redis writes them, and for failed jobs
-    a function's name."""
+    """The limits of a source that's a set sorted by time: scores as Redis writes them, and for failed jobs a
+    function's name."""
 
     since: str = "-inf"
     until: str = "+inf"
@@ -68,10 +68,10 @@ def entries_of(
 def merged(
     sources: Sequence[Source], most: int, span: Span = ALL, *, newest_first: bool = True
 ) -> Iterator[Entry]:
-    """The first ``most`` jobs of all sources by time, read as far as they're asked for.
+    """The first ``most`` jobs of all sources by time, read only as far as they're asked for.
 
-    Waiting jobs stand in the order in which they'll be claimed, priority by priority; within a priority
-    that's nearly by time, so they're merged from there. What was put to a front, or retried, comes later.
+    Waiting jobs are kept in the order in which they'll be claimed, priority by priority. Within a priority
+    that's nearly by time, so each is a source of its own. Jobs put at the front, or retried, come later.
     """
     sources = [part for source in _by_level(sources) for part in source]
     first = min(most, CHUNK, max(LEAST, 2 * most // max(1, len(sources))))
@@ -84,7 +84,7 @@ def merged(
 
 
 def all_waiting(queue: str) -> Iterator[Entry]:
-    """Every waiting job of a queue, the last to be claimed first. One may come twice, when others join."""
+    """Every waiting job of a queue, the last to be claimed first. One may come twice, if others join."""
     [levels] = send(reads.levels(queue))
     for priority in reversed(levels):
         for is_front in (False, True):
@@ -97,7 +97,7 @@ def all_waiting(queue: str) -> Iterator[Entry]:
 
 
 def lights(entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
-    """Record and error of some jobs (at most :data:`CHUNK`), in their order; empty for what's gone."""
+    """Record and error of some jobs (at most :data:`CHUNK`), in their order; empty for jobs that are gone."""
     by_queue: dict[str, list[int]] = {}
     for at, entry in enumerate(entries):
         by_queue.setdefault(entry.queue, []).append(at)
@@ -110,7 +110,7 @@ def lights(entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
 
 
 def whole_records(entries: Sequence[Entry]) -> list[bytes]:
-    """Records of a few jobs, however long they are, in their order; empty for what's gone."""
+    """Records of a few jobs, however long they are, in their order; empty for jobs that are gone."""
     by_queue: dict[str, list[bytes]] = {}
     for entry in entries:
         by_queue.setdefault(entry.queue, []).append(entry.key)
@@ -122,7 +122,7 @@ def whole_records(entries: Sequence[Entry]) -> list[bytes]:
 
 
 def _by_level(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """Each source, or for waiting jobs one for each of their priorities."""
+    """The sources, those of waiting jobs split by priority."""
     waiting = [source for source in sources if source.state is State.WAITING]
     levels = send(*[reads.levels(source.queue) for source in waiting]) if waiting else []
     yield [source for source in sources if source.state is not State.WAITING]
@@ -131,11 +131,11 @@ def _by_level(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 
 def _run(source: Source, head: list[Entry], first: int, span: Span, newest_first: bool) -> Iterator[Entry]:
-    """All entries of a source, chunk after chunk, as far as somebody asks."""
+    """All entries of a source, read chunk by chunk as far as they're asked for."""
     at, size, chunk = len(head), first, head
     while chunk:
-        # Nearly in that order. What has the same time stays as it stands, so that pages, whose chunks differ,
-        # agree about it.
+        # A chunk is nearly in that order already. Entries of the same time keep their order, so that pages,
+        # whose chunks differ, agree about it.
         yield from sorted(chunk, key=_place, reverse=newest_first)
         if len(chunk) < size:
             break
@@ -161,7 +161,7 @@ _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def _created(key: bytes) -> int:
-    """As :func:`ids.created_ms`, but quick: lists of waiting jobs ask it of thousands."""
+    """Like :func:`ids.created_ms`, but fast: lists of waiting jobs call it for thousands of keys."""
     try:
         return int.from_bytes(a2b_base64(key[:8].translate(_URL_SAFE)))
     except ValueError:  # not a key of ours

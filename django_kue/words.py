@@ -31,7 +31,7 @@ def span(seconds: float | None) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """When something was or will be, seen from now: ``5 min ago``, ``in 3 h``."""
+    """When something was or will be, relative to now: ``5 min ago``, ``in 3 h``."""
     if moment is None:
         return NONE
     seconds = (datetime.now(UTC) - moment).total_seconds()
@@ -47,7 +47,7 @@ def clock(moment: datetime | None, spec: str = "%Y-%m-%d %H:%M:%S") -> str:
 
 
 def many(count: int, one: str, more: str = "") -> str:
-    """A number of things.
+    """A number of things, with the noun in the right form.
 
     >>> many(1, "job"), many(1200, "job"), many(2, "process", "processes")
     ('1 job', '1,200 jobs', '2 processes')
@@ -56,7 +56,7 @@ def many(count: int, one: str, more: str = "") -> str:
 
 
 def rate(number: float) -> str:
-    """How many there were in a time.
+    """A number per unit of time.
 
     >>> [rate(number) for number in (0, 0.25, 9.5, 1234.5)]
     ['0', '0.2', '9.5', '1,234']
@@ -65,7 +65,7 @@ def rate(number: float) -> str:
 
 
 def one_line(text: object) -> str:
-    r"""Any text as one line that can't steer a terminal: ``\n``, ``\x1b`` and their like are spelt out.
+    r"""Any text as one line that can't control a terminal: ``\n``, ``\x1b`` and the like are escaped.
 
     >>> print(one_line("red \x1b[31m, and a\nline"))
     red \x1b[31m, and a\nline
@@ -75,13 +75,13 @@ def one_line(text: object) -> str:
 
 
 def lines(text: object) -> list[str]:
-    """As :func:`one_line`, for text of several lines, such as a traceback."""
+    """Like :func:`one_line`, for text of several lines, such as a traceback."""
     return [one_line(line) for line in str(text).expandtabs(4).replace("\r\n", "\n").split("\n")]
 
 
 def _harmless(char: str) -> str:
     if char.isprintable():
         return char
-    if unicodedata.category(char) == "Zs":  # a no-break space and its like
+    if unicodedata.category(char) == "Zs":  # a no-break space and the like
         return " "
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")

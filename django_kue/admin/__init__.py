@@ -1,7 +1,7 @@
-"""The admin's pages over Redis.
+"""The admin pages for what's in Redis.
 
-They're on the default site already. Call :func:`register_on` in an ``admin.py`` for a site of your own, or to
-base them on a theme's ``ModelAdmin``::
+They're registered on the default site. To register them on a site of your own, or to base them on a theme's
+``ModelAdmin``, call :func:`register_on` in an ``admin.py``::
 
     from django_kue.admin import register_on
 
@@ -35,10 +35,10 @@ PAGES: dict[type[Model], type] = {
 
 
 def register_on(site: admin.AdminSite, base: type[Any] = admin.ModelAdmin) -> None:
-    """Put the pages on a site, replacing those that are there.
+    """Register the pages on a site, replacing those that are there.
 
     Args:
-        base: the ``ModelAdmin`` that they're based on, such as a theme's.
+        base: the ``ModelAdmin`` class to base them on, such as a theme's.
     """
     for model, mixin in PAGES.items():
         if site.is_registered(model):

@@ -1,7 +1,8 @@
-"""What's done with many jobs at once: those ticked, or all that match, over all pages.
+"""Actions on many jobs at once: on those ticked, or on all that match, across all pages.
 
-Each action first shows a page that counts what it would do. It posts what was ticked, or ``select_across``;
-the filters stay in the URL. Then :mod:`django_kue.bulk` performs it: here, or as a job when there are many.
+Each action first shows a page that counts what it would do. That page posts what was ticked, or
+``select_across``; the filters stay in the URL. Then :mod:`django_kue.bulk` performs the action: here, or in a
+job if there are many.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ from django_kue.moments import milliseconds, moment
 from django_kue.priorities import HIGHEST, LOWEST, PRIORITIES, priority_number
 from django_kue.states import State
 
-LOGGED_EACH = 100  # jobs; of more there's one entry in the history that sums up
+LOGGED_EACH = 100  # jobs; if there are more, one entry in the history sums up
 PINNED = "kue_until"  # when the list was shown, in Unix milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class BulkAction:
-    """One of the list's actions. ``question`` and ``done`` are given a count, for its plural form."""
+    """One of the list's actions. ``question`` and ``done`` take a count, to choose its plural form."""
 
     name: str  # of its method
     verb: str  # of bulk.py
@@ -52,7 +53,7 @@ class BulkAction:
 
     @property
     def states(self) -> frozenset[State]:
-        """Those it's offered for: just what the verb does, so that page and effect agree."""
+        """The states it's offered for: just those that the verb changes, so that page and effect agree."""
         return bulk.legal_in(self.verb)
 
 
@@ -62,7 +63,7 @@ ACTIONS = {
         BulkAction(
             "retry_selected", "retry", "change",
             lambda n: ngettext("Run %(number)s job again?", "Run %(number)s jobs again?", n),
-            gettext_lazy("They start anew, with fresh attempts, under their own ids."),
+            gettext_lazy("They start over, with fresh attempts, and keep their ids."),
             lambda n: ngettext("%(number)s job will run again.", "%(number)s jobs will run again.", n),
             CHANGE, gettext_lazy("Retry"),
         ),
@@ -101,7 +102,7 @@ ACTIONS = {
             ADDITION, gettext_lazy("Enqueue copies"),
         ),
         BulkAction(
-            # Django's own has this name; the class's own comes before the site's.
+            # Django's own action has this name; one of the class takes precedence over the site's.
             "delete_selected", "remove", "delete",
             lambda n: ngettext("Remove %(number)s job?", "Remove %(number)s jobs?", n),
             gettext_lazy("They’re forgotten, with their results and logs. This can’t be undone."),
@@ -182,7 +183,7 @@ class JobActions:
         return bool(getattr(self, f"has_{permission}_permission")(request))
 
     def _refuse_forged_action(self, request: HttpRequest) -> None:
-        """What isn't offered is no choice of the actions' form: Django would say that none was chosen."""
+        """Refuse what isn't offered: it's no choice of the form, so Django would say that none was chosen."""
         for name in request.POST.getlist("action"):
             if name in ACTIONS:
                 self.require(self.may(request, ACTIONS[name].permission))
@@ -244,7 +245,7 @@ class JobActions:
         try:
             done = bulk.start(listing, action.verb, argument, until)
         except EnqueueError as error:
-            text = _("There are too many to do it at once, and no job could: %s") % error
+            text = _("There are too many to do this at once, and no job could be enqueued for it: %s") % error
             self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
         if isinstance(done, Job):
@@ -255,7 +256,7 @@ class JobActions:
 
     def _goes_on(self, request: HttpRequest, action: BulkAction, job: Job) -> HttpResponse:
         self.note(request, _("%(action)s, by the job %(id)s.") % {"action": action.button, "id": job.id})
-        text = _("That’s many jobs, so it’s done by a job of its own. This page shows how far it is.")
+        text = _("That’s a lot of jobs, so a job of its own does it. This page shows how far it has got.")
         self.message_user(request, text, messages.INFO)
         return HttpResponseRedirect(self.url_of(job.id))
 
@@ -274,7 +275,7 @@ class JobActions:
         rows: Mapping[str, Any],
         argument: Any,
     ) -> None:
-        """One entry in the history of each job that was changed, or one for all of very many."""
+        """Add an entry to the history of each job that was changed, or one for all if there are very many."""
         text = str(action.button) if argument is None else f"{action.button}: {argument}"
         if done.done > LOGGED_EACH:
             self.note(request, f"{text}. {_counted(action.done, done.done)}", flag=action.flag)

@@ -1,4 +1,4 @@
-"""A call's arguments as JSON that people read and edit: secrets hidden, and put back where they stood."""
+"""A call's arguments as JSON that people read and edit: secrets are hidden, and put back where they were."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NOTHING = object()  # where nothing is stored, not even None
 
 
 class HiddenValueMoved(ValueError):
-    """A mask stands where nothing was masked, so that nobody can tell what's meant."""
+    """A mask is where nothing was masked, so that nobody can tell what's meant."""
 
 
 def arguments_field() -> forms.CharField:
@@ -43,7 +43,7 @@ def values_of(edited: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str,
     """The values by name that edited arguments stand for.
 
     Raises:
-        ValidationError: some can't be stored, or a mask was moved; it names each.
+        ValidationError: some can't be stored, or a mask was moved; it names each of these arguments.
     """
     values, errors = {}, []
     for name, value in edited.items():
@@ -57,7 +57,7 @@ def values_of(edited: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str,
 
 
 def called_with(definition: Definition, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """As :func:`call_of`, but what's wrong is a ValidationError that tells the signature."""
+    """Like :func:`call_of`, but raises a ``ValidationError`` that shows the signature."""
     try:
         return call_of(definition, values)
     except TypeError as error:
@@ -137,7 +137,7 @@ def _refuse(name: str) -> Any:
 
 
 def _whole(text: str) -> Any:
-    """As it's stored: beyond 64 bits with a tag, since not every JSON library reads such numbers exactly."""
+    """A number as it's stored: beyond 64 bits with a tag, since not all JSON libraries read those exactly."""
     return json.loads(codecs.dumps(int(text)))
 
 
@@ -156,13 +156,13 @@ def _value_of(name: str, edited: Any, stored: Mapping[str, Any]) -> Any:
 
 
 def unmasked(name: str, edited: Any, stored: Any = _NOTHING) -> Any:
-    """An edited value with what was hidden put back where it stood.
+    """An edited value with what was hidden put back where it was.
 
-    Inside a list, hidden values stay only in items that weren't changed: after a change of their order nobody
-    could tell whose they are.
+    Inside a list, hidden values are kept only in items that weren't changed: if the items were reordered,
+    nobody could tell which one a value belongs to.
 
     Raises:
-        HiddenValueMoved: a mask stands where nothing was hidden.
+        HiddenValueMoved: a mask is where nothing was hidden.
 
     >>> unmasked("login", {"user": "eve", "password": "•••"}, {"user": "bob", "password": "x"})
     {'user': 'eve', 'password': 'x'}
@@ -184,15 +184,15 @@ def unmasked(name: str, edited: Any, stored: Any = _NOTHING) -> Any:
 
 
 def is_same(one: Any, other: Any) -> bool:
-    """Equal as JSON, where 1 and true aren't."""
+    """Whether both are equal as JSON, where 1 and true aren't."""
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def call_of(definition: Definition, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and keyword arguments for arguments by name; ``*args`` and ``**kwargs`` by their own.
+    """Positional and keyword arguments, from arguments by name; ``*args`` and ``**kwargs`` go by theirs.
 
     Raises:
-        TypeError: the function can't be called so; the message names the argument.
+        TypeError: the function can't be called that way; the message names the argument.
     """
     signature = definition.signature._signature
     for name in values:
@@ -236,7 +236,7 @@ def _at(name: str, error: Exception) -> str:
     elif isinstance(error, CodecError):
         reason = error.reason + (f" ({codecs.render_path(error.path)})" if error.path else "")
     else:
-        reason = _("%(mask)s stands for no value here. Write it anew.") % {"mask": MASK}
+        reason = _("%(mask)s doesn’t stand for a value here. Write the value itself.") % {"mask": MASK}
     return _("Argument %(name)r: %(reason)s") % {"name": name, "reason": reason}
 
 

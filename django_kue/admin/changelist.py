@@ -1,4 +1,4 @@
-"""Django's ``ChangeList`` over Redis: tabs, pages as far as a listing goes, and what's said about it."""
+"""Django's ``ChangeList`` over Redis: tabs, pages as far as a listing goes, and notes about that."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from django_kue.models import STATES
 from django_kue.moments import milliseconds
 from django_kue.states import State
 
-SWIFT, SLOW = 2, 10  # seconds between updates: of what's read by index, of what has to be looked for
+SWIFT, SLOW = 2, 10  # seconds between updates: of what's read by index, of what has to be searched for
 
 
 @dataclass(frozen=True, slots=True)
 class Tab:
     label: str
     url: str
-    count: str  # as it's shown; nothing where it isn't known without looking
+    count: str  # as it's shown; empty if it isn't known without a search
     is_current: bool
     state: str
 
@@ -88,7 +88,7 @@ class JobChangeList(ChangeList):
 
     def _tab(self, state: State | None, label: Any) -> Tab:
         is_current = state is self.state
-        # The columns differ, and so does what the number of the sorted one means.
+        # Each state has other columns, so the sorted one's number means something else.
         url = self.get_query_string(
             {STATE: state and str(state)}, ["state", "o", STATE] if state is None else ["o"]
         )
@@ -103,7 +103,7 @@ class JobChangeList(ChangeList):
 
     @property
     def _is_narrowed(self) -> bool:
-        """True when filters beside state and queue are at work, whose counts have to be looked for."""
+        """True when filters other than state and queue are active, whose counts have to be searched for."""
         ours = {STATE, QUEUE, "state", "queue"}
         return bool(self.query) or any(name not in ours for name in self.get_filters_params())
 
@@ -113,7 +113,7 @@ class JobChangeList(ChangeList):
 
     @property
     def notes(self) -> Iterator[str]:
-        """What has to be said about how far the list goes."""
+        """Notes about how far the list goes."""
         listing = self.queryset.listing
         if listing is None:
             return
@@ -127,15 +127,15 @@ class JobChangeList(ChangeList):
 
     @property
     def rendered_ms(self) -> int:
-        """What's chosen "on all pages" is what was there by now."""
+        """Now: what's chosen "on all pages" is what was there by this time."""
         try:
             return milliseconds(bulk.now())
-        except StoreUnavailable:  # since a moment
+        except StoreUnavailable:  # since just now
             return time.time_ns() // 1_000_000
 
     @property
     def advice(self) -> str:
-        """For a list that's empty."""
+        """What an empty list says."""
         if self._is_narrowed:
             return _("No job matches. Try fewer words, another state, or clear the filters.")
         return {
@@ -155,7 +155,7 @@ class JobChangeList(ChangeList):
         return self._is_narrowed or self.state is not None or chosen_queue(self.request) is not None
 
     def _number_waiting(self) -> None:
-        """Say the place in the queue, where one queue is looked at as it stands."""
+        """Number the rows by their place in the queue, if one queue is listed without other filters."""
         if self.state is not State.WAITING or chosen_queue(self.request) is None or self._is_narrowed:
             return
         listing = self.queryset.listing

@@ -1,4 +1,4 @@
-"""The columns of the list of jobs: each state has those that say what's of interest about it."""
+"""The columns of the list of jobs: each state has those that are of interest for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from django_kue.admin.links import worker_url_or_none
 from django_kue.states import State
 from django_kue.templatetags import kue
 
-# On a phone the first ones are what's seen without scrolling.
+# On a phone, the first ones are what's visible without scrolling.
 COLUMNS: dict[State | None, list[str]] = {
     None: ["job_title", "state_badge", "when", "function"],
     State.DELAYED: ["job_title", "due", "attempts", "function"],
@@ -34,7 +34,7 @@ ERROR_LENGTH = 160  # characters of an error's text that a list shows
 
 
 class JobColumns:
-    """Mixed into the jobs' ``ModelAdmin``. What changes stands in regions that ``live.js`` swaps."""
+    """Mixed into the jobs' ``ModelAdmin``. What changes is in regions that ``live.js`` swaps."""
 
     admin_site: Any
 
@@ -70,7 +70,7 @@ class JobColumns:
 
     @admin.display(description=gettext_lazy("place"))
     def place(self, row: models.Job) -> SafeString:
-        """How many run before it, counting itself; known where one queue is looked at as it stands."""
+        """Its place in the queue, from 1; known only if a single queue is listed, without other filters."""
         place = getattr(row, "place", None)
         return self._live(
             row,
@@ -91,7 +91,7 @@ class JobColumns:
         return self._live(row, "progress", bar)
 
     def _worker(self, request: HttpRequest) -> Callable[[models.Job], SafeString]:
-        """The column of workers as this person sees it: not everybody may go where it leads."""
+        """The column of workers as this person sees it: not everybody may follow its links."""
 
         @admin.display(description=gettext_lazy("worker"))
         def worker(row: models.Job) -> SafeString:
@@ -159,7 +159,7 @@ class JobColumns:
         return self._ago(row, row.at)
 
     def _due(self, row: models.Job, moment: datetime) -> SafeString:
-        """A job that no worker could run is due again every few seconds, which would say nothing."""
+        """A job that no worker could run is due again every few seconds; saying that would tell nothing."""
         if not row.job.is_parked:
             return self._ago(row, moment)
         return self._live(

@@ -1,4 +1,4 @@
-"""The dashboard: how everything is, and how it was."""
+"""The dashboard: how everything is doing, and how it has been."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ WINDOWS = {
     "7d": gettext_lazy("7 days"),
 }
 DEFAULT_WINDOW = "1h"
-MOST_LINES = 8  # queues whose depth is drawn; the others are one line
+MOST_LINES = 8  # queues whose depth is drawn; the others share one line
 MOST_FUNCTIONS = 10  # in a table
 NOSNIFF = {"X-Content-Type-Options": "nosniff"}  # also where SecurityMiddleware is missing
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A number, and where what it counts is listed; ``None`` where this person can't go."""
+    """A number, and where what it counts is listed; ``None`` if this person may not go there."""
 
     name: str  # for style
     label: str
@@ -50,7 +50,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRow:
-    """A function's numbers, and where its jobs are listed; ``None`` for the sum of many functions, too."""
+    """A function's numbers, and where its jobs are listed; also ``None`` for the sum of many functions."""
 
     stats: FunctionStats
     url: str | None
@@ -58,7 +58,7 @@ class FunctionRow:
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """Failures that look like one bug, where they're listed, and the newest; ``None`` without such pages."""
+    """Failures that look like one bug, and where they and the newest are; ``None`` without such pages."""
 
     group: FailureGroup
     url: str | None
@@ -70,7 +70,7 @@ class BadQuestion(ValueError):
 
 
 class DashboardAdminMixin(KuePages):
-    """What makes a ``ModelAdmin`` (Django's, or a theme's) the dashboard."""
+    """Turns a ``ModelAdmin`` (Django's, or a theme's) into the dashboard."""
 
     class Media:
         css = {
@@ -129,9 +129,9 @@ class DashboardAdminMixin(KuePages):
         )
 
     def data_view(self, request: HttpRequest) -> HttpResponse:
-        """The plots' data: ``?window=5m|1h|24h|7d&queue=email``, the queue left out for all together.
+        """The plots' data: ``?window=5m|1h|24h|7d&queue=email``; without ``queue``, all of them together.
 
-        400 with a message for what doesn't exist.
+        400 with a message if the window or the queue doesn't exist.
         """
         self.require(self.has_view_permission(request))  # type: ignore[attr-defined]
         try:
@@ -141,13 +141,13 @@ class DashboardAdminMixin(KuePages):
         return JsonResponse(plots_of(metrics.series(window, queue), window), headers=NOSNIFF)
 
     def _plots(self, request: HttpRequest, window: str, queue: str | None) -> dict[str, Any] | None:
-        """None where the page is only fetched for its regions: then the script asks for the data itself."""
+        """None if the page is only fetched for its regions: then the script asks for the data itself."""
         if "X-Kue-Live" in request.headers:
             return None
         return plots_of(metrics.series(window, queue), window)
 
     def _failures(self, request: HttpRequest, seen: Overview, queue: str | None) -> dict[str, Any]:
-        """What failed, with its error: only for who may see jobs."""
+        """What failed, with its error: only for people who may see jobs."""
         if not request.user.has_perm("django_kue.view_job"):
             return {"failures": None}
         found = newest_failures([one for one in seen.queues if queue in (None, one.name)])
@@ -180,7 +180,7 @@ def asked(request: HttpRequest, seen: Overview | None) -> tuple[str, str | None]
     window = request.GET.get("window", DEFAULT_WINDOW)
     if window not in WINDOWS:
         raise BadQuestion(
-            _("There’s no window %(window)s; there are %(known)s.")
+            _("There’s no window %(window)s; the windows are %(known)s.")
             % {"window": repr(window[:40]), "known": ", ".join(WINDOWS)}
         )
     queue = request.GET.get("queue") or None
@@ -192,7 +192,7 @@ def asked(request: HttpRequest, seen: Overview | None) -> tuple[str, str | None]
 
 
 def tiles_of(seen: Overview, queue: str | None, jobs: str | None, workers: str | None) -> list[Tile]:
-    """The numbers at the top, each a link to what it counts: ``jobs`` and ``workers`` are their lists."""
+    """The numbers at the top, each a link to what it counts: ``jobs`` and ``workers`` are the lists' URLs."""
     queues = [one for one in seen.queues if queue in (None, one.name)]
     labels = {
         State.WAITING: _("Waiting"),
@@ -225,19 +225,19 @@ def _listed(jobs: str | None, state: State, queue: str | None) -> str | None:
 
 
 def slowest(stats: Iterable[FunctionStats]) -> list[FunctionStats]:
-    """Functions by how long a run of them takes."""
+    """Functions by how long their runs take, the slowest first."""
     return sorted((one for one in stats if one.runs), key=lambda one: -(one.p95 or 0))[:MOST_FUNCTIONS]
 
 
 def failing(stats: Iterable[FunctionStats]) -> list[FunctionStats]:
-    """Functions by how many of their runs failed, those that were tried again too."""
+    """Functions by how many of their runs failed, including those that were tried again."""
     found = [one for one in stats if one.failed + one.retried]
     return sorted(found, key=lambda one: (-one.failed, -one.retried))[:MOST_FUNCTIONS]
 
 
 def plots_of(series: Series, window: str) -> dict[str, Any]:
-    """What ``dashboard.js`` draws. The last bucket is still running; the script says its throughput by the
-    time that has passed of it."""
+    """What ``dashboard.js`` draws. The last bucket is still running; the script computes its throughput over
+    the part of it that has passed."""
     return {
         "window": window,
         "step": series.step,
@@ -255,7 +255,7 @@ def plots_of(series: Series, window: str) -> dict[str, Any]:
 
 
 def _deepest(depth: dict[str, list[int | None]]) -> list[dict[str, Any]]:
-    """The queues that were deepest, and the others added up."""
+    """The deepest queues, and the others added up."""
     ranked = sorted(depth, key=lambda name: -max((count or 0 for count in depth[name]), default=0))
     lines: list[dict[str, Any]] = [{"queue": name, "values": depth[name]} for name in ranked[:MOST_LINES]]
     if rest := [depth[name] for name in ranked[MOST_LINES:]]:

@@ -1,4 +1,4 @@
-"""The newest failures, gathered by function and kind of error, so that a hundred of one bug are one line."""
+"""The newest failures, grouped by function and kind of error, so that a hundred from one bug are one line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django_kue.overview import QueueOverview
 from django_kue.states import State
 from django_kue.store import reads, send
 
-LOOKED_AT = 100  # newest failed jobs in all; their tracebacks come along, so not more
+LOOKED_AT = 100  # newest failed jobs in total; no more, since they're read with their tracebacks
 LEAST = 5  # of each queue
 SHOWN = 120  # characters of a message
 
@@ -33,7 +33,7 @@ class FailureGroup:
 
     name: str  # of the function
     kind: str  # dotted name of the exception
-    pattern: str  # its message's first line, numbers and ids as …
+    pattern: str  # its message's first line, with numbers and ids as …
     count: int  # among the failures that were looked at
     first: datetime
     last: datetime
@@ -56,7 +56,7 @@ class Failures:
 
     groups: tuple[FailureGroup, ...]
     looked_at: int  # jobs
-    of: int  # failed jobs that there are
+    of: int  # failed jobs in total
 
 
 def newest_failures(queues: Sequence[QueueOverview], groups: int = 10) -> Failures:
@@ -86,7 +86,7 @@ def grouped(jobs: Iterable[Job]) -> list[FailureGroup]:
 
 
 def pattern_of(message: str) -> str:
-    """What an error's message has in common with those of the same bug.
+    """What an error's message has in common with others from the same bug.
 
     >>> pattern_of("Order 17 of 'b0b5e7a2-1111-2222-3333-444455556666' not found\\nmore")
     "Order … of '…' not found"

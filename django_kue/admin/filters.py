@@ -1,4 +1,4 @@
-"""What the list of jobs can be narrowed by, and the counts beside it."""
+"""The filters of the list of jobs, and the counts beside them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ STATE, QUEUE, NAME = "state__exact", "queue__exact", "name__exact"  # as links.p
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many jobs there are: by queue, then by state. Exact, and of one moment."""
+    """How many jobs there are: by queue, then by state. Exact, and all taken at one moment."""
 
     counts: Mapping[str, Mapping[str, int]]
 
     @classmethod
     def of(cls, request: HttpRequest) -> Census:
-        """Taken once a request."""
+        """The census of this request, which is taken only once."""
         census: Census | None = getattr(request, "_kue_census", None)
         if census is None:
             names = queue_names()
@@ -47,7 +47,7 @@ class Census:
 
 
 def chosen_state(request: HttpRequest) -> State | None:
-    """The state whose tab is open; ``None``: all. What isn't a state is refused where it's filtered by."""
+    """The state whose tab is open; ``None``: all. The filter itself refuses what isn't a state."""
     try:
         return State(request.GET.get(STATE) or request.GET.get("state", ""))
     except ValueError:
@@ -75,7 +75,7 @@ class QueueFilter(admin.SimpleListFilter):
         return queryset.filter(queue=self.value()) if self.value() else queryset
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """The counts cost nothing more, so they're there whether or not facets are asked for."""
+        """The counts cost nothing extra, so they're shown whether or not facets are asked for."""
         state = chosen_state(self.request)
         yield {
             "selected": self.value() is None,
@@ -91,14 +91,14 @@ class QueueFilter(admin.SimpleListFilter):
 
 
 class FunctionFilter(admin.SimpleListFilter):
-    """The functions that are known here, those that failed, and the one that's asked for."""
+    """The functions that are known here, those that failed, and the one that's chosen."""
 
     title = _("function")
     parameter_name = NAME
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
         names = {function.name for function in registry.functions()}
-        if chosen_state(request) is State.FAILED:  # those are kept by function, so that asking is cheap
+        if chosen_state(request) is State.FAILED:  # these are indexed by function, so asking is cheap
             names |= tally(Listing(state=State.FAILED, queue=chosen_queue(request)), "name").keys()
         return [(name, name) for name in sorted(names | {self.value() or ""}) if name]
 
@@ -106,12 +106,12 @@ class FunctionFilter(admin.SimpleListFilter):
         return queryset.filter(name=self.value()) if self.value() else queryset
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """Long names break where their parts end."""
+        """Long names may break between their parts."""
         for choice in super().choices(changelist):
             yield choice | {"display": kue.breakable(str(choice["display"]))}
 
     def get_facet_queryset(self, changelist: Any) -> dict[str, int]:
-        """All counts by looking once; functions that aren't known here join the choices."""
+        """All counts in one look; functions that aren't known here join the choices."""
         listing = changelist.get_queryset(self.request, exclude_parameters=[NAME]).listing
         counts = {} if listing is None else tally(listing, "name")
         known = {name for name, _label in self.lookup_choices}
@@ -120,14 +120,14 @@ class FunctionFilter(admin.SimpleListFilter):
 
 
 class DateFilter(admin.DateFieldListFilter):
-    """Django's own; its counts need one look at the jobs, not one for each choice."""
+    """Django's own filter, but its counts take one look at the jobs, not one for each choice."""
 
     def get_facet_queryset(self, changelist: Any) -> dict[str, int]:
         queryset = changelist.get_queryset(self.request, exclude_parameters=self.expected_parameters())
         listing = queryset.listing
         if listing is None or (listing.state in TIMED and not listing.is_snapshot):
             return queryset.aggregate(**self.get_facet_counts(changelist.pk_attname, queryset))  # type: ignore[no-any-return]
-        # With any date at all the list has to be looked for, and knows the time of each job it found.
+        # With any date at all, the jobs have to be searched for, and the list knows the time of each.
         dated = listing.but(since=EPOCH)
         times = [moment(entry.at_ms) for entry in dated.entries(0, dated.count())]
         return {

@@ -1,4 +1,4 @@
-"""What the admin's index and its sidebar say: how many jobs failed, and whether there are schedules."""
+"""What the admin's index and sidebar show: how many jobs failed, and whether there are schedules."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from django_kue.store import reads, ticking, transport
 logger = logging.getLogger("django_kue.admin")
 
 FRESH = 5.0  # seconds that a count is good for
-SILENT = 10.0  # seconds that Redis isn't asked again after it didn't answer
+SILENT = 10.0  # seconds until Redis is asked again after it didn't answer
 PATIENCE = 0.25  # seconds that the index waits for Redis
 
 
 def show_failed_count(site: AdminSite) -> None:
-    """Let ``site`` say "Jobs (3 failed)" to people who may see jobs.
+    """Make ``site`` show "Jobs (3 failed)" to people who may see jobs.
 
-    Django has no hook for what the index says of a model, and asks ``get_app_list`` of the site for both
-    index and sidebar. So it's wrapped on this one site; the project's class stays as it is. Calling this
+    Django has no hook for what the index says about a model, but calls the site's ``get_app_list`` for both
+    index and sidebar. So that's wrapped on this one site; the project's class stays as it is. Calling this
     again changes nothing.
     """
     get_app_list = site.get_app_list
@@ -49,7 +49,7 @@ def show_failed_count(site: AdminSite) -> None:
 
 
 def failed_count() -> int | None:
-    """How many jobs are failed, on all queues, as of the last few seconds; ``None`` when unknown."""
+    """How many failed jobs all queues have, as of the last few seconds; ``None`` when unknown."""
     known = _asked()
     return None if known is None else known.failed
 
@@ -70,9 +70,9 @@ def _asked() -> _Known | None:
     if time.monotonic() >= _until:
         try:
             _known, _until = _counted(), time.monotonic() + FRESH
-        except Exception as error:  # a number is no reason to lose the whole admin
+        except Exception as error:  # a missing number is no reason to lose the whole admin
             is_away = isinstance(error, (KueError, OSError))
-            logger.warning("The admin's index can't ask Redis: %s", error, exc_info=not is_away)
+            logger.warning("The admin's index can't read from Redis: %s", error, exc_info=not is_away)
             _known, _until = None, time.monotonic() + SILENT
     return _known
 
@@ -82,7 +82,7 @@ _until = 0.0
 
 
 def forget(**kwargs: Any) -> None:
-    """Count anew at the next page, for example because the settings changed."""
+    """Count again on the next page, for example because the settings changed."""
     global _until
     if kwargs.get("setting") in (None, "KUE", "CACHES"):
         _until = 0.0

@@ -24,19 +24,19 @@ from django_kue.priorities import priority_number
 from django_kue.states import FINISHED, MOVES, State
 from django_kue.templatetags.kue import label
 
-LIVE_LINES = 200  # log lines that a page which is shown already asks for
+LIVE_LINES = 200  # log lines that a page which is already open asks for
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """Something that's done with a job by a button of its page."""
+    """Something that a button of a job's page does with the job."""
 
     name: str  # its button's name, after an underscore
     do: Callable[[Job], object]
     states: frozenset[State]
     label: Promise
-    done: Promise  # said to the user …
-    noted: Promise  # … and to the history
+    done: Promise  # what the user is told …
+    noted: Promise  # … and what the history says
 
 
 VERBS = (
@@ -68,7 +68,7 @@ VERBS = (
 
 
 class JobPage(RunAgain):
-    """The change view of a job: all that's known of it, and the actions that its state allows."""
+    """The change view of a job: all that's known about it, and the actions that its state allows."""
 
     change_view_template = "admin/django_kue/job.html"
 
@@ -99,7 +99,7 @@ class JobPage(RunAgain):
             "can_set_priority": can_change and story.job.state not in (FINISHED | {State.ACTIVE}),
             "can_remove": self.has_delete_permission(request, obj),
             "can_run_again": self.may_run_again(request, story.job),
-            # A page that's shown already keeps what it has of them.
+            # A page that's already open keeps those that it has.
             "siblings": None if is_live else [self._sibling(job) for job in story.siblings()],
             "most_lines": MOST_LINES,
             "function_url": jobs_url(self.admin_site.name, name=story.job.name),
@@ -163,7 +163,7 @@ class JobPage(RunAgain):
         try:
             priority = priority_number(_whole_or_name(given))
         except (ValueError, TypeError):
-            message = _("“%(given)s” is no priority: it’s a whole number from −100 to 100.")
+            message = _("“%(given)s” isn’t a priority: write a whole number from −100 to 100.")
             self.message_user(request, message % {"given": given[:20]}, messages.ERROR)
             return
         job.set_priority(priority)
@@ -183,7 +183,7 @@ class JobPage(RunAgain):
     def delete_model(self, request: HttpRequest, obj: models.Job) -> None:
         try:
             obj.job.remove()
-        except JobDoesNotExist:  # that's what was asked for
+        except JobDoesNotExist:  # which is what was asked for
             return
 
 

@@ -1,4 +1,4 @@
-"""The list of jobs, and with :mod:`job_page <django_kue.admin.job_page>` the page of each."""
+"""The list of jobs and, with :mod:`job_page <django_kue.admin.job_page>`, the page of each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KEY = re.compile(rf"[A-Za-z0-9_-]{{{ids.KEY_LENGTH}}}")
 
 
 class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
-    """What makes a ``ModelAdmin`` (Django's, or a theme's) the jobs' pages.
+    """Turns a ``ModelAdmin`` (Django's, or a theme's) into the jobs' pages.
 
     >>> class JobAdmin(JobAdminMixin, unfold.admin.ModelAdmin): ...  # doctest: +SKIP
     """
@@ -35,7 +35,7 @@ class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
     list_display_links = ("job_title",)
     list_filter = (QueueFilter, FunctionFilter, ("at", DateFilter))
     search_fields = ("id", "title", "name")  # get_search_results() looks at them, and at more
-    search_help_text = _("An id, a search key’s value, or words of the title, the function or the error")
+    search_help_text = _("An id, a search key’s value, or words from the title, the function or the error")
     ordering = ("-at",)
     list_per_page = 25
     list_max_show_all = 200
@@ -48,11 +48,11 @@ class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
     model: Any
 
     def get_queryset(self, request: HttpRequest) -> JobQuerySet:
-        """Jobs. The memo of what was read lives as long as the request."""
+        """Jobs. The memo of what was read lives only as long as the request."""
         return JobQuerySet(self.model)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
-        """Newest first; but of delayed jobs those that are due first."""
+        """Newest first; but delayed jobs in the order in which they're due."""
         return ("at",) if chosen_state(request) is State.DELAYED else ("-at",)
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[JobChangeList]:
@@ -62,11 +62,11 @@ class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
         return JobPaginator(queryset, per_page, *args)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """The seam itself refuses what Redis has no answer to."""
+        """Allow all: the seam itself refuses what Redis can't answer."""
         return True
 
     def get_search_results(self, request: HttpRequest, queryset: Any, term: str) -> tuple[Any, bool]:
-        """An id, or the part of one after the queue's name, is looked up; anything else is looked for."""
+        """An id, or the part of one after the queue's name, is looked up; anything else is searched for."""
         term = term.strip()
         if not term:
             return queryset, False

@@ -1,4 +1,4 @@
-"""Where other pages are, on the site that's asked."""
+"""The addresses of other pages, on the site that's in use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jobs_url(site: str, **filters: str) -> str:
 
 
 def jobs_query(**filters: str) -> str:
-    """What :func:`jobs_url` puts behind the list's address; "" without filters."""
+    """What :func:`jobs_url` appends to the list's address; "" without filters."""
     query = urlencode({_PARAMETERS[name]: value for name, value in filters.items() if value})
     return f"?{query}" if query else ""
 
@@ -67,7 +67,7 @@ def schedules_url(site: str) -> str:
 
 
 def leads_to(request: HttpRequest, site: AdminSite, model: type[Model]) -> bool:
-    """Whether the site has pages of a model, and this person may see them: else there's no link to them."""
+    """Whether the site has pages for a model, and this person may see them; if not, nothing links to them."""
     return site.is_registered(model) and site.get_model_admin(model).has_view_permission(request)
 
 

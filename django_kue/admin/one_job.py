@@ -16,7 +16,7 @@ from django_kue.admin.seam import row_of
 from django_kue.errors import JobDoesNotExist
 from django_kue.jobs import Job
 
-# They need none of the scripts of Django's forms. Django puts scripts into the head: these wait for the page.
+# These pages need none of Django's form scripts. Scripts are put into the head, so ours wait for the page.
 _SCRIPTS: list[Any] = [Script(f"django_kue/{name}.js", defer=True) for name in ("live", "job")]
 _MEDIA = Media(css={"all": ["django_kue/kue.css", "django_kue/job.css"]}, js=_SCRIPTS)
 
@@ -33,7 +33,7 @@ class OneJob(KuePages):
     _get_obj_does_not_exist_redirect: Any
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
-        """The job as Django's views know it: one read, however many jobs there are. They unquoted its id."""
+        """The job as Django's views know it: one read, however many jobs there are. The id is unquoted."""
         try:
             return row_of(Job.get(object_id))
         except JobDoesNotExist:
@@ -48,12 +48,12 @@ class OneJob(KuePages):
         return self._url("changelist")
 
     def job_is_gone(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """To the list, with what Django says of objects that don't exist."""
+        """Redirect to the list, with Django's message about objects that don't exist."""
         self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
         return HttpResponseRedirect(self.url_of_list())
 
     def frame_of(self, request: HttpRequest, obj: models.Job) -> dict[str, Any]:
-        """What Django's own template of a change view wants to know, and our stylesheet and script."""
+        """What Django's own template for a change view wants to know, and our stylesheet and script."""
         return {
             "original": obj,
             "object_id": obj.pk,

@@ -35,7 +35,7 @@ DATABASE = "database"
 
 
 class DatabaseFilter(admin.SimpleListFilter):
-    """Whose outbox is shown, where several have one. The list's ``get_queryset`` has looked already."""
+    """Which database's outbox is shown, if several have one. The list's ``get_queryset`` applies it."""
 
     title = gettext_lazy("database")
     parameter_name = DATABASE
@@ -60,7 +60,7 @@ class ErrorFilter(admin.SimpleListFilter):
 
 
 class OutboxAdminMixin(KuePages):
-    """What makes a ``ModelAdmin`` (Django's, or a theme's) the outbox's page. Its rows are a real table's."""
+    """Turns a ``ModelAdmin`` (Django's, or a theme's) into the outbox's page. Its rows have a real table."""
 
     list_display = ("job", "enqueued", "attempts", "function")
     list_display_links = None
@@ -74,7 +74,7 @@ class OutboxAdminMixin(KuePages):
         return outbox.aged(_alias(request))
 
     def _unless_away(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-        """Every view looks first whether the table can be read."""
+        """Every view first checks whether the table can be read."""
 
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -82,7 +82,7 @@ class OutboxAdminMixin(KuePages):
                 return view(request, *args, **kwargs)  # which refuses it
             try:
                 _try_to_read(_alias(request))
-            except (Error, ImproperlyConfigured) as error:  # also InterfaceError, and a driver that's missing
+            except (Error, ImproperlyConfigured) as error:  # also InterfaceError, and a missing driver
                 return self._unreadable(request, error)
             return view(request, *args, **kwargs)
 
@@ -103,12 +103,12 @@ class OutboxAdminMixin(KuePages):
         return view
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
-        """The index and the sidebar name the page where the settings, or a function, use an outbox."""
+        """The index and the sidebar list the page only if the settings, or a function, use an outbox."""
         perms: dict[str, bool] = super().get_model_perms(request)  # type: ignore[misc]
         return perms if outbox.declared() else {}
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody edits a row; who has Django's permission may send it."""
+        """Nobody edits a row; whoever has Django's permission to change it may send it."""
         return False
 
     def has_send_permission(self, request: HttpRequest) -> bool:
@@ -116,7 +116,7 @@ class OutboxAdminMixin(KuePages):
 
     @admin.action(description=gettext_lazy("Send now"), permissions=["send"])
     def send_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Send the chosen rows, however young, and whatever was wrong with them."""
+        """Send the chosen rows, however recent, and whatever went wrong with them before."""
         pks = list(queryset.order_by("pk").values_list("pk", flat=True))
         sent, errors = 0, dict[int, str]()
         try:
@@ -160,13 +160,13 @@ def _alias(request: HttpRequest) -> str:
 
 
 def _try_to_read(alias: str) -> None:
-    """Within a savepoint, so that a transaction of the request's outlives a failure."""
+    """Within a savepoint, so that the request's own transaction, if any, survives a failure."""
     with transaction.atomic(using=alias):
         outbox.aged(alias).exists()
 
 
 def _error(row: Outbox) -> SafeString:
-    """Why it can't be sent, in a line."""
+    """Why it can't be sent, in one line."""
     line = " ".join(row.error.split())
     shown = line if len(line) <= ERROR_LENGTH else line[: ERROR_LENGTH - 1] + "…"
     return format_html('<br><span class="kue-error" title="{}">{}</span>', line[:1000], shown)

@@ -24,7 +24,7 @@ logger = logging.getLogger("django_kue.admin")
 class KuePages:
     """Mixed into a ``ModelAdmin`` (Django's, or that of a theme) whose rows live in Redis.
 
-    Nothing can be added. Every view answers with a page of its own, quickly, while Redis can't be reached.
+    Nothing can be added. While Redis can't be reached, every view quickly answers with a page that says so.
     """
 
     class Media:
@@ -47,7 +47,7 @@ class KuePages:
         return urls
 
     def require(self, is_allowed: bool) -> None:
-        """Refuse with 403 what isn't allowed."""
+        """Refuse with 403 unless it's allowed."""
         if not is_allowed:
             raise PermissionDenied
 
@@ -56,7 +56,7 @@ class KuePages:
     ) -> TemplateResponse:
         """A page of our own in the site's frame; ``template`` extends our ``page.html``.
 
-        What's in ``context`` wins, also over the title, as in Django's own views.
+        Values in ``context`` override the others, including the title, as in Django's own views.
         """
         request.current_app = self.admin_site.name
         frame = {
@@ -72,7 +72,7 @@ class KuePages:
         return TemplateResponse(request, template, frame | context, status=status)
 
     def note(self, request: HttpRequest, message: str, obj: Any = None, flag: int = CHANGE) -> None:
-        """Write into the admin's history who did what, for an object or for many."""
+        """Record in the admin's history who did what, to one object or to many."""
         history.note(request.user, self.model, message, obj, flag)
 
     def _unless_away(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -83,11 +83,11 @@ class KuePages:
                 # Lists read their rows while they're rendered, so that has to happen here.
                 if isinstance(response, TemplateResponse):
                     if "X-Kue-Live" in request.headers:
-                        # An update doesn't take the messages that nobody has seen yet.
+                        # An update mustn't use up messages that nobody has seen yet.
                         response.context_data = {**(response.context_data or {}), "messages": ()}
                     response.render()
             except (StoreUnavailable, StoreError) as error:
-                logger.warning("Redis can't be asked: %s", error)
+                logger.warning("Redis can't be used: %s", error)
                 return self._away(request, error).render()
             return response
 

@@ -1,4 +1,4 @@
-"""The queues: what's in them, who serves them, and steering them as wholes."""
+"""The queues: what's in them, which workers serve them, and actions on a queue as a whole."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SHOWN = (State.WAITING, State.DELAYED, State.ACTIVE, State.FAILED, State.COMPLET
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue with all that a page says of it."""
+    """A queue with everything that a page shows about it."""
 
     overview: QueueOverview
     cells: tuple[tuple[str, int, str | None], ...]  # state, how many, where they're listed
@@ -58,7 +58,7 @@ class QueueView:
 
     @property
     def is_unserved(self) -> bool:
-        """Jobs could run, and no worker listens. A paused queue is another matter."""
+        """Whether jobs could run, but no worker listens. A paused queue is another matter."""
         return is_unserved(self.overview)
 
 
@@ -69,7 +69,7 @@ def is_unserved(queue: QueueOverview) -> bool:
 
 
 def views_of(queues: Sequence[QueueOverview], jobs: str | None) -> list[QueueView]:
-    """All that the pages say of these queues; ``jobs`` is the list of jobs, ``None`` without links to it."""
+    """What the pages show about these queues; ``jobs`` is the URL of the list of jobs, if it's linked to."""
     sparks = metrics.sparklines([queue.name for queue in queues])
     return [_view(queue, sparks[queue.name], jobs) for queue in queues]
 
@@ -94,7 +94,7 @@ def _view(queue: QueueOverview, counts: Sequence[int], jobs: str | None) -> Queu
 
 
 def points_of(counts: Sequence[int], width: float = 100, height: float = 22) -> str:
-    """The points of an SVG polyline; nothing when nothing happened.
+    """The points of an SVG polyline; empty if nothing happened.
 
     >>> points_of([0, 4, 2])
     '0,23 50,1 100,12'
@@ -119,7 +119,7 @@ def _rate(rate: Rate | None) -> str:
 
 
 class CleanForm(forms.Form):
-    """Which finished jobs go."""
+    """Which finished jobs to remove."""
 
     state = forms.ChoiceField(
         label=gettext_lazy("State"), choices=[row for row in STATES if State(row[0]) in FINISHED]
@@ -134,7 +134,7 @@ class CleanForm(forms.Form):
 
     @property
     def seconds(self) -> int:
-        """The age of the form, when it's valid."""
+        """The age in seconds, if the form is valid."""
         return int(self.cleaned_data["amount"] * self.cleaned_data["unit"])
 
 
@@ -161,10 +161,10 @@ class EmptyForm(forms.Form):
 
 
 class QueueAdminMixin(KuePages):
-    """What makes a ``ModelAdmin`` (Django's, or a theme's) the queues' pages.
+    """Turns a ``ModelAdmin`` (Django's, or a theme's) into the queues' pages.
 
-    The permission to change queues is needed to pause, resume, retry and promote; the one to delete
-    queues, to empty and to clean them.
+    To pause, resume, retry and promote takes the permission to change queues; to empty and to clean takes the
+    permission to delete them.
     """
 
     class Media:
@@ -220,7 +220,7 @@ class QueueAdminMixin(KuePages):
         return self._queue_page(request, obj, CleanForm(), **(extra_context or {}))
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        """A queue is declared in the settings; what can go are its jobs."""
+        """Queues are declared in the settings: only their jobs can be removed here."""
         return HttpResponseRedirect(queue_url(self.admin_site.name, unquote(object_id)))
 
     # ── steering ──
@@ -241,7 +241,7 @@ class QueueAdminMixin(KuePages):
         return self._steer(request, object_id, "delete", self._clean)
 
     def empty_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask for the queue's name; then its waiting and delayed jobs go."""
+        """Ask for the queue's name, then remove its waiting and delayed jobs."""
         obj = self._allowed(request, object_id, "delete")
         if obj is None:
             return self._unknown(request, unquote(object_id))
@@ -300,11 +300,14 @@ class QueueAdminMixin(KuePages):
     def _in_bulk(
         self, request: HttpRequest, obj: models.Queue, state: State, verb: str, said: Callable[[int], str]
     ) -> HttpResponse | None:
-        """Do it here, or have a job do it when there are too many; then the job's page is where to look."""
+        """Do it here, or have a job do it if there are too many; then go to that job's page."""
         try:
             done = bulk.start(Listing(state=state, queue=obj.pk), verb)
         except EnqueueError as error:
-            messages.error(request, _("There are too many to do it at once, and no job could: %s") % error)
+            messages.error(
+                request,
+                _("There are too many to do this at once, and no job could be enqueued for it: %s") % error,
+            )
             return None
         if isinstance(done, Job):
             text = _("There are many, so a job does it: %s.") % done.id

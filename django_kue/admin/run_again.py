@@ -1,4 +1,4 @@
-"""Running a job's function again, with arguments that were edited on a page."""
+"""Running a job's function again, with arguments edited on a page."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RunAgainForm(forms.Form):
 
     def __init__(self, job: Job, definition: Definition, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # A template calls what can be called: it would run the job. It can't reach what begins with a line.
+        # Templates call what's callable, which would run the job. They can't reach names that begin with "_".
         self._definition = definition
         self.stored = stored_arguments(job._arguments, definition)
         queue = self.fields["queue"]
@@ -75,7 +75,7 @@ class RunAgainForm(forms.Form):
         return values_of(read_object(self.cleaned_data["arguments"]), self.stored)
 
     def clean(self) -> dict[str, Any]:
-        """Also checks that the function can be called so: ``call`` are its args and kwargs."""
+        """Also check that the function can be called that way: ``call`` holds its args and kwargs."""
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if "arguments" in cleaned:
             try:
@@ -86,7 +86,7 @@ class RunAgainForm(forms.Form):
 
     @property
     def where_and_when(self) -> dict[str, Any]:
-        """What ``.using()`` is given beside the options that the job was enqueued with."""
+        """The options for ``.using()``, besides those that the job was enqueued with."""
         names = ["queue", "priority", *(["delay"] if self.cleaned_data["delay"] else [])]
         return {name: self.cleaned_data[name] for name in names}
 
@@ -105,12 +105,12 @@ class RunAgain(OneJob):
         return request.user.has_perm(f"{self.opts.app_label}.enqueue_job")
 
     def may_run_again(self, request: HttpRequest, job: Job) -> bool:
-        """Nobody edits the arguments of a bulk job: they say what it does to which jobs, and whoever starts
-        one from the list needs that verb's permission."""
+        """Nobody may edit the arguments of a bulk job: they say what it does to which jobs, and starting one
+        from the list takes that verb's permission."""
         return self.may_enqueue(request) and job.name != bulk.bulk_job.name
 
     def run_again_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """A form on GET; on POST a new job, and its page."""
+        """Show the form on GET; on POST enqueue a new job, and go to its page."""
         self.require(self.may_enqueue(request) and self.has_view_permission(request))
         try:
             job = Job.get(unquote(object_id))
@@ -142,13 +142,13 @@ class RunAgain(OneJob):
         )
 
     def _enqueued(self, request: HttpRequest, job: Job, form: RunAgainForm) -> Job | None:
-        """The new job; ``None`` when it couldn't be enqueued, which the form then says."""
+        """The new job; ``None`` if it couldn't be enqueued: then the form says so."""
         args, kwargs = form.cleaned_data["call"]
-        began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids tell whole milliseconds
+        began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids only have whole milliseconds
         try:
-            # At once, even if the request is a transaction: what comes of it is said on this page.
+            # At once, even if the request runs in a transaction: the page tells the user the outcome.
             new = bulk.copy_of(job, args=args, kwargs=kwargs, **form.where_and_when)
-        except IllegalTransition as error:  # they're corrupt, or of another release
+        except IllegalTransition as error:  # they're corrupt, or from another release
             message = _("The options that the job was enqueued with can’t be read: %(error)s")
             form.add_error(None, message % {"error": error.__cause__ or error})
             return None
@@ -162,7 +162,7 @@ class RunAgain(OneJob):
             self.message_user(request, message, messages.WARNING)
             return new
         self.note(request, _("Ran again as %(id)s.") % {"id": new.id}, row_of(job))
-        self.note(request, _("Enqueued, as %(id)s was.") % {"id": job.id}, row_of(new))
-        message = _("This is the new job. The one before stays as it was.")
+        self.note(request, _("Enqueued by running %(id)s again.") % {"id": job.id}, row_of(new))
+        message = _("This is the new job. The original stays as it was.")
         self.message_user(request, message, messages.SUCCESS)
         return new

@@ -1,4 +1,4 @@
-"""What people fill in about a schedule: when it comes, and for one that's made here, what it calls."""
+"""The forms for a schedule: when it runs and, for one that's made here, what it calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def zones() -> list[str]:
 
 
 class RuleForm(forms.Form):
-    """When: a cron expression in a time zone, or an interval. Once it's valid, ``rule`` is among the data."""
+    """When it runs: a cron expression in a time zone, or an interval. Once valid, its data has ``rule``."""
 
     cron = forms.CharField(
         label=gettext_lazy("Cron expression"),
@@ -55,7 +55,7 @@ class RuleForm(forms.Form):
         label=gettext_lazy("Time zone"),
         max_length=100,
         required=False,
-        help_text=gettext_lazy("In which the cron expression is meant."),
+        help_text=gettext_lazy("That of the cron expression."),
         widget=forms.TextInput({"list": "kue-zones", "spellcheck": "false", "autocomplete": "off"}),
     )
     every = forms.FloatField(
@@ -94,16 +94,18 @@ class RuleForm(forms.Form):
 
 
 class WhenForm(RuleForm):
-    """All that can be changed of a schedule that's declared."""
+    """Everything that can be changed about a declared schedule."""
 
     catch_up = forms.ChoiceField(
         label=gettext_lazy("After an outage"),
         choices=CATCH_UP,
         initial="last",
-        help_text=gettext_lazy("When no worker was there at the time, or none for some while."),
+        help_text=gettext_lazy("When no worker was running at the time, or for a while."),
     )
     overlap = forms.BooleanField(
-        label=gettext_lazy("A run may start while the one before is still on"), required=False, initial=True
+        label=gettext_lazy("A run may start while the previous one is still running"),
+        required=False,
+        initial=True,
     )
 
     def __init__(self, data: Any = None, *, schedule: Schedule | None = None) -> None:
@@ -115,19 +117,19 @@ class WhenForm(RuleForm):
 
     @property
     def wish(self) -> dict[str, Any]:
-        """What ``schedules.update`` is given, when the form is valid."""
+        """The arguments for ``schedules.update``, if the form is valid."""
         rule = self.cleaned_data["rule"]
         return _said(rule) | {name: self.cleaned_data[name] for name in ("catch_up", "overlap")}
 
 
 class EditForm(WhenForm):
-    """A schedule that was made at run time: its arguments, too."""
+    """What can be changed about a schedule that was made at run time: its arguments, too."""
 
     arguments = arguments_field()
 
     def __init__(self, data: Any, *, schedule: Schedule, definition: Definition) -> None:
         super().__init__(data, schedule=schedule)
-        # A template calls what can be called: it would run the job. It can't reach what begins with a line.
+        # Templates call what's callable, which would run the job. They can't reach names that begin with "_".
         self._definition = definition
         self.stored = arguments.stored_arguments(schedule._arguments, definition)
         self.is_complete = arguments.is_complete(schedule._arguments, definition)
@@ -135,7 +137,7 @@ class EditForm(WhenForm):
         self.initial["arguments"] = arguments.shown(self.stored)
 
     def clean_arguments(self) -> Mapping[str, Any] | None:
-        """As they're called; ``None`` where nobody has changed them, so that what can't be read stays."""
+        """The call's args and kwargs; ``None`` if nobody changed them, so that what can't be read stays."""
         edited = arguments.read_object(self.cleaned_data["arguments"])
         if arguments.is_same(edited, arguments.read_object(self.initial["arguments"])):
             return None
@@ -152,7 +154,9 @@ class AddForm(WhenForm):
     name = forms.CharField(label=gettext_lazy("Name"), max_length=200)
     function = forms.ChoiceField(label=gettext_lazy("Function"))
     queue = forms.ChoiceField(
-        label=gettext_lazy("Queue"), required=False, help_text=gettext_lazy("Empty: that of the function.")
+        label=gettext_lazy("Queue"),
+        required=False,
+        help_text=gettext_lazy("Leave it empty for the function’s own."),
     )
     arguments = arguments_field()
 
@@ -192,19 +196,19 @@ class AddForm(WhenForm):
 
     @property
     def wish(self) -> dict[str, Any]:
-        """What ``schedules.create`` is given beside name and function."""
+        """The arguments for ``schedules.create``, besides name and function."""
         call: dict[str, Any] = self.cleaned_data["call"]
         return super().wish | call | {"queue": self.cleaned_data["queue"] or None}
 
 
 def functions() -> list[str]:
-    """Names of those that may be chosen. Not the bulk job: its arguments say what it does to which jobs, and
-    whoever starts one needs that verb's permission."""
+    """Names of the functions that may be chosen. Not the bulk job: its arguments say what it does to which
+    jobs, and starting one takes that verb's permission."""
     return [one.name for one in registry.functions() if one.name != bulk.bulk_job.name]
 
 
 def form_of(schedule: Schedule, data: Any = None) -> WhenForm:
-    """The form for what may be changed of a schedule here."""
+    """The form for what may be changed about a schedule here."""
     definition = registry.get(schedule.function)
     if schedule.is_declared or definition is None or definition.name not in functions():
         return WhenForm(data, schedule=schedule)
@@ -217,7 +221,7 @@ def _call(definition: Definition, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _said(rule: Rule) -> dict[str, Any]:
-    """A rule as the verbs of ``schedules`` take it."""
+    """A rule as the functions in ``schedules`` take it."""
     if isinstance(rule, Cron):
         return {"cron": rule.text, "timezone": rule.zone}
     return {"every": timedelta(milliseconds=rule.ms)}

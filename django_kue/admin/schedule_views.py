@@ -1,4 +1,4 @@
-"""What the pages say of a schedule: its last ticks as a strip and as a table, and which to list."""
+"""What the pages show of schedules: their last ticks as a strip and as a table, and which ones to list."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from django_kue.schedules import Schedule, Tick
 from django_kue.schedules.schedule import REMOVED
 from django_kue.templatetags.kue import full_date, label
 
-# How a tick's square looks beside its colour: not everybody sees that.
+# What a tick's square shows besides its colour, which not everybody can see.
 SIGNS = {
     "completed": "✓", "failed": "✕", "cancelled": "⊘", "active": "▸", "waiting": "…", "delayed": "…",
     "missed": "–", "overlapped": "‖", "duplicate": "=", "removed": "·",
@@ -50,19 +50,19 @@ class TickView:
 
     @property
     def has_job(self) -> bool:
-        """Whether there may be a page of its job: retention may have taken it, but nobody removed it."""
+        """Whether its job may have a page: nobody removed the job, but retention may have."""
         return bool(self.tick.job_id) and self.tick.outcome != REMOVED
 
     @property
     def words(self) -> str:
-        """All of it, in a line."""
+        """All of it, as one line of text."""
         how = _(" (run now)") if self.tick.is_manual else ""
         return f"{self.label}{how}, {full_date(self.tick.at)}"
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleView:
-    """A schedule with all that a page says of it."""
+    """A schedule with everything that a page shows about it."""
 
     schedule: Schedule
     ticks: tuple[TickView, ...]  # the newest first
@@ -81,13 +81,13 @@ class ScheduleView:
 
     @property
     def next_run(self) -> datetime | None:
-        """In the zone that its times are told in."""
+        """When it runs next, in the time zone that its times are shown in."""
         at = self.schedule.next_run
         return None if at is None else at.astimezone(ticks.read_zone(self.zone))
 
     @property
     def zone(self) -> str:
-        """That its cron expression is meant in. An interval is meant in none: it's told in the reader's."""
+        """The time zone of its cron expression. An interval has none: its times are shown in the reader's."""
         return self.schedule.timezone if self.schedule.cron else timezone.get_current_timezone_name()
 
     @property
@@ -106,7 +106,7 @@ class ScheduleView:
 
 
 def view_of(schedule: Schedule, jobs: Mapping[str, Job] | None = None) -> ScheduleView:
-    """A schedule's view; ``jobs`` are those of its ticks that are still kept, for how long they took."""
+    """A schedule's view; ``jobs`` are its ticks' jobs that are still kept, which tell how long they took."""
     views = [_view_of(tick, (jobs or {}).get(tick.job_id)) for tick in schedule.last_runs]
     return ScheduleView(schedule, tuple(views))
 
@@ -126,11 +126,11 @@ class Coming:
     """A run that's to come."""
 
     at: datetime  # in the schedule's zone
-    here: datetime | None  # in the reader's, where that's another clock
+    here: datetime | None  # in the reader's zone, if its clock shows another time
 
 
 def coming(schedule: Schedule) -> list[Coming]:
-    """The next runs, also of a schedule that's paused."""
+    """The next runs, even if the schedule is paused."""
     if schedule.cron is None:
         return [Coming(timezone.localtime(at), None) for at in schedule.next_runs()]
     return [Coming(at, _elsewhere(at)) for at in schedule.next_runs()]
@@ -142,7 +142,7 @@ def _elsewhere(at: datetime) -> datetime | None:
 
 
 def chosen(found: Iterable[Schedule], text: str, state: str, queue: str) -> list[Schedule]:
-    """Those that a search and the filters leave."""
+    """The schedules that match a search and the filters."""
     holds = STATES[state][1] if state in STATES else None
     return [
         one

@@ -1,4 +1,4 @@
-"""The schedules: when each comes, how it went, and orders to them; those that aren't declared are edited."""
+"""The schedules: when each runs, how its last runs went, orders to it, and adding and editing schedules."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from django_kue.ticks import Every
 
 PER_PAGE = 50
 SELECTED = "_selected"  # names of the schedules that are ticked in the list
-MOST_ERRORS = 10  # that are told, of an order to many
+MOST_ERRORS = 10  # that are shown, of an order to many
 
 
 # ── orders ──
@@ -44,7 +44,7 @@ MOST_ERRORS = 10  # that are told, of an order to many
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What's asked of a schedule by a button. ``deed`` returns what's said of it, also in the history."""
+    """What a button asks of a schedule. ``deed`` returns what to say about it, also in the history."""
 
     permission: str
     deed: Callable[[str], str]
@@ -54,7 +54,7 @@ class Order:
 
 
 def _run(name: str) -> str:
-    began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids tell whole milliseconds
+    began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids only have whole milliseconds
     job = schedules.run_now(name)
     if job.created_at < began:
         return _("Another job holds the unique key: %s. Nothing was enqueued.") % job.id
@@ -63,12 +63,12 @@ def _run(name: str) -> str:
 
 def _pause(name: str) -> str:
     schedules.pause(name)
-    return _("Paused: it doesn’t come until it’s resumed, and nothing is caught up.")
+    return _("Paused: its ticks are skipped until it’s resumed, and won’t be caught up.")
 
 
 def _resume(name: str) -> str:
     schedules.resume(name)
-    return _("Resumed: it comes at its next time.")
+    return _("Resumed: it will run at its next time.")
 
 
 def _reset(name: str) -> str:
@@ -113,10 +113,10 @@ ORDERS = {
 
 
 class ScheduleAdminMixin(KuePages):
-    """What makes a ``ModelAdmin`` (Django's, or a theme's) the schedules' pages.
+    """Turns a ``ModelAdmin`` (Django's, or a theme's) into the schedules' pages.
 
-    The permission to change schedules is needed to pause, resume and edit them; one of its own to run them
-    now; those to add and to delete, for that.
+    To pause, resume and edit schedules takes the permission to change them; to run one now takes a permission
+    of its own; to add and to delete take those to add and to delete.
     """
 
     class Media:
@@ -149,11 +149,11 @@ class ScheduleAdminMixin(KuePages):
         return request.user.has_perm("django_kue.add_schedule")
 
     def has_run_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever runs one is led to its page, so has to see it."""
+        """Running one leads to its page, so it also takes the permission to see it."""
         return request.user.has_perm("django_kue.run_schedule") and bool(self.has_view_permission(request))
 
     def get_model_perms(self, request: HttpRequest) -> dict[str, bool]:
-        """The index and the sidebar name the page where there are schedules, or somebody may add one."""
+        """The index and the sidebar list the page only if there are schedules, or this person may add one."""
         perms: dict[str, bool] = super().get_model_perms(request)  # type: ignore[misc]
         is_shown = perms["add"] or (perms["view"] and index.has_schedules() is not False)
         return perms if is_shown else {}
@@ -161,7 +161,7 @@ class ScheduleAdminMixin(KuePages):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: Any = None
     ) -> models.Schedule | None:
-        """The schedule's row; ``None`` when there's none of this name."""
+        """The schedule's row; ``None`` when there's none with this name."""
         try:
             return _row(schedules.get(object_id))
         except ScheduleDoesNotExist:
@@ -238,14 +238,14 @@ class ScheduleAdminMixin(KuePages):
         return self._form_page(request, _("Edit schedule %s") % obj.pk, form, schedule=obj.schedule)
 
     def preview_view(self, request: HttpRequest) -> HttpResponse:
-        """What a rule that's being typed means, for the forms' script."""
+        """What a rule means while it's being typed, for the forms' script."""
         self.require(self.has_add_permission(request) or self.has_change_permission(request))
         form = RuleForm(request.GET)
         if not form.is_valid():
             return JsonResponse({"words": "", "next": ""})
         rule = form.cleaned_data["rule"]
         runs = next_runs(rule, 1)
-        say = full_date if isinstance(rule, Every) else date_there  # an interval is meant in no zone
+        say = full_date if isinstance(rule, Every) else date_there  # an interval has no time zone
         coming_next = _("Next: %s") % say(runs[0]) if runs else ""
         return JsonResponse({"words": rule.words, "next": coming_next})
 
@@ -327,9 +327,11 @@ class ScheduleAdminMixin(KuePages):
         return HttpResponseRedirect(request.get_full_path())
 
     def _obeyed(self, request: HttpRequest, schedule: Schedule, order: Order) -> bool:
-        """Carry out an order; what came of it is said."""
+        """Carry out an order, and tell the user the outcome."""
         if order.is_needless(schedule):
-            messages.info(request, _("Schedule %s is so already: nothing was changed.") % schedule.name)
+            messages.info(
+                request, _("Schedule %s is already like that: nothing was changed.") % schedule.name
+            )
             return False
         try:
             text = order.deed(schedule.name)
@@ -380,7 +382,7 @@ class ScheduleAdminMixin(KuePages):
         }
 
     def _allowed(self, request: HttpRequest, object_id: str, permission: str) -> models.Schedule | None:
-        """The schedule, when this person may do that with it; ``None`` when there's none of this name."""
+        """The schedule, when this person may do that with it; ``None`` when there's none with this name."""
         self.require(self._may(request, permission))
         return self.get_object(request, unquote(object_id))
 

@@ -1,8 +1,8 @@
-"""Between Django's admin and Redis: a real QuerySet whose ``Query`` is never compiled to SQL.
+"""The seam between Django's admin and Redis: a real QuerySet whose ``Query`` is never compiled to SQL.
 
-Django composes filters, order and slices as ever; what it composed is then read as a
-:class:`~django_kue.listing.Listing`. What can't be read so raises, at once: ``ChangeList`` makes of that its
-redirect to ``?e=1``.
+Django composes filters, order and slices as usual; the result is then read as a
+:class:`~django_kue.listing.Listing`. What can't be read that way raises at once, which ``ChangeList`` turns
+into its redirect to ``?e=1``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from django_kue.listing import Listing, at_of
 from django_kue.moments import TICK
 from django_kue.states import State
 
-BATCH = 1000  # jobs a read, where a whole list is walked through
+BATCH = 1000  # jobs per read, when a whole list is walked through
 
 
 class JobQuery(Query):
-    """A query that's composed, and never compiled. Its clones share ``memo``: what was read already."""
+    """A query that's composed, but never compiled. Its clones share ``memo``: what was read already."""
 
     def __init__(self, model: type[Model]) -> None:
         super().__init__(model)
@@ -49,8 +49,8 @@ class JobIterable(ModelIterable):  # type: ignore[type-arg]
 
 
 class JobQuerySet(QuerySet[Any]):
-    """Jobs. It knows ``state``, ``queue`` and ``name`` (exact, in), ``at`` (gte, gt, lt, lte), ``pk`` (exact,
-    in), :meth:`searched`, and the order by ``at`` or ``pk``.
+    """Jobs. It supports filters by ``state``, ``queue`` and ``name`` (exact, in), ``at`` (gte, gt, lt, lte)
+    and ``pk`` (exact, in), :meth:`searched`, and ordering by ``at`` or ``pk``.
 
     >>> JobQuerySet(models.Job).filter(state="failed").count()  # doctest: +SKIP
     3
@@ -64,17 +64,17 @@ class JobQuerySet(QuerySet[Any]):
         super().__init__(model, query or JobQuery(model), using, hints)
         self._iterable_class = JobIterable
 
-    # ── what the list needs beside Django's own ──
+    # ── what the list needs besides Django's own ──
 
     def searched(self, term: str) -> Self:
-        """Those that a text is found in: title, function, search keys, error."""
+        """The jobs in which a text is found: in title, function, search keys or error."""
         found = self._chain()  # type: ignore[attr-defined]
         found.query.term = term.strip()
         return found  # type: ignore[no-any-return]
 
     @property
     def listing(self) -> Listing | None:
-        """What's asked for, without its slice; ``None`` when nothing can match."""
+        """What the query asks for, without its slice; ``None`` when nothing can match."""
         wanted = listing_of(self.query)
         # The same object for the same question, since it remembers what it has looked at.
         return None if wanted is None else self.query.memo.setdefault(wanted, wanted)
@@ -92,7 +92,7 @@ class JobQuerySet(QuerySet[Any]):
         return count if stop is None else min(count, stop - start)
 
     def __len__(self) -> int:
-        # Not by reading all of them. But get() slices, and wants what's counted to be read.
+        # Count without reading all of them. But get() slices, and expects what's counted to have been read.
         if self._result_cache is None and not self.query.is_sliced:
             return self.count()
         return super().__len__()
@@ -101,7 +101,7 @@ class JobQuerySet(QuerySet[Any]):
         return self.count() > 0
 
     def aggregate(self, *args: Any, **kwargs: Any) -> dict[str, int]:
-        """Counts under conditions: what the admin's facets ask for."""
+        """Counts under conditions, as the admin's facets ask for them."""
         return {alias: self._counted(wanted) for alias, wanted in kwargs.items()}
 
     def _counted(self, wanted: Any) -> int:
@@ -126,7 +126,7 @@ class JobQuerySet(QuerySet[Any]):
             if at >= listing.count():
                 return
 
-    # ── what isn't done this way ──
+    # ── what a QuerySet of jobs doesn't do ──
 
     def delete(self) -> Any:
         raise NotSupportedError("Jobs aren't deleted through a QuerySet: see django_kue.bulk")
@@ -156,7 +156,7 @@ def listing_of(query: JobQuery) -> Listing | None:
     """What a composed query asks Redis for; ``None`` when nothing can match.
 
     Raises:
-        FieldError, NotSupportedError, ValueError: Redis has no answer to that.
+        FieldError, NotSupportedError, ValueError: Redis can't answer that.
     """
     if query.combinator or query.annotations or query.extra or query.distinct_fields:
         raise NotSupportedError("Jobs can't be combined or annotated")
@@ -187,7 +187,7 @@ def listing_of(query: JobQuery) -> Listing | None:
 
 
 def _conditions(node: Any) -> Iterator[tuple[str, str, Any]]:
-    """``(field, lookup, value)`` of each condition; all of them hold."""
+    """``(field, lookup, value)`` of each condition; all of them must hold."""
     if isinstance(node, NothingNode):
         raise EmptyResultSet
     if isinstance(node, WhereNode):
@@ -217,7 +217,7 @@ def _only(field: str, chosen: set[str]) -> Any:
 
 
 def _add_bound(since: list[datetime], until: list[datetime], lookup: str, value: datetime) -> None:
-    """Lists are from ``since`` on, and before ``until``."""
+    """Lists include ``since`` and exclude ``until``."""
     value = value if timezone.is_aware(value) else timezone.make_aware(value)  # USE_TZ is off
     if lookup in ("gte", "gt"):
         since.append(value + TICK if lookup == "gt" else value)

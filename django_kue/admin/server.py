@@ -1,4 +1,4 @@
-"""What the dashboard says of Redis: the doctor's findings, and its memory."""
+"""What the dashboard says about Redis: the doctor's findings, and its memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from django_kue.doctor import server as doctor
 from django_kue.errors import StoreError
 from django_kue.store import server_info
 
-FRESH = 10.0  # seconds; what's said here changes slowly, and takes several round trips
+FRESH = 10.0  # seconds; this changes slowly, and takes several round trips to read
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Redis, as it was within the last seconds."""
+    """Redis, as it was within the last few seconds."""
 
     name: str  # Redis or Valkey
     version: str
@@ -36,7 +36,7 @@ class Server:
 
 
 def server() -> Server | None:
-    """How the server is; ``None`` where it doesn't say, as some managed ones.
+    """The state of the server; ``None`` if it doesn't tell, as some managed ones don't.
 
     Raises:
         StoreUnavailable: it can't be reached.
@@ -56,7 +56,7 @@ _until = 0.0
 
 
 def forget(**kwargs: Any) -> None:
-    """Look anew at the next page, for example because the settings changed."""
+    """Look again on the next page, for example because the settings changed."""
     global _until
     if kwargs.get("setting") in (None, "KUE", "CACHES"):
         _until = 0.0

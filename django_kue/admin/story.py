@@ -1,4 +1,4 @@
-"""What the job's page tells: everything that's known of one job, read at once, and put in order."""
+"""What a job's page shows: everything that's known about the job, read at once and put in order."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Attempt:
     worker: str = ""
     error: JobError | None = None
     delay: float | None = None  # seconds till the next one
-    times: int = 1  # so many in a row, see rows.Run
+    times: int = 1  # how many in a row, see rows.Run
 
     @property
     def label(self) -> str:
@@ -68,7 +68,7 @@ class Attempt:
 
     @property
     def colour(self) -> str:
-        """The state whose colour its outcome has."""
+        """The state whose colour its outcome is shown in."""
         return _COLOURS.get(self.outcome, self.outcome)
 
     @property
@@ -82,7 +82,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A moment of the timeline, and how long it took to get there."""
+    """A point on the timeline, and how long it took to get there."""
 
     label: str
     at: datetime
@@ -98,7 +98,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Story:
-    """A job with its logs, its runs and what its record says besides."""
+    """A job with its logs, its runs and what else its record says."""
 
     job: Job
     logs: Sequence[LogLine]
@@ -111,7 +111,7 @@ class Story:
         """The story of a job, with its newest ``lines`` log lines.
 
         Raises:
-            JobDoesNotExist: there's none (any more).
+            JobDoesNotExist: it doesn't exist (any more).
         """
         queue, key = ids.split(id)
         rows, lists = send(reads.rows(queue, [key]), reads.lists(queue, key, lines))
@@ -144,7 +144,7 @@ class Story:
 
     @property
     def attempt(self) -> int:
-        """Which of its attempts it's at: the one that runs, that would run next, or the last one."""
+        """Which of its attempts it's at: the one that's running, that would run next, or the last one."""
         ended = self.job.attempts_made
         return min(max(1, ended if self.job.is_finished else ended + 1), max(1, self.job.attempts))
 
@@ -154,7 +154,7 @@ class Story:
 
     @property
     def unique_key(self) -> str:
-        """What makes it the only one: names of arguments, a template, or the stored hash."""
+        """What it's unique by: names of arguments, a template, or the stored hash."""
         if "u" not in self.head:
             return ""
         unique = self._option("unique")
@@ -195,7 +195,7 @@ class Story:
         parts = self.trace
         return any(part.is_own for part in parts) and any(p.is_frame and not p.is_own for p in parts)
 
-    # ── its way ──
+    # ── its course ──
 
     @property
     def timeline(self) -> list[Step]:
@@ -203,7 +203,7 @@ class Story:
 
     @cached_property
     def attempts(self) -> list[Attempt]:
-        """Its runs, newest first; of those that didn't complete the last ``KUE["MAX_RUNS"]`` are kept."""
+        """Its runs, newest first; of those that didn't complete, the last ``KUE["MAX_RUNS"]`` are kept."""
         rows = [
             Attempt(
                 number=run.attempt,
@@ -257,7 +257,7 @@ class Story:
             yield Step(str(_END[job.state]), job.finished_at, str(job.state), took, _("ran"))
 
     def _due(self) -> datetime | None:
-        """When it could run, where that isn't when it was created: it was delayed, or ran before."""
+        """When it could run, if that wasn't at its creation: it was delayed, or had run before."""
         job = self.job
         ends = [
             run.finished_at for run in self.runs if job.started_at is None or run.finished_at < job.started_at
@@ -279,8 +279,8 @@ class Story:
     # ── others ──
 
     def siblings(self) -> list[Job]:
-        """The last jobs of the same function on the same queue, newest first: :data:`SIBLINGS` at most,
-        among the newest :data:`LOOKED_AT` of each state."""
+        """The latest jobs of the same function on the same queue, newest first: at most :data:`SIBLINGS`,
+        from among the newest :data:`LOOKED_AT` of each state."""
         queue = Queue(self.job.queue)
         states = [State.ACTIVE, *sorted(FINISHED)]
         found = [
@@ -305,5 +305,5 @@ _END = {
 
 
 def between(start: datetime | None, end: datetime | None) -> timedelta | None:
-    """How long it took; clocks that differ never make it negative."""
+    """How long it took; never negative, even if clocks differ."""
     return None if start is None or end is None else max(end - start, timedelta())

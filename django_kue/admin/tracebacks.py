@@ -1,6 +1,6 @@
 """Takes the text of a traceback apart, so that a page can tell the project's own frames from the others.
 
-Whatever the text is, the parts' texts joined are the text again: what isn't understood is shown as it is.
+Whatever the text is, joining the parts' texts gives it back: what isn't understood is shown as it is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Part:
 
 
 def parse(text: str) -> list[Part]:
-    """The parts of a traceback: its frames, and what stands between them.
+    """The parts of a traceback: its frames, and what's between them.
 
     Chained exceptions and groups have their frames too. Nothing is ever left out.
 

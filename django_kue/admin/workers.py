@@ -1,4 +1,4 @@
-"""The workers: how they are, what they run now, and stopping them."""
+"""The workers: how they're doing, what they run now, and how to stop them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_RUNNING = 100  # running jobs that are listed
 
 
 class WorkerAdminMixin(KuePages):
-    """What makes a ``ModelAdmin`` (Django's, or a theme's) the workers' pages."""
+    """Turns a ``ModelAdmin`` (Django's, or a theme's) into the workers' pages."""
 
     class Media:
         css = {"all": ["django_kue/kue.css", "django_kue/boards.css"]}
@@ -37,7 +37,7 @@ class WorkerAdminMixin(KuePages):
         return [path("<path:object_id>/stop/", stop, name="django_kue_worker_stop"), *super().get_urls()]
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A worker that's stopped leaves the list by itself, one that's lost after an hour."""
+        """A worker that has stopped leaves the list by itself, a lost one after an hour."""
         return False
 
     def get_object(
@@ -85,7 +85,7 @@ class WorkerAdminMixin(KuePages):
         )
 
     def stop_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Ask a worker to stop as SIGTERM does."""
+        """Ask a worker to stop, as SIGTERM does."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         worker_id = unquote(object_id)
@@ -124,12 +124,12 @@ def releases_of(found: Iterable[Worker]) -> list[str]:
 
 
 def jobs_by_id(ids: Iterable[str]) -> Mapping[str, Job]:
-    """Those of these jobs that exist, in one round trip."""
+    """The jobs among these that exist, in one round trip."""
     keys: dict[str, list[str | bytes]] = defaultdict(list)
     for job_id in ids:
         try:
             queue, key = split(job_id)
-        except JobDoesNotExist:  # not a worker's word
+        except JobDoesNotExist:  # no worker wrote this
             continue
         keys[queue].append(key)
     replies = send(*[reads.rows(queue, some) for queue, some in keys.items()]) if keys else []
@@ -138,7 +138,7 @@ def jobs_by_id(ids: Iterable[str]) -> Mapping[str, Job]:
 
 
 def _running(request: HttpRequest, ids: Sequence[str]) -> dict[str, Any]:
-    """What runs: jobs with their titles only for who may see jobs, for others their number."""
+    """What's running: the jobs, for people who may see jobs; only their number for others."""
     if not request.user.has_perm("django_kue.view_job"):
         return {"jobs": None, "running": len(ids)}
     return {"jobs": list(jobs_by_id(ids[:MOST_RUNNING]).values()), "more_jobs": len(ids[MOST_RUNNING:])}
@@ -152,10 +152,10 @@ def _row(worker: Worker) -> models.Worker:
 
 def _said_of(worker: Worker) -> str:
     if worker.state is WorkerState.LOST:
-        text = _("Worker %s is lost: it will stop if it’s heard of again.")
+        text = _("Worker %s is lost: it will stop if it comes back.")
     else:
         text = _(
-            "Worker %s was asked to stop. Within two seconds it takes no new jobs; it ends when its running "
-            "jobs are over, or handed back after its shutdown timeout."
+            "Worker %s was asked to stop. Within two seconds it stops taking jobs; it ends when its running "
+            "jobs have finished, or have been handed back after its shutdown timeout."
         )
     return text % worker.id

@@ -1,4 +1,4 @@
-"""The JSON API: ``path("kue/", include("django_kue.api.urls"))``. Nothing is open: see ``access.py``."""
+"""The JSON API: ``path("kue/", include("django_kue.api.urls"))``. Nothing is public: see ``access.py``."""
 
 from __future__ import annotations
 

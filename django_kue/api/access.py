@@ -1,8 +1,8 @@
-"""Who may come in, and to what. Each operation names the permission that it takes; one that names none is
+"""Who has access, and to what. Each operation names the permission that it takes; one that names none is
 open to nobody.
 
-A person comes with the session of the site, and a CSRF token for what changes something. A program comes
-with a token of ``KUE["API_TOKENS"]``, which stands for a user. Both have the permissions of that user.
+A person uses the site's session, with a CSRF token for whatever changes something. A program uses a token
+from ``KUE["API_TOKENS"]``, which stands for a user. Both have the permissions of that user.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from django_kue.conf import settings
 
 logger = logging.getLogger("django_kue.api")
 
-SHORTEST = 32  # characters of a token: fewer could be guessed
+SHORTEST = 32  # characters of a token: a shorter one could be guessed
 
 
 class Token(AuthBase):
-    """``Authorization: Bearer …``. A request with a wrong token is refused, whatever else it brings."""
+    """``Authorization: Bearer …``. A request with a wrong token is refused, whatever else it carries."""
 
     openapi_type = "http"
     openapi_scheme = "bearer"
@@ -46,7 +46,7 @@ class Token(AuthBase):
 
 
 class Session(AuthBase):
-    """The session of somebody who has logged in. It needs ``X-CSRFToken`` where something is changed."""
+    """The session of somebody who has logged in. Requests that change something need ``X-CSRFToken``."""
 
     openapi_type = "apiKey"
     openapi_in = "cookie"
@@ -62,18 +62,18 @@ class Session(AuthBase):
             return None
         if check_csrf(request):
             raise AuthorizationError(
-                message="The CSRF token is missing or wrong: send the cookie's in the header X-CSRFToken."
+                message="The CSRF token is missing or wrong: send the cookie's value in X-CSRFToken."
             )
         return allowed(user, self.permissions)
 
 
 def may(*permissions: str) -> list[AuthBase]:
-    """Who has one of these permissions; with none named, nobody."""
+    """Access for users with one of these permissions; if none is named, for nobody."""
     return [Token(*permissions), Session(*permissions)]
 
 
 def require(request: HttpRequest, *permissions: str) -> None:
-    """Refuse who hasn't all of these: for what depends on the job.
+    """Refuse users who don't have all of these permissions: for what depends on the job.
 
     Raises:
         AuthorizationError: one is missing; the message names it.
@@ -100,7 +100,7 @@ def user_of(token: str) -> Any:
     """The active user whom a token stands for.
 
     Raises:
-        AuthenticationError: it's nobody's.
+        AuthenticationError: it belongs to nobody.
     """
     if len(token) < SHORTEST:
         raise AuthenticationError(message=f"A token has at least {SHORTEST} characters.")
@@ -115,8 +115,8 @@ def user_of(token: str) -> Any:
         try:
             user: Any = get_user_model()._default_manager.get_by_natural_key(name)
         except ObjectDoesNotExist:
-            logger.warning('KUE["API_TOKENS"] has a token for %r, and there is no such user', name)
+            logger.warning('KUE["API_TOKENS"] has a token for %r, but there is no such user', name)
             continue
         if user.is_active:
             return user
-    raise AuthenticationError(message="This token is nobody's.")
+    raise AuthenticationError(message="This token belongs to nobody.")

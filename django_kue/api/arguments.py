@@ -1,7 +1,7 @@
 """Arguments from outside: bound to the function's signature, and of the types that its annotations name.
 
-Types are those of JSON (``"5"`` is no number); texts stand for what JSON has no form for, such as dates and
-decimals, where the annotation asks for that. What isn't annotated takes anything.
+Types are those of JSON (``"5"`` isn't a number); strings stand for what JSON has no form for, such as dates
+and decimals, if the annotation asks for that. What isn't annotated takes anything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def checked(
     """The arguments as the function gets them.
 
     Raises:
-        Refused: it can't be called so.
+        Refused: it can't be called that way.
     """
     try:
         bound = definition.signature.bind(tuple(args), kwargs)
@@ -74,7 +74,7 @@ def _checks(definition: Definition) -> Checks:
 
 
 def _hints(definition: Definition) -> Mapping[str, Any]:
-    """The annotations; none, when one of them names what's imported for type checkers only."""
+    """The annotations; none, if one of them names something imported for type checkers only."""
     try:
         return get_type_hints(definition.function, include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError):

@@ -1,4 +1,4 @@
-"""What django-ninja leaves out of the API's description, or tells otherwise than OpenAPI 3.1 wants it."""
+"""Adds what django-ninja leaves out of the API's description, and fixes what OpenAPI 3.1 wants otherwise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 _TEXT = {"type": "string"}
 _ETAG = {
     "ETag": {
-        "description": "Changes with the answer.",
+        "description": "Changes when the answer does.",
         "schema": _TEXT,
         "example": '"3326e779f7ef17d7e675b92b41ca7e8d"',
     }
@@ -15,7 +15,7 @@ _ETAG = {
 _KNOWN = {
     "in": "header",
     "name": "If-None-Match",
-    "description": "The `ETag` of an answer that you have: if it's still the same, there's 304 instead.",
+    "description": "The `ETag` of an answer that you have: if it's still the same, you get 304 instead.",
     "schema": _TEXT,
 }
 _UNCHANGED = {"description": "Nothing has changed since the answer with that `ETag`", "headers": _ETAG}
@@ -24,14 +24,14 @@ _UNCHANGED = {"description": "Nothing has changed since the answer with that `ET
 _HEADERS: dict[int, dict[str, Any]] = {
     201: {
         "Location": {
-            "description": "Of a single job: where it can be read.",
+            "description": "Where the job can be read, if it was a single one.",
             "schema": {"type": "string", "format": "uri-reference"},
             "example": "/kue/jobs/email.AZ3wTqkR2Sx6mTn0pQv4zW",
         }
     },
     401: {
         "WWW-Authenticate": {
-            "description": "That a token would do.",
+            "description": "Says that a token is accepted.",
             "schema": _TEXT,
             "example": 'Bearer realm="django-kue"',
         }
@@ -47,9 +47,9 @@ _HEADERS: dict[int, dict[str, Any]] = {
 
 
 def complete(description: dict[str, Any]) -> None:
-    """Add headers and 304 to each operation, and leave the examples of parameters to their schemas.
+    """Add headers and 304 to each operation, and keep the examples of parameters only in their schemas.
 
-    A parameter's own ``examples`` are named objects in OpenAPI; django-ninja copies a schema's list there.
+    In OpenAPI a parameter's own ``examples`` are named objects; django-ninja copies a schema's list there.
     """
     for ways in description["paths"].values():
         for method, operation in ways.items():

@@ -23,19 +23,19 @@ READERS = may(
 
 
 class SwaggerPage(DocsBase):
-    """Swagger UI, whose scripts django-ninja brings."""
+    """Swagger UI, whose scripts come with django-ninja."""
 
     def render_page(self, request: HttpRequest, api: NinjaAPI, **kwargs: Any) -> HttpResponse:
         if not apps.is_installed("ninja"):
             return answer(
-                404, 'This page needs the scripts that django-ninja brings: add "ninja" to INSTALLED_APPS.'
+                404, 'This page needs the scripts that come with django-ninja: add "ninja" to INSTALLED_APPS.'
             )
         context = {"title": api.title, "schema_url": self.get_openapi_url(api, kwargs)}
         return render(request, "django_kue/api.html", context)
 
 
 def for_readers(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """The description is for whoever may do something of what it describes."""
+    """Show the description only to those who may do something that it describes."""
 
     @wraps(view)
     def checked(request: HttpRequest, **kwargs: Any) -> HttpResponse:

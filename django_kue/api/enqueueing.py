@@ -1,4 +1,4 @@
-"""Enqueuing from outside: only functions that say ``@job(api=True)``, with arguments that are checked."""
+"""Enqueuing from outside: only functions declared with ``@job(api=True)``, with arguments checked."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _Order(NamedTuple):
     summary="List functions",
 )
 def list_functions(request: HttpRequest) -> Any:
-    """What can run as a job, and what arguments that takes."""
+    """What can run as a job, and the arguments it takes."""
     return [_portrait(function) for function in registry.functions()]
 
 
@@ -68,11 +68,11 @@ def list_functions(request: HttpRequest) -> Any:
     openapi_extra=EXAMPLES,
 )
 def enqueue_jobs(request: HttpRequest, response: HttpResponse, payload: Annotated[OneOrMany, Body()]) -> Any:
-    """An object enqueues a job, an array up to 1,000, in their order; the answer is of the same shape.
+    """An object enqueues one job, an array up to 1,000, in order; the answer has the same shape.
 
-    If one of many is wrong, none is enqueued. Should Redis go away in the middle, the answer is 503, and
-    `enqueued` has the ids of those that are surely there. A request that's sent twice enqueues twice, unless
-    the function is `unique`.
+    If one of many is invalid, none is enqueued. If Redis goes away in the middle, the answer is 503, and
+    `enqueued` has the ids of those that are certainly there. A request that's sent twice enqueues twice,
+    unless the function is `unique`.
     """
     if isinstance(payload, list):
         orders = [_ordered(item, f"Job {index}: ") for index, item in enumerate(payload)]
@@ -87,11 +87,11 @@ def enqueue_jobs(request: HttpRequest, response: HttpResponse, payload: Annotate
 
 
 def _ordered(item: NewJob, where: str = "") -> _Order:
-    """What's asked for, if it can be had. An error of one among many begins with ``where`` it is."""
+    """What's asked for, if it's valid. An error about one of many jobs begins with ``where`` it is."""
     try:
         definition = _definition(item)
         args, kwargs = checked(definition, item.args, item.kwargs)
-        Batch(definition, [(args, kwargs)], is_many=False)  # says what can't be stored, before others are
+        Batch(definition, [(args, kwargs)], is_many=False)  # refuses what can't be stored before others are
     except Refused as error:
         raise Refused(error.status, f"{where}{error}", error.mistakes) from error
     except EnqueueError as error:
@@ -107,7 +107,7 @@ def _definition(item: NewJob) -> Definition:
         raise Refused(404, f"{text}lists what there is.")
     given: Any = item.options.model_dump(exclude_none=True)
     try:
-        # At once, even if the request is a transaction: what comes of it is the answer.
+        # At once, even if the request runs in a transaction: the answer tells the outcome.
         return definition.original.using(**given, on_commit=False)
     except (TypeError, ValueError) as error:
         raise Refused(422, str(error)) from error
@@ -126,7 +126,7 @@ def _enqueued(orders: list[_Order]) -> list[Job]:
 
 
 def _alike(orders: list[_Order]) -> Iterator[tuple[Definition, list[Any]]]:
-    """Neighbours of one function with the same options, which go to Redis together."""
+    """Consecutive jobs of one function with the same options, which go to Redis together."""
     for _, group in groupby(orders, key=lambda order: (order.definition.name, order.definition.options)):
         some = list(group)
         yield some[0].definition, [(order.args, order.kwargs) for order in some]

@@ -1,4 +1,4 @@
-"""What went wrong, as an answer: each error of the engine has its status, and one shape, :class:`Problem`."""
+"""Errors as answers: each of the engine's errors has its status, and all have one shape, :class:`Problem`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ logger = logging.getLogger("django_kue.api")
 AWAY = "Redis can't be reached, or refuses work for now. Try again later."
 RETRY_AFTER = "5"  # seconds
 
-# What any operation may answer; each adds its own.
+# What any operation may answer; each adds answers of its own.
 ANY = {401: Problem, 403: Problem, 503: Problem}
 READING = {**ANY, 400: Problem}
 CHANGING = {**ANY, 400: Problem, 413: Problem, 415: Problem, 422: Problem}
 
 
 class Refused(Exception):
-    """A request that's answered with this status, and why."""
+    """A request that's refused, with this status and for this reason."""
 
     def __init__(self, status: int, detail: str, mistakes: Iterable[Mistake] = ()) -> None:
         super().__init__(detail)
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class SomeEnqueued(KueError):
-    """Of many jobs only the first could be enqueued; the cause says why the next couldn't."""
+    """Only the first of many jobs could be enqueued; the cause says why the next one couldn't."""
 
     def __init__(self, ids: list[str]) -> None:
         super().__init__(f"{len(ids)} jobs were enqueued, and then no more.")
@@ -49,7 +49,7 @@ class SomeEnqueued(KueError):
 
 
 def answer(status: int, detail: str, mistakes: Iterable[Mistake] = (), **more: Any) -> HttpResponse:
-    """A response that says why not."""
+    """A response that says why a request failed."""
     problem = Problem(detail=detail, errors=list(mistakes), **more)
     response = HttpResponse(
         problem.model_dump_json(exclude_defaults=True), content_type="application/json", status=status
@@ -93,11 +93,11 @@ def _mistaken(request: HttpRequest, error: Any) -> HttpResponse:
     """400 for what's wrong in the address, 422 for what's wrong in the body."""
     mistakes = [mistake_of(one) for one in error.errors]
     is_in_body = any(one["loc"][0] == "body" for one in error.errors)
-    return answer(422 if is_in_body else 400, "The request isn't what it should be.", mistakes)
+    return answer(422 if is_in_body else 400, "The request is invalid.", mistakes)
 
 
 def mistake_of(error: Mapping[str, Any], *before: str) -> Mistake:
-    """One of pydantic's errors in our words; what only the views call a thing is left out."""
+    """One of pydantic's errors, in our form; names that only the views use are left out of its path."""
     path = [str(part) for part in (*before, *error["loc"]) if part not in ("payload", *TAGS)]
     return Mistake(where=".".join(path), what=error["msg"])
 
@@ -122,5 +122,5 @@ def is_away(error: EnqueueError) -> bool:
 
 
 def _away(request: HttpRequest, error: Any) -> HttpResponse:
-    logger.warning("Redis can't be asked: %s", error)
+    logger.warning("Redis can't be used: %s", error)
     return answer(503, AWAY)

@@ -1,4 +1,4 @@
-"""What's around every view of the API: how much may come in, and what every answer says."""
+"""What wraps every view of the API: how much may come in, and what every answer says."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ JSON = "application/json"
 
 
 def guarded(view: View) -> View:
-    """A view of whose answers no one keeps a copy, and that's sent no more than it may.
+    """A view whose answers nobody may cache, and that's sent no more than is allowed.
 
-    It's outside of ``ATOMIC_REQUESTS``: what it does in Redis no rollback would undo. And Django's
-    ``LoginRequiredMiddleware`` leaves it alone, which knows of no tokens.
+    It's exempt from ``ATOMIC_REQUESTS``: no rollback would undo what it does in Redis. And it's exempt from
+    Django's ``LoginRequiredMiddleware``, which doesn't know about tokens.
     """
 
     @wraps(view)
@@ -49,7 +49,7 @@ def _refusal(request: HttpRequest) -> HttpResponse | None:
 
 
 def _body(request: HttpRequest) -> bytes | None:
-    """The body, which no more is read of than may be; ``None`` when there's more."""
+    """The body, read no further than is allowed; ``None`` when there's more."""
     if not hasattr(request, "_body"):  # else somebody has read it before us
         if _announced(request) > settings.API_MAX_BODY:
             return None
@@ -65,14 +65,14 @@ def _announced(request: HttpRequest) -> int:
 
 
 def _not_allowed(response: HttpResponseBase) -> HttpResponseBase:
-    """Django-ninja's is HTML."""
+    """A 405 in JSON: django-ninja's is HTML."""
     refused = answer(405, f"Allowed here: {response['Allow']}.")
     refused["Allow"] = response["Allow"]
     return refused
 
 
 def _conditional(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """Nothing instead of the body when the client knows it: 304."""
+    """304 without a body, if the client has it already."""
     if request.method != "GET" or response.status_code != 200 or not isinstance(response, HttpResponse):
         return response
     etag = quote_etag(blake2b(response.content, digest_size=16).hexdigest())

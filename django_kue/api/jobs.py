@@ -1,4 +1,4 @@
-"""Jobs: looking at them and steering one. Enqueuing is in ``enqueueing.py``."""
+"""Jobs: looking at them, and acting on one. Enqueuing is in ``enqueueing.py``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from django_kue.states import State
 
 router = Router(tags=["Jobs"])
 
-SEE = may("view_job", "change_job")  # as in the admin, who may change may see
+SEE = may("view_job", "change_job")  # as in the admin, whoever may change may see
 CHANGE = may("change_job")
 GONE = {404: Problem}
 MOVED = {200: JobOut, 404: Problem, 409: Problem, **CHANGING}
@@ -45,22 +45,22 @@ class Wanted(Schema):
     """Which jobs, and in what order."""
 
     state: State | None = Field(None, description="Only in this state.")
-    queue: str | None = Field(None, max_length=40, description="Only of this queue.", examples=["email"])
+    queue: str | None = Field(None, max_length=40, description="Only in this queue.", examples=["email"])
     name: str | None = Field(None, max_length=200, description="Only of this function.", examples=[EXAMPLE])
     q: str = Field(
         "",
         max_length=200,
-        description="Only where this is found, in any case: in the title, the function's name or the error. "
-        "An id finds its job; `order_id=17`, or a bare value, what has such a search key.",
+        description="Only with this in the title, the function's name or the error, ignoring case. "
+        "An id finds its job; `order_id=17`, or a bare value, also finds jobs with such a search key.",
         examples=["order_id=17"],
     )
     since: Moment | None = Field(
-        None, description="Only since then: when they finished, are due, were started, or else were enqueued."
+        None, description="Only from then on: when they finished, are due, were started, or were enqueued."
     )
-    until: Moment | None = Field(None, description="Only before.")
+    until: Moment | None = Field(None, description="Only before then.")
     order: Literal["newest", "oldest"] = Field(
         "newest",
-        description="Which come first. Of one queue's waiting jobs, `oldest` is the order in which they run.",
+        description="Which come first. For one queue's waiting jobs, `oldest` is the order they run in.",
     )
     offset: int = Field(0, ge=0, le=FURTHEST, description="How many to skip.")
     limit: int = Field(25, ge=0, le=LONGEST_PAGE, description="How many at most; 0 only counts.")
@@ -70,10 +70,10 @@ class Wanted(Schema):
     "", auth=SEE, response={200: JobList, 404: Problem, **READING}, summary="List, filter and search jobs"
 )
 def list_jobs(request: HttpRequest, wanted: Query[Wanted]) -> Any:
-    """A state of one queue, and failed jobs of one function, are listed exactly, however many there are.
+    """Jobs in one state of one queue, and failed jobs of one function, are listed exactly, however many.
 
-    For anything else the newest 10,000 jobs are looked at, within a fifth of a second; `scope` says how far
-    that went. Offsets count from the newest (or oldest) job there is, so when jobs come and go between two
+    For anything else, the newest 10,000 jobs are looked at, within a fifth of a second; `scope` says how far
+    that went. Offsets count from the newest (or oldest) job there is, so if jobs come and go between two
     pages, a job may be seen twice or not at all.
     """
     if wanted.queue is not None:
@@ -102,7 +102,7 @@ def list_jobs(request: HttpRequest, wanted: Query[Wanted]) -> Any:
 
 @router.get("/{job_id}", auth=SEE, response={200: JobOut, **GONE, **READING}, summary="Get a job")
 def get_job(request: HttpRequest, job_id: JobId) -> Any:
-    """All that's known of it, but its log and its earlier runs."""
+    """Everything that's known about it, except its log and its earlier runs."""
     return Job.get(job_id)
 
 
@@ -112,7 +112,7 @@ def get_log(
     job_id: JobId,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many of the newest lines.")] = 1000,
 ) -> Any:
-    """What it wrote with `log()`. No more than the newest `KUE["MAX_LOG_LINES"]` are kept."""
+    """What it wrote with `log()`. Only the newest `KUE["MAX_LOG_LINES"]` lines are kept."""
     return {"lines": Job.get(job_id).logs(limit)}
 
 
@@ -132,7 +132,7 @@ def get_runs(request: HttpRequest, job_id: JobId) -> Any:
     openapi_extra=streams.OF_JOB,
 )
 def job_events(request: HttpRequest, job_id: JobId) -> Any:
-    """Server-sent events: first `job`, which is the job as it is, then each event as it happens."""
+    """Server-sent events: first `job`, with the job's current state, then each event as it happens."""
     return streams.respond(request, streams.JobStory(Job.get(job_id)))
 
 
@@ -140,7 +140,7 @@ def job_events(request: HttpRequest, job_id: JobId) -> Any:
 def retry_job(request: HttpRequest, job_id: JobId) -> Any:
     """With fresh attempts. 409 if it isn't finished, or another job holds its unique key."""
     job = Job.get(job_id)
-    if job.name == bulk.bulk_job.name:  # it can do all this to others
+    if job.name == bulk.bulk_job.name:  # it can do all this to other jobs
         require(request, "change_job", "delete_job", "enqueue_job")
     return _noted(request, job.retry(), _("Retried."))
 
@@ -153,14 +153,14 @@ def promote_job(request: HttpRequest, job_id: JobId) -> Any:
 
 @router.post("/{job_id}/cancel", auth=CHANGE, response=MOVED, summary="Cancel a job")
 def cancel_job(request: HttpRequest, job_id: JobId) -> Any:
-    """A running one is asked to stop: it's still `active` in the answer, and cancelled when its run ends.
+    """A running job is asked to stop: it's still `active` in the answer, and cancelled when its run ends.
     409 if it's finished."""
     return _noted(request, Job.get(job_id).cancel(), _("Cancelled."))
 
 
 @router.patch("/{job_id}", auth=CHANGE, response=MOVED, summary="Change a job's priority")
 def change_job(request: HttpRequest, job_id: JobId, payload: Annotated[JobChange, Body()]) -> Any:
-    """A waiting job joins the back of its new priority; others have it when they wait again."""
+    """A waiting job joins the back of its new priority; for others it counts once they wait again."""
     changed = Job.get(job_id).set_priority(payload.priority)
     return _noted(request, changed, _("Changed priority to %(priority)d.") % {"priority": changed.priority})
 
@@ -189,6 +189,6 @@ def known_queue(name: str) -> Any:
 
 
 def _noted(request: HttpRequest, job: Job, message: str, flag: int = history.CHANGE) -> Job:
-    """The job, once it's written into the history of the admin who did what with it."""
+    """The job, after recording in the admin's history who did what with it."""
     history.note(request.user, models.Job, message, models.Job(id=job.id, title=job.title), flag)
     return job

@@ -1,4 +1,4 @@
-"""Queues, workers, and all of it in a few numbers."""
+"""Queues, workers, and everything in a few numbers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOUND = {200: QueueOut, 404: Problem}
 
 @router.get("/stats", auth=SEE, response={200: StatsOut, **READING}, summary="Get all numbers at a glance")
 def get_stats(request: HttpRequest) -> Any:
-    """Of at most 500 queues, the declared ones first."""
+    """The numbers of at most 500 queues, the declared ones first."""
     seen = overview(queue_names())
     counts: Counter[str] = Counter()
     for queue in seen.queues:
@@ -53,7 +53,7 @@ def list_queues(request: HttpRequest) -> Any:
 
 @router.get("/queues/{queue}", auth=SEE, response={**FOUND, **READING}, summary="Get a queue")
 def get_queue(request: HttpRequest, queue: QueueName) -> Any:
-    """Its numbers, whether it's paused, and who serves it."""
+    """Its numbers, whether it's paused, and which workers serve it."""
     return _overview_of(queue)
 
 
@@ -65,7 +65,7 @@ def get_queue(request: HttpRequest, queue: QueueName) -> Any:
     openapi_extra=streams.OF_QUEUE,
 )
 def queue_events(request: HttpRequest, queue: QueueName) -> Any:
-    """Server-sent events: first `queue`, which is the queue as it is, then each event as it happens."""
+    """Server-sent events: first `queue`, with the queue's current state, then each event as it happens."""
     _overview_of(queue)
     return streams.respond(request, streams.QueueStory(queue))
 
@@ -95,7 +95,7 @@ def resume_queue(request: HttpRequest, queue: QueueName) -> Any:
     summary="List workers",
 )
 def list_workers(request: HttpRequest) -> Any:
-    """Those that run, or were lost within the last hour; by when they were started."""
+    """Those that are running, or were lost within the last hour; by when they were started."""
     return {"workers": workers()}
 
 

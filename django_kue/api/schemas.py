@@ -1,6 +1,6 @@
-"""What comes in and goes out. Values of jobs are shown as in the admin: secrets masked, no database asked.
+"""What comes in and goes out. Jobs' values are shown as in the admin: secrets masked, no database queried.
 
-What comes out is read from the attributes of what the views return; ``resolve_…`` where those aren't shown
+What goes out is read from the attributes of what the views return, or by ``resolve_…`` if those aren't shown
 as they are.
 """
 
@@ -40,12 +40,12 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def _readable(text: Any) -> Any:
-    """Halves of characters, which only foreign data have, are spelt out: they're no text in UTF-8."""
+    """Lone surrogates, which only foreign data contains, are escaped: UTF-8 can't encode them."""
     return text.encode(errors="backslashreplace").decode() if isinstance(text, str) else text
 
 
 def _written(moment: Any) -> Any:
-    """Only as dates are written: a number, or text that's one, might be seconds or milliseconds."""
+    """Only text that looks like a date: a number, even as text, might be seconds or milliseconds."""
     if not isinstance(moment, str) or not _DATE.match(moment):
         raise PydanticCustomError("moment", "Input should be text such as 2031-05-01T09:30:00Z")
     return moment
@@ -80,7 +80,7 @@ Priority = Annotated[
 
 
 class Strict(Schema):
-    """What comes in: a misspelt name is an error, and text is no number."""
+    """What comes in: a misspelt name is an error, and text isn't taken for a number."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -101,7 +101,7 @@ class Problem(Schema):
     detail: Text = Field(examples=["Why it was refused, in words."])
     errors: list[Mistake] = []
     enqueued: list[str] = Field(
-        [], description="Of many jobs, the ids of those that were enqueued before.", examples=[[EXAMPLE_ID]]
+        [], description="Of many jobs, the ids of those enqueued before that.", examples=[[EXAMPLE_ID]]
     )
 
 
@@ -130,17 +130,17 @@ class JobOut(Schema):
     )
     result: Any = Field(None, description="What the function returned.", examples=["sent"])
     progress: float = Field(description="0 to 100.", examples=[40])
-    progress_data: Any = Field(None, description="What the job told beside it.", examples=[{"page": 4}])
+    progress_data: Any = Field(None, description="What the job reported with it.", examples=[{"page": 4}])
     error: ErrorOut | None = None
-    attempts_made: int = Field(description="Runs that ended, the good one too.", examples=[1])
-    attempts: int = Field(description="How often it may run in all.", examples=[5])
+    attempts_made: int = Field(description="Runs that ended, successful or not.", examples=[1])
+    attempts: int = Field(description="How often it may run in total.", examples=[5])
     crashes: int = Field(description="Runs whose process died.", examples=[0])
     created_at: datetime
     run_at: datetime | None = Field(None, description="When it may run, if it's delayed.")
     started_at: datetime | None = None
     finished_at: datetime | None = None
     worker: Text = Field("", examples=[f"{EXAMPLE_WORKER}/2"])
-    is_cancelling: bool = Field(description="It runs, and was asked to stop.")
+    is_cancelling: bool = Field(description="It's running, and was asked to stop.")
     is_parked: bool = Field(description="No worker that saw it can run it.")
     is_encrypted: bool
 
@@ -158,10 +158,10 @@ class JobOut(Schema):
 
 
 class ScopeOut(Schema):
-    """How far a list has looked. Where no index answers that's at the newest 10,000 jobs."""
+    """How far a list has looked. If no index can answer, that's at the newest 10,000 jobs."""
 
-    looked: int = Field(description="So many of the newest jobs were looked at …", examples=[10_000])
-    total: int = Field(description="… of so many.", examples=[214_000])
+    looked: int = Field(description="How many of the newest jobs were looked at …", examples=[10_000])
+    total: int = Field(description="… out of how many.", examples=[214_000])
     is_exact: bool = Field(description="Nothing was left out, and every page can be reached.")
 
 
@@ -200,7 +200,7 @@ class RunOut(Schema):
     finished_at: datetime
     worker: Text = Field(examples=[EXAMPLE_WORKER])
     error: ErrorOut | None = None
-    delay: float = Field(description="Seconds till the next try.", examples=[60])
+    delay: float = Field(description="Seconds until the next try.", examples=[60])
 
 
 class RunsOut(Schema):
@@ -257,7 +257,7 @@ OneOrMany = Annotated[
 
 
 class JobRef(Schema):
-    """A job that was enqueued; or the one that's there already, where the function is ``unique``."""
+    """A job that was enqueued; or the one that's there already, if the function is ``unique``."""
 
     id: str = Field(examples=[EXAMPLE_ID])
     queue: str = Field(examples=["email"])
@@ -285,38 +285,38 @@ class FunctionOut(Schema):
 
 
 class QueueOut(Schema):
-    """A queue's numbers, all of one moment."""
+    """A queue's numbers, all taken at one moment."""
 
     name: Text = Field(examples=["email"])
-    is_declared: bool = Field(description="It stands in the settings.")
+    is_declared: bool = Field(description="It's declared in the settings.")
     counts: dict[State, int] = Field(examples=[{"waiting": 12, "active": 3, "failed": 1}])
     paused_since: datetime | None = None
     oldest_waiting: float | None = Field(
-        description="Seconds for which a job has been ready.", examples=[0.4]
+        description="Seconds that the oldest has been ready to run.", examples=[0.4]
     )
-    work_time: float = Field(description="Seconds that its jobs have run, in all.", examples=[1234.5])
+    work_time: float = Field(description="Seconds that its jobs have run, in total.", examples=[1234.5])
     per_minute: float = Field(description="Runs that ended in the last minute, estimated.", examples=[230.0])
     workers: tuple[Text, ...] = Field(description="Those that serve it.", examples=[[EXAMPLE_WORKER]])
 
 
 class QueueList(Schema):
-    """All queues, the declared ones first in line when there are more than 500."""
+    """All queues; if there are more than 500, the declared ones take precedence."""
 
     queues: tuple[QueueOut, ...]
-    others: int = Field(description="Queues that there are besides.", examples=[0])
+    others: int = Field(description="How many more queues there are.", examples=[0])
 
 
 class StatsOut(Schema):
     """All queues together."""
 
     counts: dict[State, int] = Field(examples=[{"waiting": 12, "active": 3, "failed": 1}])
-    work_time: float = Field(description="Seconds that jobs have run, in all.", examples=[98_765.4])
+    work_time: float = Field(description="Seconds that jobs have run, in total.", examples=[98_765.4])
     per_minute: float = Field(description="Runs that ended in the last minute, estimated.", examples=[230.0])
     oldest_waiting: float | None = Field(
-        description="Seconds for which a job has been ready.", examples=[0.4]
+        description="Seconds that the oldest has been ready to run.", examples=[0.4]
     )
     queues: int = Field(examples=[3])
-    workers: int = Field(description="Those that run.", examples=[2])
+    workers: int = Field(description="Those that are running.", examples=[2])
 
 
 class WorkerOut(Schema):
@@ -326,9 +326,9 @@ class WorkerOut(Schema):
     state: str = Field(examples=["running"])
     host: Text = Field(examples=["web-1"])
     pid: int = Field(examples=[4711])
-    version: Text = Field(description="Of django-kue.", examples=["0.1.0"])
+    version: Text = Field(description="The release of django-kue.", examples=["0.1.0"])
     queues: tuple[Text, ...] = Field(examples=[["default", "email"]])
-    busy: int = Field(description="Jobs that it runs now.", examples=[3])
+    busy: int = Field(description="Jobs that it's running now.", examples=[3])
     slots: int = Field(description="Jobs that it could run at once.", examples=[16])
     done: int = Field(description="Runs that ended since it was started.", examples=[1200])
     memory: int | None = Field(
@@ -336,11 +336,11 @@ class WorkerOut(Schema):
     )
     started_at: datetime | None = None
     seen_at: datetime
-    jobs: tuple[Text, ...] = Field(description="The ids of what it runs.", examples=[[EXAMPLE_ID]])
+    jobs: tuple[Text, ...] = Field(description="The ids of the jobs it's running.", examples=[[EXAMPLE_ID]])
 
 
 class WorkerList(Schema):
-    """Workers that run, or were lost within the last hour."""
+    """Workers that are running, or were lost within the last hour."""
 
     workers: list[WorkerOut]
 

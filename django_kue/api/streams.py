@@ -1,9 +1,9 @@
 """Server-sent events: what happens to a job or on a queue, as it happens.
 
-A stream begins with how things are, so that whoever comes late, or again, has missed nothing that matters:
-events themselves are told at most once, and none is kept. It lasts 25 seconds at most, and a process of the
-site holds ``KUE["API_STREAMS"]`` of them at once, so that they can't take all its threads; then it's 503.
-Browsers' ``EventSource`` comes again by itself. Under ASGI a stream uses no thread.
+A stream begins with the current state, so that a client that connects late, or again, has missed nothing that
+matters: events themselves are sent at most once, and none is kept. It lasts 25 seconds at most. A process of
+the site holds at most ``KUE["API_STREAMS"]`` of them at once, so that they can't take all its threads; beyond
+that it's 503. Browsers' ``EventSource`` reconnects by itself. Under ASGI, a stream uses no thread.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from django_kue.overview import overview
 
 logger = logging.getLogger("django_kue.api")
 
-SECONDS = 25.0  # that a stream lasts at most: gunicorn ends a process that's busy for 30
-_RETRY = "retry: 2000\n\n"  # milliseconds after which a browser comes again
-OVER = "over"  # the id of a last event: who has heard it needs no other stream
+SECONDS = 25.0  # that a stream lasts at most: gunicorn kills a process that's busy for 30
+_RETRY = "retry: 2000\n\n"  # milliseconds after which a browser reconnects
+OVER = "over"  # the id of a last event: a client that has it needs no other stream
 _EVENT = (
     'event: completed\ndata: {"event": "completed", "queue": "email", "at": "2031-05-01T09:30:00.250Z", '
     '"job": {"id": "email.AZ3wTqkR2Sx6mTn0pQv4zW", "name": "shop.jobs.send_receipt", "state": "completed"}, '
     '"data": {"result": "sent"}}\n\n'
 )
 _STREAM = {
-    "description": "A stream of at most 25 seconds; comments, every three, keep it open",
+    "description": "A stream of at most 25 seconds; a comment every three seconds keeps it open",
     "content": {
         "text/event-stream": {
             "schema": {
                 "type": "object",
                 "properties": {
-                    "event": {"type": "string", "description": "`job` or `queue`, then their events"},
+                    "event": {"type": "string", "description": "First `job` or `queue`, then its events"},
                     "data": {"type": "string", "contentMediaType": "application/json"},
                     "id": {"type": "string"},
                 },
@@ -63,33 +63,33 @@ OF_JOB: dict[str, Any] = {
         {
             "in": "header",
             "name": "Last-Event-ID",
-            "description": f"`{OVER}` after a job's last event: then there's nothing to follow any more, "
+            "description": f"`{OVER}` after a job's last event: there's nothing left to follow, "
             "and the answer is 204. Events have no other ids, since none is kept.",
             "schema": {"type": "string"},
         }
     ],
     "responses": {
         200: _STREAM,
-        204: {"description": "The job has ended, and the client has heard of it"},
+        204: {"description": "The job has ended, and the client knows"},
     },
 }
 
 
 class Story(Protocol):
-    """What a stream tells."""
+    """What a stream sends."""
 
     queue: str
     is_over: bool
 
     def begin(self) -> str:
-        """How things are now. Redis is asked."""
+        """The current state, which is read from Redis."""
 
     def tell(self, event: Event) -> str:
-        """What's said of an event; nothing if it's another's."""
+        """The text for an event; empty if it's about another job."""
 
 
 class JobStory:
-    """Of one job, to its end."""
+    """The story of one job, to its end."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -113,7 +113,7 @@ class JobStory:
 
 
 class QueueStory:
-    """Of all jobs of a queue."""
+    """The story of all jobs of a queue."""
 
     is_over = False
 
@@ -129,22 +129,22 @@ class QueueStory:
 
 
 def message(name: str, data: dict[str, Any], id: str = "") -> str:
-    """An event of a stream. JSON has no line breaks, which would end it."""
+    """An event of a stream, as text. JSON has no line breaks, which would end it."""
     head = f"id: {id}\n" if id else ""
     return f"{head}event: {name}\ndata: {json.dumps(data, cls=NinjaJSONEncoder)}\n\n"
 
 
 def respond(request: HttpRequest, story: Story) -> HttpResponseBase:
-    """The stream; or why there's none."""
+    """The stream, or a response that says why there's none."""
     if request.headers.get("Last-Event-ID") == OVER and isinstance(story, JobStory) and story.job.is_finished:
-        return HttpResponse(status=204)  # tells an EventSource not to come again
+        return HttpResponse(status=204)  # tells an EventSource not to reconnect
     if not slots.take():
         return answer(
             503, "Too many event streams are open. Ask for the job itself instead, or try again later."
         )
     stream: Any = AsyncStream(story) if isinstance(request, ASGIRequest) else Stream(story)
     response = StreamingHttpResponse(stream, content_type="text/event-stream")
-    response["X-Accel-Buffering"] = "no"  # or else nginx gathers it
+    response["X-Accel-Buffering"] = "no"  # or else nginx buffers it
     return response
 
 
@@ -152,7 +152,7 @@ def respond(request: HttpRequest, story: Story) -> HttpResponseBase:
 
 
 class _Slots:
-    """How many streams this process holds."""
+    """Counts the streams that this process holds."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -210,7 +210,7 @@ class AsyncStream(_Slotted):
 
 
 class _Teller:
-    """Puts into words what :func:`django_kue.events.heard` gives."""
+    """Turns what :func:`django_kue.events.heard` yields into text."""
 
     def __init__(self, story: Story) -> None:
         self.queue = story.queue
@@ -219,7 +219,7 @@ class _Teller:
         self.has_begun = False
 
     def text(self, event: Event | None) -> str:
-        """The story begins when events are heard already, so that none is missed in between."""
+        """What to send. The story begins once events are being heard, so that none is missed in between."""
         if not self.has_begun:
             self.has_begun = True
             return self._story.begin()
@@ -237,7 +237,7 @@ def _texts(teller: _Teller) -> Generator[str, None, None]:
             yield teller.text(event)
             if teller.is_over:
                 return
-    except (StoreUnavailable, StoreError) as error:  # the client comes again, and is told 503
+    except (StoreUnavailable, StoreError) as error:  # the client reconnects, and gets 503
         logger.warning("an event stream ends: %s", error)
 
 

@@ -20,21 +20,21 @@ from django_kue.api.guard import guarded
 DESCRIPTION = """\
 Jobs, queues and workers of django-kue.
 
-**Who may come.** A person with the site's session, who sends `X-CSRFToken` with what changes something; a
-program with `Authorization: Bearer …`, a token of `KUE["API_TOKENS"]`. Each operation takes a permission of
-Django's, the same as in the admin.
+**Access.** A person uses the site's session, and sends `X-CSRFToken` with whatever changes something; a
+program sends `Authorization: Bearer …` with a token from `KUE["API_TOKENS"]`. Each operation takes a Django
+permission, the same as in the admin.
 
-**Errors** are JSON with `detail`, and with `errors` where several things are wrong. 400: in the address; 401:
-who are you?; 403: you may not; 404: there's none; 409: the job's state doesn't allow it; 413: too large;
-415: not JSON; 422: in the body; 503: Redis is away.
+**Errors** are JSON with `detail`, and with `errors` if several things are wrong. 400: wrong in the address;
+401: not authenticated; 403: not permitted; 404: not found; 409: the job's state doesn't allow it; 413: too
+large; 415: not JSON; 422: wrong in the body; 503: Redis is away.
 
 **Times** are ISO 8601, in UTC. **Priorities** are −100 to 100; higher runs sooner. **ETags**: send what you
-got as `If-None-Match`, and while nothing has changed the answer is 304, without a body.
+got as `If-None-Match`, and as long as nothing has changed the answer is 304, without a body.
 """
 
 
 class StrictParser(Parser):
-    """JSON without what isn't: ``NaN`` and its like."""
+    """Refuses what isn't JSON: ``NaN`` and the like."""
 
     def parse_body(self, request: HttpRequest) -> Any:
         return json.loads(request.body, parse_constant=_refuse)
@@ -45,7 +45,7 @@ def _refuse(name: str) -> Any:
 
 
 class KueAPI(NinjaAPI):
-    """An API whose operations are called as their views, and fully described."""
+    """An API whose operations are named like their views, and fully described."""
 
     def get_openapi_operation_id(self, operation: Any) -> str:
         return str(operation.view_func.__name__)
@@ -63,7 +63,7 @@ api = KueAPI(
     version=django_kue.__version__,
     description=DESCRIPTION,
     urls_namespace=app_name,
-    auth=may(),  # an operation that names no permission is nobody's
+    auth=may(),  # an operation that names no permission is open to nobody
     docs=SwaggerPage(),
     docs_decorator=for_readers,
     parser=StrictParser(),

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
                 ("record", models.BinaryField()),
                 ("terms", models.JSONField(default=dict)),
                 ("created_at", models.DateTimeField(db_default=UtcNow(), verbose_name="enqueued")),
-                ("attempts", models.PositiveIntegerField(default=0, verbose_name="tries in vain")),
+                ("attempts", models.PositiveIntegerField(default=0, verbose_name="failed tries")),
                 ("retry_at", models.DateTimeField(null=True)),
                 ("error", models.TextField(blank=True, default="", verbose_name="error")),
             ],

@@ -1,4 +1,4 @@
-"""How the admin's pages say times, durations, sizes and states. ``{% load kue %}``."""
+"""How the admin's pages show times, durations, sizes and states. ``{% load kue %}``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def duration(seconds: float | timedelta | None) -> str:
 
 @register.filter(is_safe=True)
 def ago(moment: datetime | None) -> SafeString:
-    """How long ago (or in what time) an aware moment is, the date itself being its tooltip.
+    """How long ago (or how far ahead) an aware moment is, with the date itself as tooltip.
 
     >>> ago(five_minutes_before)  # doctest: +SKIP
     '<time datetime="2031-05-01T09:30:00+00:00" title="May 1, 2031, 09:30:00 UTC">5 min ago</time>'
@@ -78,7 +78,7 @@ def clock(moment: datetime | None) -> SafeString:
 
 @register.filter(is_safe=True)
 def clock_there(moment: datetime | None) -> SafeString:
-    """As :func:`clock`, in the time zone that the moment brings along."""
+    """Like :func:`clock`, in the moment's own time zone."""
     return format_html("{}", NONE) if moment is None else _time(moment, date_there(moment))
 
 
@@ -102,7 +102,7 @@ def label(state: str) -> str:
 
 @register.filter
 def as_json(value: Any) -> str:
-    """A value as JSON that people read: indented, in Unicode; what isn't JSON stands as its text."""
+    """A value as JSON that people read: indented, in Unicode; what isn't JSON is shown as its ``str()``."""
     return json.dumps(value, ensure_ascii=False, indent=2, default=str)
 
 
@@ -112,7 +112,7 @@ def full_date(moment: datetime) -> str:
 
 
 def date_there(moment: datetime) -> str:
-    """As :func:`full_date`, in the time zone that the moment brings along."""
+    """Like :func:`full_date`, in the moment's own time zone."""
     day = formats.date_format(moment, "DATE_FORMAT")
     return f"{day}, {moment:%H:%M:%S} {moment.tzname()}"
 
@@ -134,7 +134,7 @@ def _rough(seconds: float) -> str:
 @register.filter
 @lru_cache(maxsize=1024)
 def breakable(text: str) -> SafeString:
-    """A text whose dotted names may be broken where their parts end.
+    """A text whose dotted names may wrap between their parts.
 
     >>> breakable("shop.jobs.send_receipt")  # doctest: +SKIP
     'shop.<wbr>jobs.<wbr>send_<wbr>receipt'
@@ -168,6 +168,6 @@ def _number(count: float, decimals: int) -> str:
     return str(formats.number_format(rounded, 0 if rounded == int(rounded) else decimals))
 
 
-# The larger and the smaller unit of a duration, and from where on the next row holds.
+# The larger and the smaller unit of a duration, and where the next row takes over.
 _SCALES = ((MINUTE, 1, _minutes, _seconds), (HOUR, MINUTE, _hours, _minutes), (DAY, HOUR, _days, _hours))
 _END_OF = {MINUTE: HOUR - 0.5, HOUR: DAY - 0.5 * MINUTE, DAY: 100 * DAY}

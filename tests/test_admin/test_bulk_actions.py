@@ -262,7 +262,7 @@ def test_many_jobs_are_worked_on_by_a_job(boss: Client, monkeypatch: pytest.Monk
     some = [failed_job(queue="email") for _ in range(3)]
     query = "?state__exact=failed"
     asked = acted(boss, "retry_selected", some[:1], query, confirm=False, select_across="1")
-    assert "done by a job of its own" in text_of(asked)
+    assert "a job of its own will do it" in text_of(asked)
     response = acted(boss, "retry_selected", some[:1], query, select_across="1")
     [working] = get_queue("default").jobs("waiting")
     assert working.name == "django_kue.bulk"
@@ -283,7 +283,7 @@ def test_it_is_said_when_no_job_can_do_the_work(boss: Client, monkeypatch: pytes
     assert response.redirect_chain == [(f"{LIST}?state__exact=failed", 302)]
     [message] = response.context["messages"]
     assert message.level_tag == "error"
-    assert "no job could: the queue is full" in str(message)
+    assert "no job could be enqueued for it: the queue is full" in str(message)
     assert not LogEntry.objects.exists()
 
 

@@ -130,7 +130,7 @@ def test_the_deepest_queues_are_drawn_and_the_others_added_up() -> None:
 @pytest.mark.parametrize(
     ("question", "said"),
     [
-        ({"window": "2h"}, "There’s no window '2h'; there are 5m, 1h, 24h, 7d."),
+        ({"window": "2h"}, "There’s no window '2h'; the windows are 5m, 1h, 24h, 7d."),
         ({"window": ""}, "There’s no window ''"),
         ({"queue": "nowhere"}, "There’s no queue 'nowhere'."),
         ({"queue": "<script>"}, "There’s no queue '<script>'."),
@@ -292,7 +292,7 @@ def test_a_redis_that_doesnt_say_how_it_is_spoils_nothing(
         raise StoreError("NOPERM")
 
     monkeypatch.setattr(server, "server_info", refuse)
-    assert "doesn’t say how it is" in html_of(viewer)
+    assert "doesn’t report its state" in html_of(viewer)
 
 
 # ── permissions, and Redis away ──

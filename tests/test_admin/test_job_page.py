@@ -466,7 +466,7 @@ def test_the_priority_can_be_changed(operator: Client, given: str) -> None:
 def test_what_is_no_priority_is_refused_in_words(operator: Client, given: str) -> None:
     job_id = waiting()
     html = press(operator, job_id, "set_priority", priority=given)
-    assert "is no priority" in html
+    assert "isn’t a priority" in html
     assert "<script>”" not in html
     assert Job.get(job_id).priority == 0
     assert not LogEntry.objects.exists()

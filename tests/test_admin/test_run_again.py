@@ -135,7 +135,7 @@ def test_edited_arguments_make_a_new_job(boss: Client, submit: Callable[..., Any
     )  # fmt: skip
     assert Job.get(job_id).args == (1,)
     noted = {entry.object_id: entry.get_change_message() for entry in LogEntry.objects.all()}
-    assert noted == {job_id: f"Ran again as {new.id}.", new.id: f"Enqueued, as {job_id} was."}
+    assert noted == {job_id: f"Ran again as {new.id}.", new.id: f"Enqueued by running {job_id} again."}
 
 
 def test_unedited_arguments_come_through_in_every_type(submit: Callable[..., Any]) -> None:
@@ -218,7 +218,7 @@ def test_a_held_unique_key_leads_to_the_job_that_holds_it(boss: Client, submit: 
         ({"a": {"$decimal": "x"}}, "Argument 'a': stored text has a broken $decimal value"),
         ({"a": {"$what": 1}}, "Argument 'a': stored text has the unknown tag"),
         ({"a": {"$model": ["auth.group", 4711, "default"]}}, "isn't in database 'default' any more"),
-        ({"a": 1, "b": MASK}, "Argument 'b': ••• stands for no value here"),
+        ({"a": 1, "b": MASK}, "Argument 'b': ••• doesn’t stand for a value here"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "This isn’t JSON"),
         ('{"a": ' + "[" * 300 + "]" * 300 + "}", "nested deeper"),
         ('{"a": ' + "[" * 600 + "]" * 600 + "}", "Argument 'a': nested deeper"),
@@ -264,7 +264,7 @@ def test_hidden_values_in_a_reordered_list_must_be_written_anew(submit: Callable
     people = [{"user": "a", "token": "1"}, {"user": "b", "token": "2"}]
     job_id = enqueued(take, 1, people)
     shown = [{"user": "b", "token": MASK}, {"user": "a", "token": MASK}]
-    assert "Argument 'user': ••• stands for no value here" in errors(
+    assert "Argument 'user': ••• doesn’t stand for a value here" in errors(
         submit(job_id, {"order": 1, "user": shown})
     )
     assert new_of(submit(job_id, {"order": 1, "user": shown[::-1]})).args == (1, people)

@@ -408,9 +408,9 @@ def test_another_holder_of_the_unique_key_is_told(boss: Client, make_job: Make) 
 
 def test_pause_and_resume_are_told_and_logged_once(operator: Client) -> None:
     made()
-    assert "Paused: it doesn’t come" in said(operator, operator.post(url("north", "pause")))
+    assert "Paused: its ticks are skipped" in said(operator, operator.post(url("north", "pause")))
     assert schedules.get("north").is_paused
-    assert "is so already" in said(operator, operator.post(url("north", "pause")))
+    assert "is already like that" in said(operator, operator.post(url("north", "pause")))
     assert "This schedule is paused" in page(operator, url("north"))
     assert "Resumed" in said(operator, operator.post(url("north", "resume")))
     assert not schedules.get("north").is_paused

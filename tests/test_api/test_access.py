@@ -149,7 +149,7 @@ def test_a_wrong_token_is_refused_even_with_a_session(boss: Client) -> None:
     response = boss.get("/kue/jobs", headers={"Authorization": f"Bearer {TOKEN}"})
 
     assert response.status_code == 401
-    assert response.json()["detail"] == "This token is nobody's."
+    assert response.json()["detail"] == "This token belongs to nobody."
 
 
 def test_a_token_stands_for_its_user_and_ends_with_them(robot: Client, django_user_model: Any) -> None:

@@ -59,7 +59,7 @@ def tried(docs: Page, operation: str) -> str:
 def test_every_operation_is_on_a_page_that_fits_a_phone_and_follows_the_dark(docs: Page) -> None:
     said = docs.locator("#api").inner_text()
     assert docs.locator(".opblock").count() == 19
-    for words in ("Enqueue one job or many", "/kue/jobs/{job_id}/events", "Who may come."):
+    for words in ("Enqueue one job or many", "/kue/jobs/{job_id}/events", "Access."):
         assert words in said
     docs.set_viewport_size({"width": 360, "height": 780})
     assert docs.evaluate("document.documentElement.scrollWidth") == 360

@@ -63,7 +63,7 @@ def test_new_log_lines_appear_and_the_filter_holds_for_them(page: Page) -> None:
     page.get_by_label("Only lines with").fill("")
     expect(page.locator("#kue-log li:visible")).to_have_count(4)
     page.get_by_label("Only lines with").fill("plum")
-    expect(page.get_by_text("No line has this text.")).to_be_visible()
+    expect(page.get_by_text("No line contains this text.")).to_be_visible()
 
 
 def test_the_log_follows_its_end_until_somebody_scrolls_up(page: Page) -> None:

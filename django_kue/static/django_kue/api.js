@@ -1,4 +1,4 @@
-// Swagger UI over the API's description. What it sends carries the CSRF token of whoever looks at the page.
+// Swagger UI over the API's description. Its requests carry the CSRF token of whoever looks at the page.
 (function () {
   "use strict";
   const place = document.getElementById("api");
@@ -15,7 +15,7 @@
     domNode: place,
     deepLinking: true,
     docExpansion: "list",
-    validatorUrl: null, // asks nobody else
+    validatorUrl: null, // asks no other site
     presets: [SwaggerUIBundle.presets.apis],
     layout: "BaseLayout",
     requestInterceptor(request) {

@@ -1,4 +1,4 @@
-// Draws the dashboard's plots, and keeps them up to date. Everything else on the page is live.js's.
+// Draws the dashboard's plots, and keeps them up to date. live.js takes care of everything else on the page.
 //
 // The numbers come with the page (#kue-data), then from data-url. Texts come from data- attributes.
 "use strict";
@@ -23,7 +23,7 @@
     let failures = 0;
     let asked = 0;
 
-    // ── how numbers and times are said ──
+    // ── how numbers and times are shown ──
 
     const number = new Intl.NumberFormat(locale, {maximumFractionDigits: 1});
     const compact = new Intl.NumberFormat(locale, {notation: "compact", maximumFractionDigits: 1});
@@ -68,7 +68,7 @@
         return counts.map((count, index) => {
             const isRunning = index === counts.length - 1;
             if (isRunning && passed < data.step / 2) {
-                return null; // too short a time to say
+                return null; // too little time to tell
             }
             return (60 * count) / (isRunning ? passed : data.step);
         });
@@ -137,7 +137,7 @@
         };
     }
 
-    // A value between two gaps would be a line of no length.
+    // A value between two gaps would be a line of no length, so it needs a point.
     function isolated(plot, series, from, to) {
         const values = plot.data[series];
         for (let index = from; index <= to; index++) {
@@ -148,7 +148,7 @@
         return false;
     }
 
-    // Without a pointer the legend says the newest numbers.
+    // Without a pointer, the legend shows the newest numbers.
     function sayLatest(plot) {
         const known = plot.data[1].findLastIndex((value) => value !== null);
         plot.setLegend({idx: known < 0 ? plot.data[0].length - 1 : known});
@@ -244,7 +244,7 @@
                 throw new Error(`${response.status}`);
             }
             const answer = await response.json();
-            if (turn === asked) { // not overtaken by a newer question
+            if (turn === asked) { // not overtaken by a newer request
                 const isOther = answer.window !== data.window;
                 data = answer;
                 failures = 0;
@@ -274,7 +274,7 @@
         }
     });
 
-    // live.js owns the pause button; what it did is seen at the root.
+    // live.js owns the pause button; its effect shows on the root element.
     let wasPaused = isPaused();
     new MutationObserver(() => {
         if (isPaused() !== wasPaused) {
@@ -295,7 +295,7 @@
         document.querySelectorAll("[data-kue-window]").forEach((one) => one.removeAttribute("aria-current"));
         link.setAttribute("aria-current", "true");
         document.querySelector(".kue-queue-form [name=window]").value = link.dataset.kueWindow;
-        history.replaceState(null, "", link.href); // what live.js fetches from now on, and a reload
+        history.replaceState(null, "", link.href); // what live.js and a reload fetch from now on
         refresh(link.dataset.kueWindow);
     });
     document.getElementById("kue-queue").addEventListener("change", (event) => event.target.form.requestSubmit());

@@ -1,5 +1,5 @@
 // The page of one job: copying, own frames, and a log that grows without losing its place.
-// Everything can be read without this; what needs it is hidden until it's here.
+// Everything can be read without this script; what needs it is hidden until it runs.
 "use strict";
 (() => {
     const page = document.querySelector(".kue-job");
@@ -14,7 +14,7 @@
             await navigator.clipboard.writeText(text);
             return;
         }
-        const area = document.createElement("textarea"); // on plain http there's no other way
+        const area = document.createElement("textarea"); // over plain http there's no other way
         area.value = text;
         area.className = "kue-said";
         document.body.append(area);
@@ -38,7 +38,7 @@
         try {
             await copy(source.textContent.trim());
         } catch (error) {
-            select(source); // the keyboard's own way is one press from here
+            select(source); // now one key press copies it
             return;
         }
         button.focus({preventScroll: true});
@@ -129,7 +129,7 @@
         const shown = [...log.children].map(keyOf);
         const lines = [...incoming.children];
         const keys = lines.map(keyOf);
-        // After a gap the newest line may still be found, in the midst of a page that was asked for as a whole.
+        // After a gap, the newest line may still be in the middle of a page that was loaded as a whole.
         const known = overlap(shown, keys) || keys.lastIndexOf(shown.at(-1)) + 1;
         if (known === lines.length) {
             return;
@@ -148,7 +148,7 @@
     filter.addEventListener("input", applyFilter);
     tail.addEventListener("change", followTail);
     log.addEventListener("scroll", () => {
-        // Who scrolls up wants to read; who scrolls to the end wants to follow.
+        // Whoever scrolls up wants to read; whoever scrolls to the end wants to follow.
         tail.checked = log.scrollHeight - log.scrollTop - log.clientHeight < 8;
     });
     document.addEventListener("kue:fetched", (event) => {
@@ -158,7 +158,7 @@
         }
     });
 
-    // ── what needs this script is there now ──
+    // ── show what needs this script ──
 
     function reveal() {
         for (const tool of page.querySelectorAll("[data-kue-copy], [data-kue-frames]")) {

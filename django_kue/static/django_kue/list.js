@@ -1,9 +1,9 @@
 // The list of jobs, kept up to date. Cells are regions that `live.js` swaps, so ticked boxes stay as they are:
 // Django's `actions.js` holds on to the boxes that it found, and rows must not be replaced behind its back.
 //
-// When other jobs are on the page than before, the whole form is replaced, and `Actions` set up anew; but not
-// under the hands of somebody who has ticked something, is in the form, or looks at a later page: then it's said
-// how many changes there are, with a link that shows them.
+// When the jobs on the page change, the whole form is replaced, and `Actions` is set up again. But if somebody has
+// ticked something, is in the form, or looks at a later page, they're only told how many changes there are, with a
+// link that shows them.
 "use strict";
 (() => {
     const FORM = "changelist-form";
@@ -21,7 +21,7 @@
 
     function replace(form, incoming) {
         const chosen = form.querySelector("select[name=action]")?.value;
-        // The token of this page is as good as the new one's, but the cookie may have been renewed.
+        // This page's CSRF token is as good as the new one, but the cookie may have been renewed.
         form.innerHTML = incoming.innerHTML;
         const select = form.querySelector("select[name=action]");
         if (select && [...select.options].some((option) => option.value === chosen)) {

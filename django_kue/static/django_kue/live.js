@@ -1,11 +1,11 @@
 // Keeps a page of the admin up to date: fetches it anew and swaps the regions that changed.
 //
-//   <div data-kue-live="2">            every two seconds, while the tab is seen
+//   <div data-kue-live="2">            every two seconds, while the tab is visible
 //     <p data-kue="counts">…</p>       a region, found again by its name
 //     <button data-kue-pause>…</button>
 //
-// Scripts of single pages take part by two events of the document: `kue:fetched` (detail: the new
-// document) before regions are swapped, and `kue:swapped` (detail: the regions) after it.
+// Scripts of single pages can listen to two events of the document: `kue:fetched` (detail: the new
+// document) before regions are swapped, and `kue:swapped` (detail: the regions) afterwards.
 // A region that holds the focus, or a part of the selection, is left alone until the next round.
 //
 // A form with `data-kue-post` is sent from here when it leads back to the same page: the regions and the
@@ -85,7 +85,7 @@
         schedule();
     }
 
-    // Django's messages of an answer take the place of those that are shown.
+    // Django's messages in an answer replace those that are shown.
     function tell(page) {
         const incoming = page.querySelector("ul.messagelist");
         const shown = document.querySelector("ul.messagelist");

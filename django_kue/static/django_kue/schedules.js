@@ -1,5 +1,5 @@
-// The list of schedules: a box that ticks all. The form: what a rule that's being typed means, in words.
-// Pages work without it.
+// In the list of schedules: a box that ticks all. In the form: what a rule means, in words, while it's being typed.
+// The pages work without this script.
 "use strict";
 (() => {
     const all = document.querySelector("[data-kue-all]");
@@ -31,7 +31,7 @@
         try {
             const response = await fetch(url, {credentials: "same-origin"});
             const said = response.ok ? await response.json() : {words: "", next: ""};
-            if (number === asked) { // nobody has typed on meanwhile
+            if (number === asked) { // nobody has typed anything since
                 words.textContent = said.words;
                 next.textContent = said.next;
                 row.hidden = !said.words;
