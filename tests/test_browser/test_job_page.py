@@ -150,7 +150,7 @@ def test_everything_can_be_read_and_pressed_without_scripts(
     )
     plain = context.new_page()
     plain.goto(url(job))
-    expect(plain.get_by_text("a line")).to_be_visible()
+    expect(plain.get_by_text("a line", exact=True)).to_be_visible()
     expect(plain.get_by_text("site-packages").first).to_be_visible()
     expect(plain.get_by_role("button", name="Copy traceback")).to_have_count(0)
     plain.get_by_role("button", name="Retry", exact=True).click()
