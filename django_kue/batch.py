@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     Definition = JobFunction[Any, Any]
 
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
-Hashes = tuple[str, tuple[str, ...]]  # of a job's unique key, or "", and of its search keys
+Hashes = tuple[str, tuple[str, ...]]  # the hash of a job's unique key, or "", and those of its search keys
 
-MAX_HEADERS = 4096  # bytes; each job carries them
+MAX_HEADERS = 4096  # bytes that each job carries
 
 _LETTERS = {  # of the states that hold a unique key, in a record's head
     State.WAITING: "w",
@@ -39,10 +39,10 @@ _LETTERS = {  # of the states that hold a unique key, in a record's head
 
 
 class Batch:
-    """The jobs of one call. All are checked at once, so that a wrong one keeps the others out; the rest is
-    done when they're sent: of many, while Redis stores those before.
+    """The jobs of one call. All are checked first, so that one wrong job keeps all of them out; the rest is
+    done when they're sent: if there are many, while Redis stores the previous ones.
 
-    Of each job little is kept, and no objects that the garbage collector would have to look at.
+    Little is kept of each job, and no objects that the garbage collector would have to look at.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Batch:
         headers: Mapping[str, Any] | None = None,
         keys: list[bytes] | None = None,
     ) -> None:
-        """``headers``: what middleware sends along with each of the jobs; ``keys``: theirs, else they're new.
+        """``headers``: what middleware sends along with each job; ``keys``: the jobs' keys, if not new ones.
 
         Raises:
-            EnqueueError: the function can't be called like that, or its arguments can't be stored; of
-                several calls (``is_many``) the message names the first such.
+            EnqueueError: the function can't be called like that, or its arguments can't be stored. With
+                several calls (``is_many``), the message names the first that's wrong.
         """
         self.definition = definition
         self.queue = definition.options.queue
@@ -74,7 +74,7 @@ class Batch:
         if encryption.is_on(self.queue):
             self._template = self._template._replace(arguments=codecs.SEAL)
         self._kind = kind
-        self.handles: list[Job] = []  # of the jobs that were made
+        self.handles: list[Job] = []  # of the jobs made so far
 
     def _check(self, calls: Iterable[Call], is_many: bool) -> None:
         definition, add = self.definition, self._arguments.append
@@ -95,7 +95,7 @@ class Batch:
         return len(self._keys)
 
     def __getitem__(self, part: slice) -> Sequence[NewJob]:
-        """The next jobs, and their handles: each part is asked for once, in order."""
+        """The next jobs; also makes their handles. Each part must be asked for once, in order."""
         keys, arguments = self._keys[part], self._arguments[part]
         self._add_handles(keys, arguments)
         if settings.ENCRYPTION_KEYS:
@@ -115,7 +115,7 @@ class Batch:
         return encryption.seal(arguments, encryption.ARGUMENTS, *where)
 
     def firsts(self, keys: list[bytes]) -> list[Any]:
-        """Calls that read the jobs which keep duplicates out: most often none."""
+        """Calls that read the first jobs, which keep duplicates out; usually there are none."""
         if keys == self._keys:
             return []
         held = [key for own, key in zip(self._keys, keys, strict=True) if key != own]
@@ -125,11 +125,11 @@ class Batch:
         ]
 
     def lead_to(self, keys: list[bytes], pages: list[list[reads.Row]]) -> None:
-        """Let the handles of dropped duplicates be the first jobs', read in ``pages``."""
+        """Replace the handles of dropped duplicates by those of the first jobs, read in ``pages``."""
         firsts = {row.key: Job.from_row(self.queue, row) for page in pages for row in page}
         for index, (own, key) in enumerate(zip(self._keys, keys, strict=True)):
             if key != own:
-                # A first job that's gone since leaves a handle with its id: there's no such job any more.
+                # If the first job has gone since, the handle has its id, though there's no such job any more.
                 self.handles[index] = firsts.get(key.decode()) or Job.enqueued(
                     self.queue, key, self._arguments[index], self._template
                 )
@@ -143,7 +143,7 @@ class Batch:
 
 @lru_cache(maxsize=1024)
 def template(definition: Definition) -> NewJob:
-    """What's the same for all jobs of a definition: without key, arguments and hashes."""
+    """What all jobs of a definition have in common: a job without key, arguments and hashes."""
     options = definition.options
     unique_mode, unique_for = _unique_hold(options)
     return NewJob(
@@ -185,7 +185,7 @@ def _ms(seconds: float | None) -> int | None:
 
 
 def checked(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    """The arguments as they're stored, once it's sure that the function can be called with them.
+    """The arguments as stored, after checking that the function can be called with them.
 
     Raises:
         EnqueueError: it can't, or they can't be stored.
@@ -199,7 +199,7 @@ def checked(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def _advice(definition: Definition, kwargs: Mapping[str, Any]) -> str:
-    """Where options were given in place of arguments: how they're given."""
+    """How to give options, if some were given as arguments."""
     signature = definition.signature
     misplaced = [name for name in kwargs if name not in signature.names and is_option(name, USING)]
     if not misplaced or signature.takes_any_keyword:
@@ -218,7 +218,7 @@ def _checked_headers(definition: Definition, headers: Mapping[str, Any]) -> dict
     if codecs.refers_to_models(text):
         raise EnqueueError(
             f"{definition.name}: a model instance can't travel in headers or in the context, which are read "
-            "where no database is asked. Send its primary key"
+            "without asking a database. Send its primary key"
         )
     if len(text) > MAX_HEADERS:
         raise EnqueueError(
@@ -234,7 +234,7 @@ def _hashes(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, 
         key = encryption.hash_keys(options.queue)[0]
         unique = _unique_hash(definition, values, key) if options.unique else ""
         return unique, tuple(codecs.search_hash(name, values[name], key) for name in options.search_keys)
-    except CodecError as error:  # the given arguments passed, so that it's a default
+    except CodecError as error:  # the given arguments passed, so it must be a default
         raise EnqueueError(f"{definition.name}: a default argument can't be compared: {error}") from error
 
 
@@ -262,5 +262,5 @@ def _unique_hash(definition: Definition, values: Mapping[str, Any], key: bytes) 
     if definition.options.unique is True:
         return codecs.digest([definition.name, dict(values)], key)
     template = definition.unique_template
-    assert template is not None  # a text is given by the decorator, which made it
+    assert template is not None  # the decorator made it if ``unique`` is a text
     return codecs.digest([template.text, [values[name] for name in template.fields]], key)

@@ -1,5 +1,5 @@
-"""One run of a job: load → prepare → call → outcome. What becomes of it is a value, and
-:meth:`Outcome.encode` is the one place that turns it into the store's words."""
+"""One run of a job: load → prepare → call → outcome. The outcome is a value, and :meth:`Outcome.encode` is
+the one place that encodes it for the store."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from django_kue.states import State
 from django_kue.store.moves import Report
 from django_kue.store.reads import Row
 
-# Seconds until a job whose function isn't known is looked at again. While a deploy is on another worker
-# knows it: at first it's soon offered to all, and one that nobody knows costs next to nothing later.
+# Seconds until a job whose function isn't known is looked at again. During a deploy another worker knows it,
+# so at first it's soon offered to all again; later, one that no worker knows costs next to nothing.
 PARK, PARK_GROWTH, PARK_MOST = 0.05, 1.3, 30.0
 
 
 class Run:
-    """A claimed job on its way through a worker. It's also what the job's context reports to."""
+    """A claimed job on its way through a worker. The job's context reports to it, too."""
 
-    # Set later, or with few runs only. What's seldom set and often asked for is in __init__, since CPython
-    # finds a class's default by a search each time.
+    # These are set later, or for few runs only. What's seldom set but often read is in __init__, because
+    # CPython has to search for a class's default each time.
     record: records.Record | None = None
     definition: JobFunction[Any, Any] | None = None
     rules: RunRules | None = None
@@ -48,8 +48,8 @@ class Run:
     result: Any = None
     outcome: Outcome | None = None
     interrupt: str | None = None  # "timeout" or "cancel", once its coroutine was cancelled
-    is_lost = False  # its lease may be over: it should stop, and is another's to finish
-    noted_delay: float | None = None  # what the project's backoff function said before the run
+    is_lost = False  # its lease may be over: it should stop, and another worker finishes the job
+    noted_delay: float | None = None  # what the project's backoff function returned before the run
     is_resent = False  # its outcome may have got through already
     task: asyncio.Task[None] | None = None
     args: tuple[Any, ...] = ()
@@ -72,16 +72,16 @@ class Run:
         self.key = key
         self.lease = lease
         self.text = text
-        self.claimed_ms = claimed_ms  # Redis's time …
-        self.fetched = fetched  # … and the monotonic clock's, of the same moment
-        self.fresh_until = fresh_until or fetched  # before that, the lease surely holds
+        self.claimed_ms = claimed_ms  # by Redis's clock …
+        self.fetched = fetched  # … and the same moment by the monotonic clock
+        self.fresh_until = fresh_until or fetched  # until then the lease is certainly valid
         self.started = fetched
         self.finished = fetched
-        self.reports = reports  # where the context's words go
+        self.reports = reports  # where the context's reports go
         self.attempt = 1
-        self.suspicion = 0  # how often it was among those that ran when their process died
+        self.suspicion = 0  # how often a process or worker that had it died without a known culprit
         self.is_cancelled = False
-        self.note: int | None = None  # where its end stands on the board, for the supervisor to tell
+        self.note: int | None = None  # where its end is noted on the board, for the supervisor to report
 
     @property
     def id(self) -> str:
@@ -91,27 +91,27 @@ class Run:
 
     @property
     def key_text(self) -> str:
-        return self.key.decode(errors="backslashreplace")  # it may be foreign
+        return self.key.decode(errors="backslashreplace")  # it may be foreign data
 
     @property
     def name(self) -> str:
         return self.record.name if self.record else "(unreadable)"
 
-    def started_ms(self) -> int:  # no property, which would cost a run ten times as much as a call
+    def started_ms(self) -> int:  # not a property, which would cost a run ten times as much as a call
         return self.claimed_ms + int((self.started - self.fetched) * 1000)
 
     @property
     def waited(self) -> float:
-        """Seconds from when it could have run until it did."""
+        """Seconds from when it could have started until it did."""
         try:
             since = int(self.record.head.get("d", 0)) if self.record else 0
             return max(0.0, (self.started_ms() - (since or ids.created_ms(self.key_text))) / 1000)
-        except ValueError:  # not a record or a key of ours
+        except ValueError:  # the record or the key isn't ours
             return 0.0
 
     @property
     def secrets(self) -> Sequence[str]:
-        """Values of its arguments that mustn't stand in what people read of it: its errors, its log lines."""
+        """Values among its arguments that mustn't appear in what people read: its errors and log lines."""
         if self._secrets is None:
             self._secrets = secrets_of(self.record.name, self.record.arguments) if self.record else ()
         return self._secrets
@@ -127,11 +127,11 @@ class Run:
         return headers
 
     def job(self) -> Job:
-        """The job as it is while this run goes on."""
+        """The job as it is during this run."""
         return Job._lazy(self.id, self.queue, self._fields)
 
     def job_after(self) -> Job:
-        """The job after this run, as its signals show it; nothing is asked of Redis."""
+        """The job after this run, as its signals show it, without asking Redis."""
         return Job._lazy(self.id, self.queue, self._fields_after)
 
     def _fields(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class Run:
         self.reports.put(self.queue, Report(self.lease, self.key, b"l", self.sealed(line, encryption.LOG)))
 
     def sealed(self, text: bytes, kind: str) -> bytes:
-        """A text of this run as it's stored."""
+        """A text of this run in the form in which it's stored."""
         return encryption.seal(text, kind, self.queue, self.key_text)
 
 
@@ -187,7 +187,7 @@ class Outcome:
     error: JobError | None = None
 
     def encode(self, run: Run) -> bytes:
-        """The store's words for it."""
+        """The outcome as the store wants it."""
         text = b""
         if self.text:
             text = run.sealed(self.text, encryption.RESULT if self.kind == "c" else encryption.ERROR)
@@ -207,13 +207,13 @@ class Outcome:
 
 
 _STATES = {"c": State.COMPLETED, "f": State.FAILED, "x": State.CANCELLED}
-DONE = Outcome("c")  # completed without a result, kept as the queue says
+DONE = Outcome("c")  # completed without a result, with the queue's retention
 RELEASED = Outcome("b")
 CANCELLED = Outcome("x")
 
 
 def _is_plain(record: records.Record) -> bool:
-    """Whether its completion concerns nothing but the job: no unique key, no schedule."""
+    """Whether its completion affects only the job itself: no unique key, no schedule."""
     return record.head.keys().isdisjoint("ut")
 
 
@@ -230,7 +230,7 @@ _MISFIT = (
 
 
 def load(run: Run) -> Outcome | None:
-    """Find the job's function and rules; an outcome when that's the end already."""
+    """Find the job's function and rules; returns an outcome if the run ends here."""
     try:
         run.record = record = records.decode(run.text)
         definition = registry.get(record.name)
@@ -259,7 +259,7 @@ def load(run: Run) -> Outcome | None:
 
 
 def prepare(run: Run) -> Outcome | None:
-    """Read the arguments; an outcome when they can't be read (a model's row is gone, for example)."""
+    """Read the arguments; returns an outcome if they can't be read (for example, a model's row is gone)."""
     assert run.record is not None
     try:
         if run.record.arguments:
@@ -272,8 +272,8 @@ def prepare(run: Run) -> Outcome | None:
 
 
 def call(run: Run, context: JobContext, *, is_inside: bool = False) -> Any:
-    """Call the function, inside of the project's middleware; a coroutine function's coroutine is returned for
-    the loop to await. ``is_inside``: of all middleware already."""
+    """Call the function inside the project's middleware; a coroutine function's coroutine is returned for the
+    loop to await. ``is_inside``: whether this call is already inside all middleware."""
     definition = run.definition
     assert definition is not None
     if not is_inside and ((hooks := chain()).run or hooks.arun):
@@ -285,7 +285,7 @@ def call(run: Run, context: JobContext, *, is_inside: bool = False) -> Any:
             return function(context, *run.args, **run.kwargs)
         return function(*run.args, **run.kwargs)
     except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # it wasn't entered
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # it was never entered
             raise TypeError(f"{error}{_MISFIT}") from None
         raise
 
@@ -316,7 +316,7 @@ def of_exception(run: Run, exception: BaseException) -> Outcome:
     """The outcome of a run that raised: the one place that decides about retries."""
     has_given_up = isinstance(exception, JobCancelled)
     if run.is_lost and (has_given_up or isinstance(exception, asyncio.CancelledError)):
-        return RELEASED  # it ended because it seemed to be another's; nobody asked that it be cancelled
+        return RELEASED  # it ended because its lease seemed to be over; nobody asked to cancel the job
     if has_given_up or (run.is_cancelled and not run.is_lost):
         return CANCELLED
     run.exception = exception
@@ -337,8 +337,8 @@ def of_exception(run: Run, exception: BaseException) -> Outcome:
 
 
 def of_timeout(run: Run) -> Outcome:
-    """The outcome of a run that was stopped at its timeout, or that returned in spite of it. Whatever else
-    its code raised in answer counts as ever."""
+    """The outcome of a run that was stopped at its timeout, or that returned in spite of it. Any other
+    exception that its code raised in response counts as usual."""
     error = run.exception if isinstance(run.exception, JobTimeout) else JobTimeout()
     assert run.rules is not None
     error.args = (f"it ran longer than its timeout of {run.rules.timeout:g} s",)
@@ -346,9 +346,9 @@ def of_timeout(run: Run) -> Outcome:
 
 
 def delay_to_note(run: Run) -> float | None:
-    """What the project's own backoff function says of a run that may have to be ended with its process.
+    """The retry delay by the project's own backoff function, for a run that may be killed with its process.
 
-    ``None`` where there's no such function, or nothing to decide.
+    ``None`` if there's no such function, or nothing to decide.
     """
     rules = run.rules
     if rules is None or not rules.timeout or not callable(rules.backoff) or run.attempt >= rules.attempts:
@@ -373,14 +373,14 @@ def _final(run: Run, exception: BaseException) -> Outcome:
 
 
 def failed(exception: BaseException, keep: float | None = None, secrets: Sequence[str] = ()) -> Outcome:
-    """Failed for good."""
+    """The outcome of a run that failed for good."""
     error = describe(exception, secrets)
     return Outcome("f", error.as_text(), keep=keep, error=error)
 
 
 def parked(head: Mapping[str, str]) -> Outcome:
-    """Put aside for a worker that knows it, the longer the more often that was in vain."""
-    said = head.get("n", "0")  # it may be foreign
+    """Put aside for a worker that knows it; for longer, the more often that was in vain."""
+    said = head.get("n", "0")  # it may be foreign data
     times = min(int(said), 100) if said.isdecimal() else 0
     return Outcome("k", delay=min(PARK * PARK_GROWTH**times, PARK_MOST))
 

@@ -1,4 +1,4 @@
-"""An exception as it's stored with its job."""
+"""Exceptions as they're stored with their jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGE = str(Path(__file__).parent)
 
 
 def describe(exception: BaseException, secrets: Sequence[str] = ()) -> JobError:
-    """An exception as it's stored, without ``secrets``; one whose ``str()`` raises has a placeholder."""
+    """An exception as it's stored, without ``secrets``; if its ``str()`` raises, with a placeholder."""
     kind = f"{type(exception).__module__}.{type(exception).__qualname__}"
     try:
         message = str(exception)
@@ -33,7 +33,7 @@ def describe(exception: BaseException, secrets: Sequence[str] = ()) -> JobError:
 
 
 def _own_frames(exception: BaseException) -> TracebackType | None:
-    """The traceback from the job's own code on."""
+    """The traceback, beginning with the job's own code."""
     trace = exception.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next
@@ -41,7 +41,7 @@ def _own_frames(exception: BaseException) -> TracebackType | None:
 
 
 def _cut(text: str, most: int) -> str:
-    """Text without its middle, when it's too long; what can't be UTF-8 is replaced."""
+    """Cut the middle out of a text that's too long; what can't be encoded in UTF-8 is replaced."""
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]}\n… {len(text) - 2 * half} characters are cut here …\n{text[-half:]}"

@@ -1,4 +1,4 @@
-"""The one door through which new jobs are handed over to the store, however often it takes."""
+"""The handover of enqueued jobs to the store, with as many tries as that takes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ TRIES = 3
 
 
 class NewJobs(Protocol):
-    """A sequence of new jobs, or something that makes them when a part of it is asked for, once."""
+    """A sequence of new jobs, or something that makes them when asked for a part of it, once."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> Sequence[NewJob]: ...
 
 
 def submit(queue: str, jobs: NewJobs, *, is_forwarded: bool = False) -> list[bytes]:
-    """Store new jobs; the keys that hold, in order: a unique duplicate's is the first job's.
+    """Store new jobs; returns their keys in order. For a unique duplicate that's the first job's key.
 
-    A send whose reply was lost is sent again under its number, which creates nothing twice. It takes
+    A send whose reply was lost is repeated under the same number, which creates nothing twice. It takes
     at most ``ENQUEUE_TIMEOUT`` seconds for each 1,000 jobs.
 
     Raises:
@@ -51,7 +51,7 @@ def submit(queue: str, jobs: NewJobs, *, is_forwarded: bool = False) -> list[byt
 
 
 def submit_one(queue: str, key: bytes, record: bytes, priority: bytes) -> None:
-    """The short way of :func:`submit`, for one plain job."""
+    """The fast path of :func:`submit`, for one plain job."""
     begun = time.monotonic()
     link = transport.borrow()
     try:
@@ -74,7 +74,7 @@ def submit_one(queue: str, key: bytes, record: bytes, priority: bytes) -> None:
 
 
 async def asubmit(queue: str, jobs: NewJobs, *, is_forwarded: bool = False) -> list[bytes]:
-    """The twin of :func:`submit`."""
+    """The async twin of :func:`submit`."""
     handover = _Handover(len(jobs))
     link = transport_async.borrow()
     try:
@@ -110,11 +110,11 @@ class _Calls:
         self._queue = queue
         self._jobs = jobs
         self._is_forwarded = is_forwarded
-        self._made = 0  # jobs that are in a call, or were
+        self._made = 0  # jobs that calls were made for
         self._next: Any = None
 
     def prepare(self) -> None:
-        """Make the next call, if there's one and it isn't made."""
+        """Make the next call, if there is one and it isn't made yet."""
         if self._made < len(self._jobs) and self._next is None:
             self._next = self.make()
 
@@ -146,7 +146,7 @@ def _is_new(queue: str) -> bool:
 class _Handover:
     """How far the jobs of one :func:`submit` got, and how long the call under way may still take."""
 
-    _begun = 0  # jobs of the calls that were begun; all but the last call's are stored
+    _begun = 0  # jobs in the calls begun so far; those of all but the last call are stored
     _stored = 0
     _may_be_stored = False
     _tries = 0
@@ -157,16 +157,16 @@ class _Handover:
 
     @property
     def is_one_call(self) -> bool:
-        """Whether one call takes them all, as for most enqueues."""
+        """Whether one call takes all the jobs, as in most enqueues."""
         return 0 < self._total <= moves.BULK
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Seconds that are left."""
         return max(0.0, self._deadline - time.monotonic())
 
     def begin(self) -> None:
-        """The next up to 1,000 jobs; the first ones share their time with what came before them."""
+        """Begin with the next up to 1,000 jobs; the first share their time with what came before them."""
         if self._begun:
             self._deadline = time.monotonic() + settings.ENQUEUE_TIMEOUT
         self._stored = self._begun
@@ -174,7 +174,7 @@ class _Handover:
         self._tries = 0
 
     def pause_after(self, error: StoreUnavailable | StoreError) -> float:
-        """Seconds to wait before the next try; raises EnqueueError when there's none."""
+        """Seconds to wait before the next try; raises EnqueueError if there won't be one."""
         self._tries += 1
         self._may_be_stored |= isinstance(error, StoreUnavailable) and error.may_be_applied
         pause: float = random.uniform(0.5, 1) * 0.1 * 2**self._tries
@@ -198,7 +198,7 @@ class _Handover:
         if self._total <= 1:
             return "Redis didn't answer: the job may have been stored."
         numbers = f"{self._stored + 1} to {self._begun}"
-        return f"Redis didn't answer: of {self._total} jobs those from {numbers} may have been stored."
+        return f"Redis didn't answer: of {self._total} jobs, numbers {numbers} may have been stored."
 
 
 def _deliver(

@@ -10,48 +10,48 @@ from functools import cache
 
 QUEUE_KEYS = {
     "jobs": "d",  # hash   key → record
-    "waiting": "w:",  # list   one a priority: key or key~seat
+    "waiting": "w:",  # list   one per priority: key or key~seat
     "levels": "p",  # zset   priorities that have a list, highest first
-    "stale": "st",  # hash   priority → entries of its list that are nobody's seat
+    "stale": "st",  # hash   priority → number of entries in its list that are no job's seat
     "leases": "a",  # hash   key → lease of an active job
     "ghosts": "g",  # hash   key → lease of a job that was removed while active
     "marks": "cm",  # hash   key → lease of an active job that should stop
-    "owners": "hb",  # zset   owner of leases → deadline, Unix ms
+    "owners": "hb",  # zset   owner of leases → their deadline, Unix ms
     "delayed": "z",  # zset   key → due, Unix ms
     "completed": "c",  # zset   key → finished, Unix ms
     "failed": "f",
     "cancelled": "x",
-    "failed_by": "fn:",  # zset   one a function (its stored name): its failed jobs, as in failed
+    "failed_by": "fn:",  # zset   one per function (its stored name): its failed jobs, as in failed
     "failing": "fs",  # zset   name of a function that has failed jobs → how many
-    "kept_completed": "kc",  # zset   key → when its own keep is over, Unix ms
+    "kept_completed": "kc",  # zset   key → when its own retention ends, Unix ms
     "kept_failed": "kf",
     "kept_cancelled": "kx",
     "outcomes": "o",  # hash   key → outcome of a finished job
     "progress": "pr",  # hash   key → JSON [percent, data]
-    "logs": "l:",  # list   one a job that logged
-    "runs": "r:",  # list   one a job whose runs didn't all complete
+    "logs": "l:",  # list   one per job that logged something
+    "runs": "r:",  # list   one per job whose runs didn't all complete
     "side": "sd",  # set    keys that have logs, runs or search keys to clean up
     "unique": "u",  # hash   hash of a unique key → key of the job that holds it, by its state
-    "locks": "ul:",  # string one a unique key that is held for a time → key
-    "search": "s:",  # zset   one a search key's value: key → created, Unix ms
-    "farewells": "by:",  # string outcome of a job that isn't kept, for a moment: who waits reads it
+    "locks": "ul:",  # string one per unique key that's held for a time → key
+    "search": "s:",  # zset   one per search key value: key → created, Unix ms
+    "farewells": "by:",  # string outcome of a job that isn't kept, for a moment, for whoever awaits it
     "forward": "fw:",  # string key of a duplicate → key of the first
-    "bygone": "gn:",  # string one a job that came by an outbox and was removed: its id isn't taken again
-    "senders": "n:",  # string one a sending connection: the number of its last send
-    "flags": "h",  # hash   paused, ev (somebody listens until), pulse (last rescue), trim cursors
+    "bygone": "gn:",  # string one per removed job that came through an outbox: its id isn't taken again
+    "senders": "n:",  # string one per sending connection: the number of its last send
+    "flags": "h",  # hash   paused, ev (until when somebody listens), pulse (last rescue), trim cursors
     "wake": "k",  # zset   a marker for a blocked worker
     "rate": "rl",  # list   count:ms:sum of recent starts, for RATE
-    "totals": "tt",  # hash   sums since ever: completed, failed, …, parked, work_ms
-    "stats": "t:",  # hash   one an hour: c<minute>, f<minute>
+    "totals": "tt",  # hash   all-time sums: completed, failed, …, parked, work_ms
+    "stats": "t:",  # hash   one per hour: counters co<minute>, fa<minute>, ca<minute>
     "events": "ev",  # channel
-    "measures": "ms:",  # hash   one a tier and block of time: bucket → row of measurements (measures.py)
-    "function_measures": "mf:",  # hash   one a tier and block of time: function → row
-    "run_sums": "rs",  # hash   sums of runs since ever: <outcome>:, us:, and wait:<cell>, run:<cell>
-    "function_sums": "rf",  # hash   the same of its functions: <outcome>:<name>, us:<name>
+    "measures": "ms:",  # hash   one per tier and block of time: bucket → row of measurements (measures.py)
+    "function_measures": "mf:",  # hash   one per tier and block of time: function → row
+    "run_sums": "rs",  # hash   all-time sums of runs: <outcome>:, us:, and wait:<cell>, run:<cell>
+    "function_sums": "rf",  # hash   the same for the queue's functions: <outcome>:<name>, us:<name>
     "schedules": "sc",  # hash   name → record of a schedule (schedules/record.py)
-    "ticks": "sz",  # zset   name of a schedule that's at work → its next tick, Unix ms
-    "ticked": "sr:",  # list   one a schedule: its last ticks and their outcomes, newest first
-    "quarantined": "bad:",  # any type: what stood under one of our keys and couldn't be read; for people
+    "ticks": "sz",  # zset   name of an active schedule → its next tick, Unix ms
+    "ticked": "sr:",  # list   one per schedule: its last ticks and their outcomes, newest first
+    "quarantined": "bad:",  # any type: what was under one of our keys and couldn't be read; for people
 }
 
 GLOBAL_KEYS = {
@@ -60,8 +60,8 @@ GLOBAL_KEYS = {
     "pulses": "pulses",  # zset   worker → last heartbeat, Unix ms
     "orders": "orders",  # hash   worker → order (stop)
     "scheduled": "scheduled",  # set    every queue that ever had a schedule
-    "makers": "mk:",  # string one a name: who is making a schedule of it, for some seconds
-    "load": "load:",  # hash   one a tier and block of time: busy and all slots, as sampled
+    "makers": "mk:",  # string one per name: who is creating a schedule with it, for a few seconds
+    "load": "load:",  # hash   one per tier and block of time: busy and all slots, as sampled
 }
 
 
@@ -73,5 +73,5 @@ def of_queue(prefix: str, queue: str, name: str) -> str:
 
 @cache
 def of_all(prefix: str, name: str) -> str:
-    """A key that isn't a queue's: ``kue:{}:workers`` would break Cluster, so ``{kue}`` tags them."""
+    """A key that belongs to no queue: ``kue:{}:workers`` would break Cluster, so ``{kue}`` is the tag."""
     return f"{{{prefix}}}:{GLOBAL_KEYS[name]}"

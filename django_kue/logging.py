@@ -1,7 +1,7 @@
 """Which job a log line is about: a filter for Django's ``LOGGING``, and a processor for structlog.
 
-Both give the running job's ``job_id``, ``job_name`` (its function's), ``queue`` and ``attempt``. The
-worker's own lines about jobs have them under these names, too.
+Both add the running job's ``job_id``, ``job_name`` (its function's name), ``queue`` and ``attempt``. The
+worker's own lines about jobs have them under the same names.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class JobFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         own = vars(record)
         for name, value in (_facts() or self._nothing).items():
-            if own.get(name, NOTHING) == NOTHING:  # a worker's line about a job has that job's
+            if own.get(name, NOTHING) == NOTHING:  # a worker's line about a job has that job's facts already
                 own[name] = value
         return True
 
@@ -59,7 +59,7 @@ def _facts() -> dict[str, Any]:
     if reporter is None:
         return {}
     return {
-        "job_id": one_line(reporter.id),  # foreign data may be run, but forge no line
+        "job_id": one_line(reporter.id),  # foreign data may run, but mustn't forge lines
         "job_name": one_line(reporter.name),
         "queue": reporter.queue,
         "attempt": context.attempt,

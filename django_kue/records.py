@@ -5,25 +5,25 @@ waiting job costs little memory and the scripts read what they need with one pat
 
 ====  =======================================================================
 p     priority, left out when 0
-m     runs that ended in failure
-s     seat: the entry ``key~seat`` of a waiting list is this job's, no other is
+m     runs that failed, or ended by being cancelled
+s     seat: only the waiting list entry ``key~seat`` is this job's, no other
 c     crashes: how often its run killed its process
-z     suspect: how often it was in the hands of a worker that died with nobody to blame
+z     suspect: how often a process or worker that had it died without a known culprit
 y     a suspect whose run has started
-n     parked: how often a worker put it aside since it doesn't know its function
+n     parked: how often a worker put it aside because it couldn't run it
 e     Unix ms after which it's not worth starting
 u     ``hash:mode`` of the unique key; mode is the states that hold it (``wda``…) or ``t``
-k     ``+``-joined hashes of the search keys
+k     hashes of the search keys, joined by ``+``
 t     name of the schedule whose tick it is
-b     it came by an outbox: when it goes it leaves its id behind for a while
-q     ms the finished job is kept, when ``@job`` or ``.using()`` says so: holds where no run's outcome says it
+b     it came through an outbox: when it's removed, its id is remembered for a while
+q     ms to keep the finished job, if ``@job`` or ``.using()`` says so and the outcome doesn't
 o     byte length of the options' JSON, which precedes the arguments
 v     version of this format, left out when 1
 ====  =======================================================================
 
-In the options' JSON, ``h`` are the job's headers: what middleware sends along, if there's something.
+In the options' JSON, ``h`` holds the job's headers, which is what middleware sends along, if anything.
 
-Arguments are empty (none), a JSON list (positional), or an object with ``a`` and ``k``.
+Arguments are empty (none), a JSON list (positional), or a JSON object with ``a`` and ``k``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from django_kue import codecs, ids
 from django_kue.priorities import HIGHEST, LOWEST
 
 VERSION = 1
-HEADERS = "h"  # their name among the options
+HEADERS = "h"  # the headers' name among the options
 
 
 class UnreadableRecord(ValueError):
@@ -46,9 +46,9 @@ class UnreadableRecord(ValueError):
 
 
 class NewerRecord(UnreadableRecord):
-    """The stored text was written by a newer release; it's left for one that can read it.
+    """The stored text was written by a newer release; it's left for a worker that can read it.
 
-    ``head`` is what every release can read.
+    ``head`` is the part that every release can read.
     """
 
     def __init__(self, message: str, head: Mapping[str, str]) -> None:
@@ -59,7 +59,7 @@ class NewerRecord(UnreadableRecord):
 class NewJob(NamedTuple):
     """A job on its way into the store. Times are whole milliseconds.
 
-    What the jobs of one call may differ in stands at the beginning.
+    The fields in which the jobs of one call may differ come first.
     """
 
     key: bytes
@@ -68,11 +68,11 @@ class NewJob(NamedTuple):
     unique: str = ""  # hash of the key, 22 URL-safe characters
     search: tuple[str, ...] = ()  # hashes
     priority: int = 0
-    options: Mapping[str, Any] = {}  # what differs from the definition; nobody changes it
+    options: Mapping[str, Any] = {}  # those that differ from the definition; never modified
     delay: int | None = None  # from now …
     run_at: int | None = None  # … or at this Unix time
-    expires: int | None = None  # after it's due
-    keep: int | None = None  # once it's finished; None: the queue's retention
+    expires: int | None = None  # counted from when it's due
+    keep: int | None = None  # counted from when it's finished; None: the queue's retention
     unique_mode: str = "wda"  # letters of the states that hold it, or "t" with unique_for
     unique_for: int = 0
 
@@ -100,15 +100,15 @@ class NewJob(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """True when storing it takes no decision by the script."""
+        """Whether the script can store it without having to decide anything."""
         return not (self.unique or self.search or self.expires or self.delay or self.run_at is not None)
 
     def terms(self) -> dict[str, int]:
-        """What storing it needs to know besides its record: only what isn't the default."""
+        """What's needed to store it besides its record; only what isn't the default."""
         return {name: value for name in _TERMS if (value := getattr(self, name)) != _DEFAULTS[name]}
 
     def later(self, ms: int) -> Self:
-        """The job ``ms`` milliseconds after its enqueue, from which its delay and expiry count."""
+        """The job as of ``ms`` milliseconds after its enqueue, from which its delay and expiry count."""
         if self.run_at is None:
             due = self.delay or 0
         else:
@@ -121,11 +121,11 @@ class NewJob(NamedTuple):
 
 
 class Alike(Sequence[NewJob]):
-    """New jobs that differ in their keys and arguments only: those of most calls. They're made when somebody
-    asks for them, which storing them doesn't."""
+    """New jobs that differ only in their keys and arguments, as in most calls. Individual jobs are only made
+    if something asks for them, which storing them doesn't."""
 
     def __init__(self, template: NewJob, keys: list[bytes], arguments: list[bytes]) -> None:
-        """``template``: one without key and arguments."""
+        """``template``: a job without key and arguments."""
         self.template, self.keys, self.arguments = template, keys, arguments
 
     def __len__(self) -> int:
@@ -152,17 +152,17 @@ class Alike(Sequence[NewJob]):
 
 
 class OutboxJob(NewJob):
-    """A new job that an outbox brings: it may be sent any number of times, by anybody, and is stored once."""
+    """A new job from an outbox: it may be sent any number of times, by any process, and is stored once."""
 
     __slots__ = ()
-    is_plain = False  # the script has to look whether it knows it
+    is_plain = False  # the script has to check whether it knows the job
 
     def encode(self) -> bytes:
         return self._with_head("b1")
 
     @classmethod
     def restored(cls, key: bytes, text: bytes, terms: Mapping[str, int]) -> OutboxJob:
-        """The job from what an outbox kept: its encoded text and its terms.
+        """Restore a job from what an outbox kept: its encoded text and its terms.
 
         Raises:
             NewerRecord: a newer release wrote it.
@@ -190,17 +190,17 @@ class OutboxJob(NewJob):
 
 
 def _check_restored(job: OutboxJob, options: bytes) -> None:
-    """Whatever was written into the table mustn't fail when it's sent, beside others.
+    """Check what was written into the table, so that it doesn't fail when it's sent together with others.
 
     Raises:
-        ValueError, TypeError: it would; the message says what's wrong with it.
+        ValueError, TypeError: it would fail; the message says what's wrong with it.
     """
     if not ids.is_key(job.key):
-        raise ValueError(f"{job.key[:60]!r} is no key")
+        raise ValueError(f"{job.key[:60]!r} isn't a job's key")
     if not job.name:
         raise ValueError("it names no function")
     if not LOWEST <= job.priority <= HIGHEST:
-        raise ValueError(f"{job.priority} is no priority")
+        raise ValueError(f"{job.priority} isn't a valid priority")
     for name in (*_TERMS, "keep"):
         if (value := getattr(job, name)) != _DEFAULTS[name] and not _is_ms(value):
             raise ValueError(f"its {name} is {value!r:.60}")
@@ -209,13 +209,13 @@ def _check_restored(job: OutboxJob, options: bytes) -> None:
         raise ValueError("it has a damaged unique or search key")
     if not isinstance(job.options, dict):
         raise TypeError("its options aren't an object")
-    if codecs.refers_to_models(options):  # an older release took them in headers
+    if codecs.refers_to_models(options):  # an older release accepted them in headers
         raise ValueError("its headers hold a model instance, which can't travel there")
     job.encode()
 
 
 def _is_ms(value: object) -> bool:
-    """Whether it's a number of milliseconds that Redis, whose scripts know floats only, counts exactly."""
+    """Whether it's a number of milliseconds that Redis counts exactly, as its scripts only have floats."""
     return type(value) is int and 0 <= value < 2**53
 
 
@@ -224,7 +224,7 @@ _MODE = re.compile(r"t|[wdacfx]+")
 
 
 def of_schedule(record: bytes, name: str) -> bytes:
-    """A record whose job is a tick of a schedule."""
+    """The record, marked as a tick of a schedule."""
     return b"t%b%b%b" % (name.encode(), b"" if record.startswith(b"|") else b",", record)
 
 
@@ -236,7 +236,7 @@ _DEFAULTS = NewJob._field_defaults
 class Record:
     """A stored record, taken apart; its JSON is still text.
 
-    Nobody changes one. It isn't frozen only because each run makes one, and would pay a microsecond for that.
+    Don't modify it: it's not frozen only because each run makes one, and would pay a microsecond for that.
     """
 
     head: Mapping[str, str]
@@ -245,12 +245,12 @@ class Record:
     arguments: bytes
 
 
-UNREADABLE = Record({}, "(unreadable)", b"", b"")  # stands for one that can't be read
+UNREADABLE = Record({}, "(unreadable)", b"", b"")  # in place of one that can't be read
 
 
 @lru_cache(maxsize=1024)
 def _beginning(name: str, priority: int) -> bytes:
-    """What stands before the arguments of most jobs."""
+    """The part of a record before the arguments, for most jobs."""
     return f"{f'p{priority}' if priority else ''}|{name}|".encode()
 
 
@@ -280,7 +280,7 @@ def decode(text: bytes) -> Record:
 
 
 def encode_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    """Arguments as stored. Raises :class:`~django_kue.codecs.CodecError` for what can't be."""
+    """Arguments as stored. Raises :class:`~django_kue.codecs.CodecError` for those that can't be."""
     if kwargs:
         return codecs.dumps({"a": list(args), "k": dict(kwargs)} if args else {"k": dict(kwargs)})
     return codecs.dumps(args) if args else b""

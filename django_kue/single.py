@@ -1,7 +1,7 @@
-"""The short way of most calls of ``enqueue()``: one job that's sent at once and takes no decision.
+"""The fast path that most calls of ``enqueue()`` take: one job that's sent at once and needs no decisions.
 
-It stores what the long way would store, which is ``enqueueing.py`` with ``batch.py``, in a third of its time.
-Everything else takes that one: middleware, an open transaction, an outbox, encryption, a delay, a unique key.
+It stores the same as the slow path (``enqueueing.py`` with ``batch.py``) in a third of the time. Everything
+else takes the slow path: middleware, an open transaction, an outbox, encryption, a delay, a unique key.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class _Form(NamedTuple):
-    """What's the same for all jobs of a definition."""
+    """What all jobs of a definition have in common."""
 
     queue: str
     on_commit: bool | str
     priority: bytes
-    beginning: bytes  # of their records: all that comes before the arguments
+    beginning: bytes  # of their records: everything before the arguments
     template: NewJob
 
 
 def enqueue(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job | None:
-    """Send a job; ``None`` when it has to take the long way, and nothing was done.
+    """Send a job; ``None`` if it has to take the slow path, in which case nothing was done.
 
     Raises:
-        EnqueueError: as :meth:`JobFunction.enqueue`.
+        EnqueueError: as for :meth:`JobFunction.enqueue`.
     """
     if chain().enqueue:
         return None
@@ -56,7 +56,7 @@ def enqueue(definition: Definition, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 @lru_cache(maxsize=1024)
 def _form(definition: Definition) -> _Form | None:
-    """``None`` where the jobs take a decision."""
+    """The form for a definition's jobs; ``None`` if they need decisions."""
     options, template = definition.options, batch.template(definition)
     takes_none = template.is_plain and not (options.unique or options.search_keys)
     if not takes_none or outbox.alias_of(options) is not None or encryption.is_on(options.queue):

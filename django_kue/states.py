@@ -1,5 +1,5 @@
-"""The life of a job. This table is the truth: every row is one Lua file of the same name in
-``scripts/moves/``, and tests hold the table, the scripts and the store together."""
+"""The life cycle of a job. The table ``MOVES`` is authoritative: every row has a Lua file of the same name in
+``scripts/moves/`` (``enqueue`` in ``scripts/``), and tests check that table, scripts and store agree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """Where a job is. ``State("inactive")`` and ``State("complete")``, Kue's words, work too."""
+    """Where a job is. ``State("inactive")`` and ``State("complete")``, which are Kue's names, work too."""
 
     DELAYED = "delayed"  #: waits for its time: scheduled, or backing off
     WAITING = "waiting"  #: may run now
@@ -31,7 +31,7 @@ FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
 
 class Move(NamedTuple):
-    """One legal move: from which states, to which."""
+    """A legal move: from which states, to which."""
 
     sources: frozenset[State]
     targets: frozenset[State]
@@ -49,10 +49,10 @@ MOVES: dict[str, Move] = {
     "complete": _move({S.ACTIVE}, S.COMPLETED),
     "retry": _move({S.ACTIVE}, S.WAITING, S.DELAYED),
     "fail": _move({S.ACTIVE}, S.FAILED),
-    "release": _move({S.ACTIVE}, S.WAITING),  # the worker stops, or is dead
+    "release": _move({S.ACTIVE}, S.WAITING),  # the worker is stopping, or dead
     "requeue": _move({S.FAILED, S.COMPLETED, S.CANCELLED}, S.WAITING),
     "cancel": _move({S.WAITING, S.DELAYED, S.ACTIVE}, S.CANCELLED),
-    "expire": _move({S.WAITING}, S.CANCELLED),  # found out when it would be claimed
+    "expire": _move({S.WAITING}, S.CANCELLED),  # noticed when it would be claimed
     "remove": _move(set(S)),
 }
 

@@ -1,15 +1,15 @@
-"""The Lua scripts, read once: includes resolved, KEYS and ARGV named.
+"""The Lua scripts, read once, with includes resolved and KEYS and ARGV named.
 
 A script's header lists the names of its keys and arguments (``-- KEYS:``, ``-- ARGV:``) and what it
-includes (``-- @include``). Each included file is pasted once, in order. The body says ``KEYS.leases``,
-which becomes ``KEYS[3]`` or whichever it is; arguments become locals: so no body counts positions. An
-argument whose name ends in ``...`` is the first of many: the body gets its position as ``<name>_at``. The
-folder listing *is* the list of operations.
+includes (``-- @include``). Each included file is pasted in once, in order. The body says ``KEYS.leases``,
+which becomes ``KEYS[3]`` or whatever its position is, and arguments become locals, so no body counts
+positions. An argument whose name ends in ``...`` is the first of many: the body gets its position as
+``<name>_at``. The folder listing *is* the list of operations.
 
-Two things cost Redis more than they look like. Each call makes a script's functions anew, and for each
-outer local that one of them uses Lua 5.1 walks a list of all those in use: with keys as locals, that was an
-eighth of a turn. And up to 7.0 Redis writes each number that's given to a command as floating-point, which
-takes as long as a short command does: what's called for every plain job or turn gives texts, such as
+Two things cost Redis more than it seems. Each call creates a script's functions again, and for each outer
+local that one of them uses, Lua 5.1 walks a list of all those in use: with keys as locals, that took an
+eighth of a turn. And up to 7.0, Redis formats each number passed to a command as floating-point, which
+takes as long as a short command does. So whatever runs for every plain job or turn passes texts, such as
 ``'0'``.
 """
 
@@ -33,7 +33,7 @@ class Script:
     """A script, ready to be sent by its SHA-1 digest."""
 
     name: str
-    keys: tuple[str, ...]  # names, as in keys.py
+    keys: tuple[str, ...]  # their names, as in keys.py
     arguments: tuple[str, ...]
     source: bytes
     digest: bytes
@@ -52,7 +52,7 @@ def load(name: str) -> Script:
     places = {key: f"KEYS[{i}]" for i, key in enumerate(keys, 1)}
     lines += [_KEY.sub(lambda match: places[match[1]], _COMMENT.sub("", text)) for text in texts.values()]
     source = "\n".join(lines).encode()
-    digest = sha1(source, usedforsecurity=False)  # what Redis knows scripts by
+    digest = sha1(source, usedforsecurity=False)  # by which Redis knows scripts
     return Script(name, keys, arguments, source, digest.hexdigest().encode())
 
 
@@ -61,7 +61,7 @@ def _names(kind: str, text: str) -> list[str]:
 
 
 def _with_includes(name: str, seen: dict[str, str]) -> dict[str, str]:
-    """Texts by name, each after what it includes."""
+    """Texts by name; each comes after those it includes."""
     text = (FOLDER / f"{name}.lua").read_text()
     for included in _INCLUDE.findall(text):
         if included not in seen:

@@ -1,5 +1,5 @@
--- A slice of the fields and values of a hash, or of the members and scores of a sorted set, of this queue.
--- `name` is what follows the common beginning of its keys.
+-- A slice of one of the queue's hashes (fields and values) or sorted sets (members and scores).
+-- `name` is what follows the common prefix of the queue's keys.
 -- Returns: the next cursor ('0': that was all), then a flat list.
 -- ARGV: name kind cursor most
 -- KEYS: jobs

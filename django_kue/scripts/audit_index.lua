@@ -1,5 +1,5 @@
--- A slice of an index: its entries that are wrong. `part` is the function or the search key of an index that has many.
--- Returns: the next cursor ('0': that was all), whether as many are counted as there are, then the entries.
+-- A slice of an index: its wrong entries. `part` is the function or the search key, if the index has many parts.
+-- Returns: the next cursor ('0': that was all), whether a function's failed jobs are counted right, then the entries.
 -- ARGV: index part cursor most
 -- KEYS: unique failing search failed_by
 -- @include lib/entries

@@ -1,4 +1,4 @@
--- A slice of the jobs as dossiers (lib/dossier). With an empty `cursor`, of the given keys instead.
+-- A slice of the jobs as dossiers (lib/dossier), or with an empty `cursor`, dossiers of the given keys.
 -- Returns: the next cursor ('0': that was all), then the dossiers.
 -- ARGV: cursor most keys...
 -- KEYS: jobs

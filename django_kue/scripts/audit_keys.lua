@@ -1,6 +1,6 @@
--- A slice of the server's keys: those of this queue, by what follows their common beginning.
--- Returns: the next cursor ('0': that was all), then a flat list: name, type, ms that it still lives (-1: for ever),
--- whether its job would clean it up ('1' also where it's no job's own).
+-- A slice of the server's keys: those of this queue, named by what follows their common prefix.
+-- Returns: the next cursor ('0': that was all), then a flat list: name, type, ms left to live (-1: for ever),
+-- whether its job or schedule would clean it up ('1' also if it belongs to neither).
 -- ARGV: cursor most
 -- KEYS: jobs side schedules
 -- @include lib/dossier

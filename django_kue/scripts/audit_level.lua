@@ -1,8 +1,8 @@
 -- A slice of a priority's waiting lists, by the distance from their end, which claims don't change: first the list,
 -- then its front list.
--- Returns: 1 what tells whether the lists were touched since, 2 whether it's among the levels, 3 how many stale
--- entries are noted ('': none), 4 whether there's a front list, 5 how many entries were passed (0: that was all),
--- 6 how many of them are stale, then the keys of the others.
+-- Returns: 1 a digest that shows whether the lists were touched since, 2 whether the priority is among the levels,
+-- 3 how many stale entries are noted ('': none), 4 whether there's a front list, 5 how many entries were passed
+-- (0: that was all), 6 how many of those are stale, then the keys of the others.
 -- ARGV: priority first most
 -- KEYS: jobs waiting levels stale
 -- @include lib/shape

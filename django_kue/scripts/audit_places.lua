@@ -1,4 +1,4 @@
--- A slice of one of the places that hold jobs' keys: those that have no record, and of leases that aren't a job's all.
+-- A slice of one of the places that hold jobs' keys: the keys without a record; of ghosts and marks, all keys.
 -- Returns: the next cursor ('0': that was all), then keys.
 -- ARGV: place cursor most
 -- KEYS: jobs leases ghosts marks delayed completed failed cancelled kept_completed kept_failed kept_cancelled

@@ -1,8 +1,8 @@
--- Dossiers of jobs that an audit suspects, with where their entries are: all of one moment for each job. Long lists
--- take their time, so that it ends after `budget` entries; the rest of the keys is asked for again.
--- Returns for each job a dossier, then a flat list: priority, how often its entry is in that list.
+-- Dossiers of jobs that an audit suspects, with the places of their entries, each job at one moment. Long lists take
+-- time, so it stops after `budget` entries; the caller asks again for the rest of the keys.
+-- Returns for each job a dossier, then a flat list: priority, how often its entry is in that priority's lists.
 -- ARGV: budget items...
---   items: key is_once priorities, again and again; priorities: besides its own, separated by commas
+--   items: key is_once priorities, repeated; priorities: those besides its own, separated by commas
 -- KEYS: jobs
 -- @include lib/spots
 local found, left = {}, tonumber(budget)

@@ -1,4 +1,4 @@
--- Renew an owner's lease. One that was declared dead is never revived: it's told so by 0.
+-- Renew an owner's lease. An owner that was declared dead is never revived: 0 tells it so.
 -- Returns: 1 or 0, then the keys of its jobs that should stop.
 -- ARGV: owner lease_ms
 -- KEYS: owners marks

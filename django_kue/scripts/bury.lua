@@ -1,9 +1,9 @@
--- A supervisor saw its child die: it settles what the child was running, and gives back the rest.
--- The child's other jobs are not suspects: their neighbour was the culprit, and it's known.
--- Returns: the keys given back, the keys settled; and the keys of all these that failed, and that were
+-- A supervisor saw its child die: settle what the child was running, and give back the rest.
+-- The child's other jobs are not suspects, since they weren't running.
+-- Returns: the keys given back, and the keys settled; then the keys among all these that failed, and those that were
 -- cancelled by their mark.
 -- ARGV: owner retention max_runs max_crashes ends...
---   ends: key outcome, again and again (outcomes as in lib/settle)
+--   ends: key outcome, repeated (outcomes as in lib/settle)
 -- KEYS: leases ghosts marks owners levels
 -- @include lib/order
 -- @include lib/settle
@@ -32,7 +32,7 @@ for i = 1, #held, 2 do
     table.insert(by_lease[lease], key)
   end
 end
--- What's put to the front last is the first there: begin with the newest lease and its newest jobs.
+-- What's pushed to the front last is first there: begin with the newest lease and its newest jobs.
 table.sort(order, function(a, b) return sequence_of(a) > sequence_of(b) end)
 local given_back, settled, cancelled_ = {}, {}, {}
 for _, lease in ipairs(order) do

@@ -1,5 +1,5 @@
 -- Finished jobs of a state that finished before `before` (ms) -> gone, up to `most` a call.
--- Returns how many went.
+-- Returns how many were removed.
 -- ARGV: state before most
 -- @include lib/finish
 local old = redis.call('ZRANGEBYSCORE', shelves[state], '-inf', '(' .. before, 'LIMIT', 0, most)

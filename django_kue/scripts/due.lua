@@ -1,5 +1,5 @@
 -- Schedules of a queue whose tick has come, the earliest first.
--- Returns: now (ms), the earliest tick that's still to come ('' for none), then flat: name, record, its tick.
+-- Returns: now (ms), the earliest future tick ('' for none), then a flat list: name, record, its tick.
 -- ARGV: most
 -- KEYS: schedules ticks
 -- @include lib/clock

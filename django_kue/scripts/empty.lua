@@ -1,5 +1,5 @@
--- waiting, delayed -> gone, up to `most` a call. Returns how many went, and how many entries that were nobody's
--- were passed; 0 and 0 when nothing is left.
+-- waiting, delayed -> gone, up to `most` a call. Returns how many were removed, and how many stale entries were passed;
+-- 0 and 0 when nothing is left.
 -- ARGV: most
 -- KEYS: jobs levels stale delayed
 -- @include lib/waiting

@@ -1,10 +1,10 @@
--- (nothing) -> waiting: store new plain jobs of one priority, in order. Others go by enqueue_special.
+-- (nothing) -> waiting: store new plain jobs of one priority, in order. All others go through enqueue_special.
 -- A connection numbers its sends: one that was applied and is sent again changes nothing.
 -- Most calls bring one job, so this includes nothing: setting up the functions of the libraries would cost
--- more than all else.
+-- more than everything else.
 -- Returns: nothing. ServerLink.carry_out() takes any other reply for a broken connection.
 -- ARGV: sender number priority items...
---   items: key record, again and again
+--   items: key record, repeated
 -- KEYS: jobs waiting levels senders wake flags events
 if redis.call('SET', KEYS.senders .. sender, number, 'EX', '600', 'GET') == number then return end
 

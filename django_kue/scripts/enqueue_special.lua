@@ -1,11 +1,11 @@
--- (nothing) -> waiting | delayed: store new jobs, in order, that take a decision: those with a time, an expiry,
+-- (nothing) -> waiting | delayed: store new jobs, in order, that need decisions: those with a time, an expiry,
 -- a unique key or search keys, or from an outbox.
 -- A connection numbers its sends: one that was applied and is sent again changes nothing. A job from an outbox
--- may be sent by anybody, at any time: while it's here, and for a while after, it isn't taken again.
--- Returns the list of keys that now hold: a job's own, or the key of the job that holds its unique key; '' for
--- a job that was known already.
+-- may be sent by any process, at any time: while it's here, and for a while after, it isn't stored again.
+-- Returns for each job its own key, or the key of the job that holds its unique key, or '' if it was known
+-- already.
 -- ARGV: sender number items...
---   items: key record priority delay run_at expires unique_ms is_forwarded, again and again
+--   items: key record priority delay run_at expires unique_ms is_forwarded, repeated
 -- KEYS: jobs senders delayed forward bygone
 -- @include lib/clock
 -- @include lib/admit

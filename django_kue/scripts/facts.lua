@@ -1,6 +1,6 @@
--- What is known of a queue besides its jobs.
--- Returns: 1 time paused (ms) or '', 2 the totals as a flat list, 3 one list of the minute
--- counters (flat) for each of the last hours, the newest first, 4 Redis's time (ms).
+-- What is known about a queue besides its jobs.
+-- Returns: 1 when it was paused (ms) or '', 2 the totals as a flat list, 3 a flat list of the minute counters
+-- for each of the last hours, newest first, 4 Redis's time (ms).
 -- ARGV: hours
 -- KEYS: flags totals stats
 -- @include lib/clock

@@ -1,4 +1,4 @@
--- The outcome of a job that was not kept, for some seconds after its end; or ''.
+-- The outcome of a job that was not kept, for a few seconds after its end; otherwise ''.
 -- ARGV: key
 -- KEYS: farewells
 return redis.call('GET', KEYS.farewells .. key) or ''

@@ -1,5 +1,5 @@
--- The rows of the jobs that have all these search keys, the newest `most`, newest last.
--- With several keys, only the newest 10,000 jobs of the rarest are looked at.
+-- The rows of the newest `most` jobs that have all these search keys, newest last.
+-- With several keys, only the newest 10,000 jobs with the rarest one are looked at.
 -- ARGV: most hashes...
 -- KEYS: search
 -- @include lib/rows
@@ -18,7 +18,7 @@ for i = hashes_at, #ARGV do
   end
 end
 
--- Those of `keys` that every other set has, too.
+-- Those of `keys` that are in every other set, too.
 local function shared(keys)
   for _, set in ipairs(others) do
     if #keys == 0 then break end

@@ -1,13 +1,13 @@
--- A schedule's tick: its job is stored, and the tick after it noted, in one step; so whoever dies leaves it fired
--- with a successor, or not fired. Who comes second is told what's next now.
--- Returns: what became of it, the key that holds, the next tick as it's now ('' for none).
+-- Fire a schedule's tick: store its job and note the next tick, in one step. So a worker that dies leaves it either
+-- fired, with its successor noted, or not fired. A worker that comes second is told what's next now.
+-- Returns: what became of it, the key of the job that counts, the next tick as of now ('' for none).
 --   fired; o, u, m: no job was made, as in lib/ticked; known: it was fired before, and the clock was set back a little;
 --   other: the schedule isn't as it was read, or it isn't due
 -- ARGV: name version expected tick coming key record priority expires unique_ms how missed_tick missed_count
---   version: the record's, as it was read; expected: the next tick, as it was read; coming: the one after, or ''
---   tick: the one that's fired; where nothing is (key is ''), the newest that's missed
---   how: n to run it now, between the ticks: `expected` and `coming` don't matter, and stay
---   missed_tick missed_count: of those that are missed the newest, and how many there are
+--   version: that of the record as it was read; expected: the next tick as it was read; coming: the one after, or ''
+--   tick: the one to fire; if none is fired (key is ''), the newest missed one
+--   how: n to run it now, between the ticks: `expected` and `coming` are ignored, and the next tick stays
+--   missed_tick missed_count: the newest of the missed ticks, and how many there are
 -- KEYS: schedules ticks ghosts outcomes jobs
 -- @include lib/clock
 -- @include lib/admit

@@ -1,4 +1,4 @@
--- Keys of the jobs that have one of these search keys: of each the newest `most`.
+-- Keys of the jobs that have one of these search keys: for each, the newest `most`.
 -- ARGV: most hashes...
 -- KEYS: search
 local found, seen = {}, {}

@@ -1,7 +1,6 @@
--- A slice of a state's keys, without rows, each with its time (ms): for walking and for merging queues.
--- Finished and delayed jobs can be limited to a span of time. `part`, unless '', is the function that failed
--- jobs are limited to, or the priority of waiting ones. Waiting jobs have no time of their own ('': their keys
--- tell when they were made).
+-- A slice of a state's keys, without rows, each with its time (ms): for walking through queues and merging them.
+-- Finished and delayed jobs can be limited to a span of time. `part`, unless '', limits failed jobs to a function,
+-- or waiting ones to a priority. Waiting jobs have no time of their own (''), but their keys say when they were made.
 -- ARGV: state offset most newest lowest highest part
 -- KEYS: leases failed_by
 -- @include lib/page

@@ -1,6 +1,6 @@
 -- Who holds the leases of a queue's active jobs.
--- Returns a flat list: owner, how many jobs, its deadline (ms) or '' when nobody would notice its
--- death; the last entry is Redis's time in ms.
+-- Returns a flat list: owner, how many jobs, its deadline (ms) or '' if nobody would notice its death; the last entry
+-- is Redis's time in ms.
 -- KEYS: leases owners
 -- @include lib/clock
 local held = redis.call('HGETALL', KEYS.leases)

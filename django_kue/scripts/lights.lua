@@ -1,6 +1,6 @@
--- What a search looks at, of some jobs: the record, and of failed and cancelled ones the beginning of the
--- outcome, which tells the error. '' for what isn't there. Long records are cut: a title
--- seldom needs more, and is then read with the whole job.
+-- What a search looks at: the records of some jobs, and for failed and cancelled ones the beginning of the outcome,
+-- which has the error. '' for what isn't there. Long records are cut: a title seldom needs more, and is then read
+-- with the whole job.
 -- ARGV: keys...
 -- KEYS: jobs outcomes
 local RECORD, OUTCOME = 4096, 1024 -- bytes; the first as in store/reads.py

@@ -1,4 +1,4 @@
--- Somebody listens to this queue's events for the next `ms`.
+-- Publish this queue's events for the next `ms`, since somebody listens to them.
 -- ARGV: ms
 -- KEYS: flags
 -- @include lib/clock

@@ -1,5 +1,5 @@
--- A job's key, its logs (newest `most` of them) and its runs that didn't complete, oldest first. The key of a
--- duplicate that was dropped leads to the first.
+-- A job's key, the newest `most` of its log lines, and its runs that didn't complete, oldest first. The key of a
+-- dropped duplicate leads to the first job.
 -- ARGV: key most
 -- KEYS: forward logs runs
 local own = redis.call('GET', KEYS.forward .. key) or key

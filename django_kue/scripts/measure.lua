@@ -1,9 +1,9 @@
--- Add what a worker measured to the running buckets of a queue and of its functions, and note how many jobs wait.
--- A block of functions has `most` of them at most; what others did is added up under `others`. The same is added to
--- sums since ever, which never fall: monitors make rates of them.
+-- Add a worker's measurements to the current buckets of a queue and its functions, and note how many jobs are waiting.
+-- A block has at most `most` functions; all others are added up under `others`. The measurements are also added to
+-- all-time sums, which never decrease: monitors turn them into rates.
 -- ARGV: tiers function_tiers most others row functions...
---   row: as in measures.py, or '': only the depth is noted
---   functions: name row, again and again
+--   row: as in measures.py; '' to note only the depth
+--   functions: name row, repeated
 -- KEYS: function_measures run_sums function_sums
 -- @include lib/measures
 -- @include lib/sums

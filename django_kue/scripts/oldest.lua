@@ -1,5 +1,5 @@
--- The first waiting job of each priority (within its first 100 entries), as `key`, record.
--- Returns Redis's time in ms, then the pairs.
+-- The first waiting job of each priority (within the first 100 entries of each of its lists).
+-- Returns Redis's time in ms, then a flat list: key, record.
 -- KEYS: waiting levels jobs
 -- @include lib/clock
 -- @include lib/waiting

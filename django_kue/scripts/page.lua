@@ -1,4 +1,4 @@
--- A page of a state's jobs; see lib/page. `newest` = 1 turns the order round.
+-- A page of a state's jobs; see lib/page. `newest` = 1 reverses the order.
 -- ARGV: state offset limit newest
 -- @include lib/rows
 -- @include lib/page

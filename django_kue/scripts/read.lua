@@ -1,4 +1,4 @@
--- The rows of some jobs, by key. The key of a duplicate that was dropped leads to the first.
+-- The rows of some jobs, by key. The key of a dropped duplicate leads to the first job.
 -- ARGV: keys...
 -- KEYS: forward
 -- @include lib/rows

@@ -1,4 +1,4 @@
--- What is known of all: queues that ever had a job, and the workers.
+-- What is known across all queues: the queues that ever had a job, and the workers.
 -- `name` (unless '') joins the queues; `worker` (unless '') gets an order.
 -- Returns: 1 queue names, 2 workers as a flat list (worker, JSON), 3 their pulses as a flat list
 -- (worker, ms), 4 Redis's time (ms).

@@ -1,5 +1,5 @@
--- Drop entries of an index that are wrong, if they still are; a function's failed jobs are counted again.
--- Returns how many went.
+-- Drop wrong entries of an index, if they still are wrong; a function's failed jobs are counted again.
+-- Returns how many were dropped or counted right.
 -- ARGV: index part entries...
 -- KEYS: unique search failed_by
 -- @include lib/entries

@@ -1,8 +1,8 @@
--- Put jobs right, each as a whole, after what is seen of it now: what an audit saw may be over. A job's record is
--- never deleted, nor is what its runs left.
--- Returns the keys of the jobs that weren't as the audit saw them.
+-- Put jobs right, each as a whole and by what it looks like now: what an audit saw may be over. A job's record is
+-- never deleted, and neither is what its runs left behind.
+-- Returns the keys of the jobs that were no longer as the audit saw them.
 -- ARGV: lease_ms items...
---   items: key created fault seen priorities, again and again
+--   items: key created fault seen priorities, repeated
 --   fault: `nowhere` (seen: the seat), `places` (seen: the seat; priorities: whose lists have its entry, with commas),
 --          `unreadable` (seen: SHA-1 of the record; priorities as above), `progress` (seen: SHA-1 of it), '' (all else)
 -- KEYS: delayed failed cancelled completed leases owners outcomes progress side logs runs jobs stale waiting
@@ -13,7 +13,7 @@
 -- @include lib/wake
 -- @include lib/quarantine
 local UNREADABLE = '{"type":"django_kue.records.UnreadableRecord","message":"what is stored is not a job that can be read"}'
--- Where it is still to run wins over where it has ended: better once too often than never.
+-- A place where it's still to run wins over one where it has ended: better once too often than never.
 local PREFERENCE = { 'delayed', 'failed', 'cancelled', 'completed' }
 local LETTERS = { failed = 'f', cancelled = 'x', completed = 'c' }
 local zsets = { delayed = KEYS.delayed, failed = KEYS.failed, cancelled = KEYS.cancelled, completed = KEYS.completed }
@@ -32,7 +32,7 @@ local function place_of(key)
   end
 end
 
--- Leave all places but one (nil: all).
+-- Take a job out of all places but one (nil: out of all).
 local function leave_all_but(state, key)
   for other, zset in pairs(zsets) do
     if other ~= state and redis.call('ZREM', zset, key) == 1 and other == 'failed' then unlist_failed({ key }) end
@@ -41,7 +41,7 @@ local function leave_all_but(state, key)
   if not LETTERS[state] then keep_aside('o', KEYS.outcomes, key) end
 end
 
--- Nobody's places, marks, progress and lists. Its ghost stays, and that one's mark.
+-- Drop the lease, places, progress and lists of a key without a record. Its ghost stays, as does the ghost's mark.
 local function forget(key)
   redis.call('HDEL', KEYS.leases, key)
   leave_all_but(nil, key)
@@ -57,7 +57,7 @@ local function put_in_line(key, record)
   push_back(priority_of(head), { entry_of(key, head) })
 end
 
--- A job in no state: back to where its outcome or its time says that it was, else it waits.
+-- Put a job that's in no state back to where it was according to its outcome or its time; otherwise it waits.
 local function restore(key, record)
   local letter, at = string.match(redis.call('HGET', KEYS.outcomes, key) or '', '^([cfx])|(%d+)|')
   for state, one in pairs(LETTERS) do
@@ -74,7 +74,7 @@ local function restore(key, record)
   end
 end
 
--- Its entries in these lists, which go stale with a new seat.
+-- How many entries the job has in these lists; they go stale when it gets a new seat.
 local function entries_by_priority(key, head, priorities)
   local counts, total = {}, 0
   for priority in string.gmatch(priorities, '[^,]+') do
@@ -164,7 +164,7 @@ local function mend(key, created)
   if mark and mark ~= ghost and mark ~= lease then redis.call('HDEL', KEYS.marks, key) end
 end
 
--- The particular fault is over, or is not: returns whether it was as the audit saw it.
+-- Mend the particular fault. Returns false if the job is no longer as the audit saw it.
 local function begin(key, fault, seen, priorities)
   local record = redis.call('HGET', KEYS.jobs, key)
   if fault == '' or not record then return true end

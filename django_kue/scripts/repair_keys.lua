@@ -1,12 +1,13 @@
--- Put keys of a queue right that stand wrong, if they still do. `name` is what follows the common beginning.
+-- Put wrong keys of a queue right, if they still are wrong. `name` is what follows the common prefix of its keys.
 -- Returns how many were put right.
 -- ARGV: items...
---   items: what name extra value, again and again
---   what: `type` (extra: the type that it has, and may not have): put aside; `forever` (extra: ms): it expires;
---         `field` (extra: field, value: its value): that's put aside; `member` (extra: member): dropped;
---         `lists` : logs and runs of a job that's gone, last ticks of a schedule that is; else it's noted that they need cleaning up;
---         `tick` (extra: a schedule): it has a next tick, which is now, unless it has one
---         `owner` (extra: owner, value: ms): its lease ends then
+--   items: what name extra value, repeated
+--   what: `type` (extra: its type, which is wrong): the key is put aside; `forever` (extra: ms): it gets an expiry;
+--         `field` (extra: field, value: its value): the field is put aside; `member` (extra: member): it's dropped;
+--         `lists`: deletes logs and runs of a job that's gone, or last ticks of a schedule that's gone; if a job is
+--         still there, notes that they need cleaning up;
+--         `tick` (extra: a schedule): unless it has a next tick, that's now;
+--         `owner` (extra: owner, value: ms): its lease ends after that time
 -- KEYS: jobs side schedules quarantined
 -- @include lib/clock
 -- @include lib/quarantine

@@ -1,5 +1,5 @@
--- Put a priority's entry among the levels right, and, if its lists are still as an audit saw them (`shape`, see
--- audit_level; '': never mind), how many stale entries are noted ('': none, and no front list).
+-- Put right a priority's entry among the levels, and also the noted number of stale entries (`dead`; '': none, and no
+-- front list), if its lists are still as an audit saw them (`shape`, see audit_level; '': leave the number alone).
 -- Returns whether they were.
 -- ARGV: priority shape dead
 -- KEYS: waiting levels stale

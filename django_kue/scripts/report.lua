@@ -1,8 +1,8 @@
--- What running jobs say of themselves: progress, log lines, and that a suspect has started.
--- Fenced like an outcome: a stale worker's report is refused.
+-- What running jobs report: progress, log lines, and that a suspect has started.
+-- Reports are fenced like outcomes: a stale worker's report is refused.
 -- Returns the keys whose report was refused.
 -- ARGV: max_lines items...
---   items: lease key kind text, again and again; kind p (progress), l (log line), y (started)
+--   items: lease key kind text, repeated; kind p (progress), l (log line), y (started)
 -- KEYS: jobs leases progress logs side
 -- @include lib/events
 redis.call('HDEL', KEYS.leases, '') -- a first write that is never refused for want of memory

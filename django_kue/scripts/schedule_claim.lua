@@ -1,5 +1,5 @@
--- Somebody makes a schedule, and holds its name meanwhile: each queue, which may be a shard of its own, knows only its
--- own schedules. Who dies loses the name after a while.
+-- Hold the name of a schedule while it's being made: each queue, which may be a shard of its own, knows only its own
+-- schedules. A maker that dies loses the name after a while.
 -- Returns whether the name was free.
 -- ARGV: name maker hold_ms
 -- KEYS: makers

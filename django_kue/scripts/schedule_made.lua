@@ -1,4 +1,4 @@
--- The name of a schedule is let go. Returns whether this maker still held it.
+-- Let the name of a schedule go. Returns whether this maker still held it.
 -- ARGV: name maker
 -- KEYS: makers
 if redis.call('GET', KEYS.makers .. name) ~= maker then return 0 end

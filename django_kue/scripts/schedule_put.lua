@@ -1,8 +1,8 @@
--- A schedule is made, changed or deleted, if it's still as it was read; what ticks have noted stays.
+-- Make, change or delete a schedule, if it's still as it was read; what ticks have noted stays.
 -- Returns whether that was done.
 -- ARGV: name version record next
---   version: of the record that was read, '' when there was none; record: the new one, '' to delete it
---   next: its next tick; '' leaves it as it is, '-' takes it off
+--   version: that of the record that was read, '' if there was none; record: the new one, '' to delete it
+--   next: its next tick; '' leaves that as it is, '-' removes it
 -- KEYS: schedules ticks ticked
 -- @include lib/record
 local stored = redis.call('HGET', KEYS.schedules, name)
@@ -15,7 +15,7 @@ if record == '' then
   redis.call('DEL', KEYS.ticked .. name)
   return 1
 end
--- last tick and last success: noted by scripts, maybe after it was read
+-- last tick and last success: scripts note them, maybe after it was read
 local kept = { l = token(head, 'l'), s = token(head, 's') }
 redis.call('HSET', KEYS.schedules, name, stored and with_tokens(record, kept) or record)
 if next == '-' then

@@ -1,6 +1,6 @@
--- A worker declares these schedules: that's noted in the records which stand as it declares them.
+-- Note that a worker declares these schedules, in the records that are as it declares them.
 -- ARGV: items...
---   items: name digest, again and again
+--   items: name digest, repeated
 -- KEYS: schedules
 -- @include lib/clock
 -- @include lib/record

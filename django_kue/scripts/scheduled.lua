@@ -1,4 +1,4 @@
--- Queues that have, or had, schedules; a queue that's named joins them.
+-- The queues that have or had schedules; `queue` (unless '') joins them.
 -- ARGV: queue
 -- KEYS: scheduled
 if queue ~= '' then redis.call('SADD', KEYS.scheduled, queue) end

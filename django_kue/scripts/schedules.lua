@@ -1,5 +1,5 @@
--- Schedules of a queue as they're stored: those that are named, or else all.
--- Returns: now (ms), then flat: name, record, next tick ('' for none), list of its last ticks.
+-- Schedules of a queue as they're stored: those that are named, or all if none is.
+-- Returns: now (ms), then a flat list: name, record, next tick ('' for none), list of its last ticks.
 -- ARGV: names...
 -- KEYS: schedules ticks ticked
 -- @include lib/clock

@@ -1,4 +1,4 @@
--- What a queue's functions did in the last `count` blocks of a tier: flat lists of name and row, one a block.
+-- What a queue's functions did in the blocks of a tier's last `count` buckets: a flat list of name and row per block.
 -- ARGV: tier count
 -- KEYS: function_measures
 -- @include lib/tiers

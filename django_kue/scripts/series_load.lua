@@ -1,5 +1,5 @@
--- How busy all workers were in the last `count` buckets of a tier, the running one last.
--- Returns: the number of the last bucket, then busy and slots of each ('' where no worker was).
+-- How busy all workers were in the last `count` buckets of a tier, the current one last.
+-- Returns: the number of the last bucket, then busy and slots of each ('' where there was no worker).
 -- ARGV: tier count
 -- KEYS: load
 -- @include lib/tiers

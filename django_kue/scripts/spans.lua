@@ -1,5 +1,5 @@
--- How many finished and delayed jobs are within a span of time: delayed, completed, failed, cancelled.
--- With a function's name only failed jobs can be counted.
+-- How many finished and delayed jobs are in a span of time: delayed, completed, failed, cancelled.
+-- With a function's name, only failed jobs can be counted.
 -- ARGV: lowest highest name
 -- KEYS: delayed completed failed cancelled failed_by
 local function count(zset) return redis.call('ZCOUNT', zset, lowest, highest) end

@@ -1,6 +1,6 @@
--- waiting -> active: the plain case of a turn, for an idle worker, behind its pop: only claim, and only one.
+-- waiting -> active: the plain case of a turn, for an idle worker, behind its pop: it only claims, and only one job.
 -- Whatever isn't plain (a suspect, a stale entry, a job that expires, somebody who listens) is left as it is, for
--- a turn. To set up the functions that a turn needs costs more than all that's done here, so this includes nothing.
+-- a turn. Setting up the functions that a turn needs costs more than everything done here, so this includes nothing.
 -- Returns: wait (as a turn), lease, the claimed key, its record; nothing when nothing was claimed.
 -- ARGV: owner lease_ms sequence
 -- KEYS: jobs waiting leases wake levels stale owners flags delayed

@@ -1,6 +1,6 @@
 -- Entries of a waiting list (`front` = 1: of its front list), by their distance from its end, which claims don't
--- change: the way to walk through all of it, however much of it is stale.
--- Returns how many entries were passed, then the keys of those that count.
+-- change. That's the way to walk through a whole list, however much of it is stale.
+-- Returns how many entries were passed, then the keys of those that aren't stale.
 -- ARGV: priority front first most
 -- KEYS: jobs waiting
 -- @include lib/waiting

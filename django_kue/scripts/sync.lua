@@ -1,5 +1,5 @@
--- A worker lost a reply: leases of its that it doesn't know of go back, unharmed and unblamed.
--- Returns the keys that were given back, and those that had been asked to stop: they're cancelled.
+-- A worker lost a reply: jobs under leases that it doesn't know of go back, unharmed and unblamed.
+-- Returns the keys of these jobs, including those that are cancelled instead, because they had been asked to stop.
 -- ARGV: owner retention known_leases...
 -- KEYS: jobs leases ghosts marks
 -- @include lib/limits
@@ -9,8 +9,8 @@
 local known = {}
 for i = known_leases_at, #ARGV do known[ARGV[i]] = true end
 
--- The keys of a hash whose lease is this owner's and unknown to it, oldest first, and how many each lease has;
--- they leave the hash.
+-- Take the keys out of a hash whose lease is this owner's and unknown to it. Returns them, oldest first, and how many
+-- each lease has.
 local function take_unknown(hash)
   local held, found, counts = redis.call('HGETALL', hash), {}, {}
   for i = 1, #held, 2 do

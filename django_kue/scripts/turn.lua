@@ -1,11 +1,11 @@
 -- A worker's turn: settle what has finished, promote what is due, claim what comes next.
--- One call a batch: this is where the engine's speed comes from.
--- Returns: 1 wait (ms till the next delayed job or free rate; -1 paused, -2 at the concurrency
+-- All that takes one call per batch, which is where the engine's speed comes from.
+-- Returns: 1 wait (ms until the next delayed job or free rate; -1 paused, -2 at the concurrency
 -- limit, -3 nothing more is there; 0 when jobs were claimed, and there may be more), 2 refused keys, 3 keys
 -- cancelled by their mark, 4 lease, 5 claimed keys, 6 their records, 7 expired keys, 8 promoted keys.
 -- ARGV: want owner lease_ms sequence switches retention max_runs max_crashes concurrency rate_limit work_ms batches...
---   switches: letters; w woken by the marker, p tell the promoted keys
---   batches:  lease count kind keys×count outcomes×count, again and again; kind c: all are plain completions
+--   switches: letters; w woken by the marker, p return the promoted keys
+--   batches:  lease count kind keys×count outcomes×count, repeated; kind c: all are plain completions
 --             without their letter
 -- KEYS: leases delayed wake levels totals
 -- @include lib/clock
@@ -54,8 +54,8 @@ elseif room > 0 then
   end
 end
 
--- Whoever takes from a list that isn't empty wakes the next; so does who gives back, and a slot that
--- came free.
+-- A worker that leaves something in a list wakes the next one; so does one that gives jobs back, and one that frees a
+-- slot.
 local is_woken = string.find(switches, 'w', 1, true) or #due > 0 or has_refilled
   or (is_limited and settled > 0)
 local has_more = redis.call('EXISTS', KEYS.levels) == 1

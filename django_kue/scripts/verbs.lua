@@ -1,4 +1,4 @@
--- What people ask of jobs: one verb, many keys. Each is decided on its own.
+-- What people ask for: one verb for many keys. Each is decided on its own.
 -- Returns for each key `ok:<state before>:<ms now>`, the state that forbids it, `held` (another job holds
 -- the unique key), or '' when there's no such job.
 -- ARGV: verb argument retention legal_states keys...

@@ -1,7 +1,7 @@
--- A worker says how it is; the answer carries an order (stop), or ''.
--- Workers that were silent for an hour are forgotten.
+-- A worker announces how it is; the reply is an order (stop), or ''.
+-- Workers that have been silent for an hour are forgotten.
 -- ARGV: worker text is_leaving tiers busy slots
---   busy, slots: samples of how many of its slots were in use, added up since it last said so
+--   busy, slots: samples of how many of its slots were in use, added up since its last announcement
 -- KEYS: workers pulses orders load
 -- @include lib/tiers
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS.pulses, '-inf', string.format('%d', now - 3600000))) do

@@ -1,7 +1,7 @@
-"""The store: the only room that speaks Redis, in the words of the domain.
+"""The store: the only package that talks to Redis, in the terms of the domain.
 
 ``moves``, ``reads``, ``audits`` and ``ticking`` say what is asked, as :class:`Call` values; :func:`send` and
-:func:`asend` bring them to Redis; ``blocking`` waits.
+:func:`asend` take them to Redis; ``blocking`` waits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def server_info() -> dict[str, Any]:
-    """Redis's own ``INFO``, as text by name; a cluster's is that of one of its nodes.
+    """Redis's own ``INFO``, as texts by name; for a cluster, that of one of its nodes.
 
     Raises:
         StoreUnavailable: Redis is away.
@@ -40,7 +40,7 @@ def server_info() -> dict[str, Any]:
 
 
 def server_setting(name: str) -> str | None:
-    """A setting of the server's configuration; ``None`` where it may not be asked, as on managed ones.
+    """A setting of the server's configuration; ``None`` if we may not ask, as on managed servers.
 
     Raises:
         StoreUnavailable: Redis is away.

@@ -1,4 +1,4 @@
-"""What an audit asks: slices of a queue's keys, each of one moment, and repairs, which look again first."""
+"""What an audit asks: slices of a queue's keys, each of one moment, and repairs, which check again first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLACES = (
 
 
 class Dossier(NamedTuple):
-    """Where a job's key stands, all of one moment. Times are scores as Redis writes them."""
+    """All the places where a job's key is, read at one moment. Times are scores as Redis writes them."""
 
     key: bytes
     record: bytes | None  # its first TEXT bytes
@@ -38,7 +38,7 @@ class Dossier(NamedTuple):
     progress: bytes | None
     in_side: int
     listed: bytes | None  # its score among its function's failed jobs
-    holder: bytes | None  # who holds its unique key
+    holder: bytes | None  # the job that holds its unique key
     lost_hashes: bytes  # search keys by which it can't be found, joined by +
 
 
@@ -62,12 +62,12 @@ def jobs(queue: str, cursor: bytes, most: int) -> Call[Slice]:
 
 
 def dossiers(queue: str, keys: Sequence[bytes]) -> Call[list[Dossier]]:
-    """The dossiers of these keys, whether they have records or not."""
+    """The dossiers of these keys, whether or not they have records."""
     return call("audit_jobs", queue, "", "", *keys, read=lambda reply: [Dossier(*row) for row in reply[1:]])
 
 
 class Spots(NamedTuple):
-    """A dossier, and how often the job's own entry stands in waiting lists, by priority."""
+    """A dossier, and how often the job's own entry is in the waiting lists, by priority."""
 
     dossier: Dossier
     counts: dict[int, int]
@@ -76,9 +76,9 @@ class Spots(NamedTuple):
 def spots(
     queue: str, suspects: Sequence[tuple[bytes, bool, Iterable[int]]], budget: int
 ) -> Call[list[Spots]]:
-    """Where the entries of some jobs are: (key, whether to look for one only, lists besides its own).
+    """Where the entries of some jobs are: (key, whether to look for only one, lists besides its own).
 
-    Replies at least the first; it ends when ``budget`` entries were looked at.
+    Replies at least for the first job; stops once ``budget`` entries were looked at.
     """
     words: list[bytes | str | int] = [budget]
     for key, is_once, priorities in suspects:
@@ -96,12 +96,12 @@ def spots(
 class Level(NamedTuple):
     """A slice of a priority's waiting lists."""
 
-    shape: bytes  # changes when somebody touches the lists
+    shape: bytes  # changes when anything touches the lists
     is_level: bool
     noted: bytes  # stale entries; empty when none are noted
     has_front: bool
-    passed: int  # entries; 0 after the last
-    dead: int  # of them: stale
+    passed: int  # entries in this slice; 0 after the last
+    dead: int  # how many of them are stale
     keys: list[bytes]  # of the others
 
 
@@ -116,7 +116,7 @@ def level(queue: str, priority: str, first: int, most: int) -> Call[Level]:
 
 
 def places(queue: str, place: str, cursor: bytes, most: int) -> Call[Slice]:
-    """A slice of one of :data:`PLACES`: keys that need a look."""
+    """A slice of one of :data:`PLACES`: keys that need checking."""
     return call("audit_places", queue, place, cursor, most, read=_slice)
 
 
@@ -135,16 +135,16 @@ def index(queue: str, name: str, part: bytes, cursor: bytes, most: int) -> Call[
 
 
 class Key(NamedTuple):
-    """A key of the queue; ``name`` is what follows the common beginning of its keys."""
+    """A key of the queue; ``name`` is what follows the common prefix of its keys."""
 
     name: bytes
     type: str
     lives_ms: int  # -1: for ever
-    is_clean: bool  # False: a job's lists that nobody would clean up
+    is_clean: bool  # False: lists of a job or schedule that nothing would clean up
 
 
 def keys(queue: str, cursor: bytes, most: int) -> Call[Slice]:
-    """A slice of the server's keys: those of this queue."""
+    """A slice of the server's keys: those that belong to this queue."""
 
     def read(reply: list[Any]) -> Slice:
         cursor, *flat = reply
@@ -168,7 +168,7 @@ def fields(queue: str, name: bytes, kind: str, cursor: bytes, most: int) -> Call
 
 
 class JobRepair(NamedTuple):
-    """A job to be put right, in the words of ``scripts/repair_jobs.lua``."""
+    """A job to be put right, in the terms of ``scripts/repair_jobs.lua``."""
 
     key: bytes
     created_ms: int
@@ -178,7 +178,7 @@ class JobRepair(NamedTuple):
 
 
 def repair_jobs(queue: str, repairs: Sequence[JobRepair]) -> Call[list[bytes]]:
-    """Put jobs right; replies those that weren't as the audit saw them."""
+    """Put jobs right; replies the keys of those that were no longer as the audit saw them."""
     return call("repair_jobs", queue, lease_ms(), *[word for one in repairs for word in one])
 
 
@@ -188,12 +188,12 @@ def repair_index(queue: str, name: str, part: bytes, entries: Sequence[bytes]) -
 
 
 def repair_level(queue: str, priority: str, shape: bytes, dead: int | None) -> Call[int]:
-    """Put a priority among the levels, and note its stale entries, unless its lists were touched."""
+    """Put a priority among the levels, and note its stale entries unless its lists were touched."""
     return call("repair_level", queue, priority, shape, "" if dead is None else dead)
 
 
 class KeyRepair(NamedTuple):
-    """A key to be put right, in the words of ``scripts/repair_keys.lua``."""
+    """A key to be put right, in the terms of ``scripts/repair_keys.lua``."""
 
     what: str
     name: bytes
@@ -202,5 +202,5 @@ class KeyRepair(NamedTuple):
 
 
 def repair_keys(queue: str, repairs: Sequence[KeyRepair]) -> Call[int]:
-    """Put keys right; replies how many still needed it."""
+    """Put keys right; replies how many still needed that."""
     return call("repair_keys", queue, *[word for one in repairs for word in one])

@@ -18,14 +18,14 @@ from django_kue.store import connections, nodes
 from django_kue.store.calls import Call, pack
 from django_kue.store.transport import NETWORK_ERRORS, tried, unavailable
 
-BLOCK = 5  # seconds a blocking pop lasts at most; socket timeouts are longer
-LATE = 2  # seconds after that without a reply, when the connection must be dead, though nobody closed it
+BLOCK = 5  # seconds that a blocking pop lasts at most; socket timeouts are longer
+LATE = 2  # seconds without a reply after that, when the connection must be dead, though nobody closed it
 
 
 class Behind(NamedTuple):
-    """A call that's to be carried out when a pop is over, and how many seconds that pop lasts at most.
+    """A call to be carried out when a pop is over, and how many seconds that pop lasts at most.
 
-    ``is_known``: Redis should know its script by the digest.
+    ``is_known``: Redis should know its script by its digest.
     """
 
     call: Call[Any]
@@ -37,10 +37,10 @@ class Doorbell:
     """Waits until a job may have come to one of the queues.
 
     A pop stays pending on its own connection while the caller does other things, so that a local
-    timer can be as exact as it likes. One server has all queues in one pop.
+    timer can be as exact as it likes. On one server, a single pop covers all queues.
 
-    It also takes a call *behind* a pop, at its beginning or later: Redis carries it out when the pop is
-    over, and brings both replies at once (:meth:`answer`).
+    It also takes a call *behind* a pop, when that begins or later: Redis carries it out when the pop is
+    over, and sends both replies together (:meth:`answer`).
     """
 
     takes_calls = True
@@ -50,7 +50,7 @@ class Doorbell:
 
     @property
     def is_pending(self) -> bool:
-        """Whether a pop is; then :meth:`wait` starts none."""
+        """Whether a pop is pending; then :meth:`wait` starts none."""
         return any(bell.socket is not None for bell in self._bells)
 
     def wait(
@@ -64,12 +64,12 @@ class Doorbell:
         """Wait up to ``timeout`` s, or until one of the file descriptors ``others`` is readable.
 
         Returns the queues whose marker was taken: this worker is the one to look there.
-        ``is_armed=False`` starts no new pop, but still hears one that's pending. Of markers that are there
-        already, a new pop takes one of the queues in ``last`` only when there's no other. ``behind`` is
-        sent right after it, or after the one that's pending: no other call may be behind that.
+        ``is_armed=False`` starts no new pop, but still hears a pending one. If markers are there already, a
+        new pop takes one of the queues in ``last`` only when there's no other. ``behind`` is sent right after
+        the new pop, or after the pending one, which must not have another call behind it.
 
         Raises:
-            StoreUnavailable: the connection was lost, or brings nothing any more.
+            StoreUnavailable: the connection was lost, or no longer delivers anything.
         """
         try:
             if is_armed:
@@ -86,23 +86,23 @@ class Doorbell:
             raise unavailable(error) from error
 
     def left(self, now: float) -> float:
-        """Seconds until the pending pop is over; 0 where there's none."""
+        """Seconds until the pending pop is over; 0 if there's none."""
         (bell,) = self._bells
         return bell.left(now)
 
     def answer(self) -> Any:
-        """What the call behind the last pop brought, once: its result, or the error that it met. ``None``
-        when there's nothing new, or its result is that."""
+        """What the call behind the last pop brought, given once: its result, or its error. ``None`` when
+        there's nothing new, or when that's the result."""
         (bell,) = self._bells
         answer, bell.answer = bell.answer, None
         return answer
 
     def withdraw(self, patience: float = LATE) -> bool:
-        """End a pending pop, and with it the call behind it. False when that may have been applied already;
-        from now on it won't be any more. Redis has ``patience`` s to answer.
+        """End a pending pop, and with it the call behind it. False when the call may have been applied
+        already; from now on it won't be. Redis has ``patience`` s to answer.
 
         Raises:
-            StoreUnavailable: nobody knows.
+            StoreUnavailable: that's uncertain.
         """
         (bell,) = self._bells
         try:
@@ -118,8 +118,8 @@ class Doorbell:
 
 
 class ClusterDoorbell(Doorbell):
-    """The same for a cluster: each queue has a pop of its own on its node. Those on a node that's away are
-    silent, and the others ring."""
+    """The same for a cluster: each queue has a pop of its own on its node. While a node is away its queues'
+    bells are silent, and the others ring."""
 
     takes_calls = False
 
@@ -135,8 +135,8 @@ class ClusterDoorbell(Doorbell):
         last: Collection[str] = (),
         behind: Behind | None = None,
     ) -> list[str]:
-        """As :meth:`Doorbell.wait`; but queues whose bell was broken, and is heard again, are among those
-        that it returns: who knows what it would have told."""
+        """As :meth:`Doorbell.wait`, but also returns queues whose bell was broken and works again, since it
+        may have missed something."""
         if is_armed:
             nodes.known().refresh(LATE)
         rang = super().wait(timeout, *others, is_armed=is_armed, last=last, behind=behind)
@@ -144,12 +144,12 @@ class ClusterDoorbell(Doorbell):
 
 
 def new_doorbell(queues: Sequence[str]) -> Doorbell:
-    """One that fits what ``KUE["REDIS"]`` names."""
+    """A doorbell for the kind of server that ``KUE["REDIS"]`` names."""
     return ClusterDoorbell(queues) if connections.is_cluster() else Doorbell(queues)
 
 
 def _readable(descriptors: Sequence[int], timeout: float) -> set[int]:
-    """Those with something to read, also an end or an error. Not ``select``: it stops at descriptor 1023."""
+    """Those with something to read, be it an end or an error. Not by ``select``, which stops at 1023."""
     poller = select.poll()
     for descriptor in descriptors:
         poller.register(descriptor, select.POLLIN)
@@ -163,7 +163,7 @@ class _Bell:
         self._connection: Any = None
         self.socket: Any = None
         self._over_by = 0.0  # when the pending pop must be over
-        self._behind: Call[Any] | None = None  # what Redis carries out then
+        self._behind: Call[Any] | None = None  # what Redis carries out after it
         self.answer: Any = None  # what that brought
 
     def arm(self, last: Collection[str] = (), behind: Behind | None = None) -> None:
@@ -186,11 +186,11 @@ class _Bell:
             self._connection.send_packed_command([commands], check_health=False)
 
     def left(self, now: float) -> float:
-        """Seconds until the pending pop is over; 0 where there's none."""
+        """Seconds until the pending pop is over; 0 if there's none."""
         return 0.0 if self.socket is None else max(0.0, self._over_by - LATE - now)
 
     def is_dead(self) -> bool:
-        """Whether its pop should have been over long ago. Not when this process stood still meanwhile."""
+        """Whether its pop should have been over long ago. Not if a reply is there: then we were frozen."""
         return (
             self.socket is not None
             and time.monotonic() > self._over_by
@@ -198,7 +198,7 @@ class _Bell:
         )
 
     def take(self) -> str | None:
-        """Read the reply: the queue of the marker, or ``None`` when the pop's time was over."""
+        """Read the reply: the queue of the marker, or ``None`` when the pop timed out."""
         self.socket = None
         reply = self._connection.read_response()
         behind, self._behind = self._behind, None
@@ -213,8 +213,8 @@ class _Bell:
             return error
 
     def withdraw(self, patience: float) -> bool:
-        """True when the pop wasn't over yet. Redis lets go a client that ends its side of the connection, and
-        closes the other: after that, nothing that was sent here is carried out any more."""
+        """End the pop; True when it wasn't over yet. When a client closes its side of the connection, Redis
+        drops the client and closes the other side: after that, nothing that was sent here is carried out."""
         if self.socket is None:
             return True
         self.socket.settimeout(patience)
@@ -232,12 +232,12 @@ class _Bell:
                 connection.disconnect()
 
     def _connect(self) -> Any:
-        """Nothing is read before there's something to read: the rest of a reply comes soon, or never."""
+        """A connection with a short timeout: we read once there's a reply, whose rest comes soon or never."""
         return connections.new_connection(LATE)
 
 
 class _NodeBell(_Bell):
-    """The bell of a queue on a cluster. It breaks by itself, and mends itself when its node is back."""
+    """A queue's bell on a cluster. It breaks on its own, and mends itself when its node is back."""
 
     def __init__(self, queues: Sequence[str]) -> None:
         super().__init__(queues)
@@ -269,7 +269,7 @@ class _NodeBell(_Bell):
             return None
 
     def back(self) -> list[str]:
-        """Its queue, when it was broken and has just been mended."""
+        """Its queue, if it was broken and has just been mended."""
         is_back, self._is_back = self._is_back, False
         return [self._queue] if is_back else []
 
@@ -284,7 +284,7 @@ class _NodeBell(_Bell):
         return nodes.known().home(self._keys[0])
 
     def _patience(self) -> float:
-        """Seconds that connecting may take; 0: not now."""
+        """Seconds that connecting may take; 0 means not now."""
         node = self._node()
         return 0.0 if node is None else nodes.known().patience(node, LATE)
 
@@ -310,9 +310,9 @@ class Subscription:
             raise unavailable(error) from error
 
     def messages(self, timeout: float) -> Iterator[tuple[str, bytes]]:
-        """``(queue, message)`` as they come, for ``timeout`` s, however many come.
+        """``(queue, message)`` pairs as they come, for ``timeout`` s, however many there are.
 
-        What has come already is given even with ``timeout`` 0, one message a call.
+        Messages that are already there are given even if ``timeout`` is 0, one per call.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -331,7 +331,7 @@ class Subscription:
 
     @staticmethod
     def _connect() -> Any:
-        """On a cluster any node will do: they tell each other what's published."""
+        """A new connection. On a cluster any node will do: nodes tell each other what's published."""
         timeout = settings.ENQUEUE_TIMEOUT
         if not connections.is_cluster():
             return connections.new_connection(timeout)

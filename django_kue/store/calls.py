@@ -1,4 +1,4 @@
-"""What a store method returns: a script, where it runs, its arguments, and how to read the reply.
+"""Calls, as the store's functions return them: a script, its queue, its arguments, and how to read the reply.
 
 A call says *what*; a transport says *how*. So nothing is written twice for sync and async.
 """
@@ -21,7 +21,7 @@ class Call(NamedTuple, Generic[T_co]):
     """One request to Redis and the meaning of its reply."""
 
     script: Script
-    queue: str | None  # None: the keys that aren't a queue's
+    queue: str | None  # None: the keys that belong to no queue
     arguments: Sequence[bytes]
     read: Callable[[Any], T_co]
 
@@ -30,7 +30,7 @@ class Call(NamedTuple, Generic[T_co]):
         return _keys(settings.PREFIX, self.queue, self.script.name)
 
     def packed(self) -> bytes:
-        """The whole command in Redis's protocol, by the script's digest."""
+        """The whole command in Redis's protocol, with the script's digest."""
         count, head = _packed_head(settings.PREFIX, self.queue, self.script.name)
         return b"*%d%b%b\r\n" % (count + len(self.arguments), head, _joined(self.arguments))
 
@@ -53,7 +53,7 @@ def call(
 
 @cache
 def packed_beginning(prefix: str, queue: str, name: str, words: int) -> bytes:
-    """How a packed call of ``scripts/<name>.lua`` begins that has so many arguments."""
+    """The beginning of a packed call of ``scripts/<name>.lua`` with this many arguments."""
     count, head = _packed_head(prefix, queue, name)
     return b"*%d%b" % (count + words, head)
 
@@ -64,7 +64,7 @@ def pack(*words: bytes) -> bytes:
 
 
 class _Between(dict[int, bytes]):
-    """What's between two words, by the length of the second. To format it anew takes twice as long."""
+    """What's between two words, by the length of the second. Formatting it each time takes twice as long."""
 
     def __missing__(self, length: int) -> bytes:
         return b"\r\n$%d\r\n" % length
@@ -74,7 +74,7 @@ BETWEEN = _Between({length: b"\r\n$%d\r\n" % length for length in range(1024)})
 
 
 def _joined(words: Sequence[bytes]) -> bytes:
-    """Words as they stand in a command after their number, but for the end of the last."""
+    """Words as they follow their number in a command, without the end of the last."""
     parts: list[bytes] = []
     for word in words:
         parts.append(BETWEEN[len(word)])

@@ -17,17 +17,17 @@ from django_kue.store.calls import Call
 from django_kue.store.nodes import Address
 from django_kue.store.transport import Meanwhile, ServerLink, all_good, is_one_of
 
-# Older clients have classes for these errors on connections of their own cluster's only.
+# Older clients only use classes for these errors on connections of their own cluster client.
 MOVED, MOVING = re.compile(r"^MOVED\b"), re.compile(r"^(ASK|TRYAGAIN)\b")
-AGAIN = 0.05  # seconds until a call is sent again whose queue is on its way to another node …
-AGAIN_UNTIL = 0.4  # … and for which that's done
+AGAIN = 0.05  # seconds until a call is repeated whose queue is moving to another node …
+AGAIN_UNTIL = 0.4  # … and for how many seconds that's done
 
 
 class ClusterLink:
-    """Sends each call to the node that has its queue, all calls of a node at once.
+    """Sends each call to the node that has its queue, all calls for a node at once.
 
-    A node that's away concerns its own calls only: see ``is_partial`` of :class:`StoreUnavailable`. Unless
-    the link ``is_patient``, nobody waits for a node of which it's known: the others' queues can't wait.
+    A node that's away affects only its own calls: see ``is_partial`` of :class:`StoreUnavailable`. Unless the
+    link ``is_patient``, it doesn't wait for a node that's known to be away: the others' queues can't wait.
     """
 
     works_ahead = False
@@ -43,7 +43,7 @@ class ClusterLink:
     def send(
         self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
     ) -> list[Any]:
-        """As :meth:`ServerLink.send`. Each node has the ``timeout`` for itself."""
+        """As :meth:`ServerLink.send`. Each node gets the whole ``timeout``."""
         return all_good(self.try_send(*calls, timeout=timeout, meanwhile=meanwhile))
 
     def try_send(
@@ -65,7 +65,7 @@ class ClusterLink:
         return results
 
     def post(self, *calls: Call[Any]) -> None:
-        """As :meth:`ServerLink.post`; but they're sent when they're collected."""
+        """As :meth:`ServerLink.post`, but the calls are only sent when they're collected."""
         self._posted = calls
 
     def collect(self) -> list[Any]:
@@ -74,7 +74,7 @@ class ClusterLink:
         return self.try_send(*calls)
 
     def carry_out(self, command: bytes) -> bool:
-        """There's no short way: it's to be found out which node has the queue."""
+        """There's no fast path: first it must be found out which node has the queue."""
         return False
 
     def command(self, *words: bytes) -> Any:
@@ -83,7 +83,7 @@ class ClusterLink:
         return self._link(nodes.known().one_present()).command(*words)
 
     def is_cut(self) -> bool:
-        """Whether a node has closed its connection while that was idle."""
+        """Whether a node has closed its connection while it was idle."""
         return any(link.is_cut() for link in self._links.values())
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class ClusterLink:
     def _send_to(
         self, node: Address | None, calls: list[Call[Any]], seconds: float, meanwhile: Meanwhile | None
     ) -> list[Any]:
-        """The results; the same error for all calls when the node can't be reached."""
+        """The results; the same error for all calls if the node can't be reached."""
         if node is None:
             return [_away("no node of the cluster has this queue")] * len(calls)
         known = nodes.known()

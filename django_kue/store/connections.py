@@ -1,8 +1,8 @@
 """From ``KUE["REDIS"]`` to connections: an alias in ``CACHES``, a URL, Sentinel, Cluster, embedded.
 
-Connections are redis-py's own classes, made from the project's own parameters (TLS, passwords,
-client names). Only what would hurt is replaced: blind retries, which turn one enqueue into two,
-and a socket timeout shorter than a blocking read.
+Connections are instances of redis-py's own classes, made with the project's own parameters (TLS,
+passwords, client names). Only what would do harm is replaced: blind retries, which turn one enqueue
+into two, and a socket timeout shorter than a blocking read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from django_kue.conf import EMBEDDED, alias_problem, settings
 
-# redis-py's inner wiring that must not leak from one kind of connection into another
+# redis-py's internal wiring, which mustn't leak from one kind of connection into another
 _INTERNAL = ("maint", "event_", "oss_", "orig_", "retry", "parser_class", "connection_pool", "himport_")
 
 
@@ -57,7 +57,7 @@ def new_async_connection(timeout: float) -> Any:
 
 
 def new_async_cluster(timeout: float) -> aredis.RedisCluster:
-    """redis-py's asyncio cluster client; it follows moved slots but never sends a script twice blindly."""
+    """redis-py's asyncio cluster client; it follows moved slots, but never blindly repeats a script."""
     return aredis.RedisCluster.from_url(
         _plain_url(),
         socket_timeout=timeout,
@@ -75,12 +75,12 @@ def connection_to(host: str, port: int, timeout: float) -> Any:
 
 
 def _plain_url() -> str:
-    """The URL as redis-py knows it; a cluster's is that of one of its nodes."""
+    """The URL in the form that redis-py knows; for a cluster, that of one of its nodes."""
     return settings.REDIS.replace("+cluster", "", 1)
 
 
 def _cluster_retries() -> dict[str, Any]:
-    """None. redis-py 5 counts them, 6 and newer take a policy."""
+    """Parameters for no retries at all. redis-py 5 takes a number, 6 and newer take a policy."""
     import redis
 
     if int(redis.__version__.split(".")[0]) < 6:
@@ -105,8 +105,8 @@ def _parameters(pool: ConnectionPool, timeout: float) -> dict[str, Any]:
 
 @cache
 def _introduction() -> dict[str, Any]:
-    """None: it takes redis-py two round trips for each connection to say who it is, and from 7 on a look into
-    its package's metadata. A project that wants it names itself in its own pool."""
+    """Parameters for no introduction: it costs redis-py two round trips per connection to say who it is, and
+    from version 7 on a look at its package's metadata. A project that wants one sets it in its own pool."""
     try:
         from redis.driver_info import DriverInfo
     except ImportError:  # older
@@ -115,14 +115,14 @@ def _introduction() -> dict[str, Any]:
 
 
 def _living_pool() -> ConnectionPool:
-    """The pool; an embedded server that ended itself meanwhile is started again."""
+    """The pool; an embedded server that has ended itself meanwhile is started again."""
     if settings.REDIS == EMBEDDED:
         _embedded_url()
     return _pool()
 
 
 def _embedded_url() -> str:
-    """Imported only here: nothing of it is meant for production."""
+    """The embedded server's URL. It's only imported here: nothing of it is meant for production."""
     from django_kue import embedded
 
     return embedded.url()
@@ -130,7 +130,7 @@ def _embedded_url() -> str:
 
 @cache
 def _pool() -> ConnectionPool:
-    """A pool that is never asked for a connection: it holds the class and the parameters."""
+    """A pool that's never asked for a connection: it holds their class and parameters."""
     where = settings.REDIS
     if where == EMBEDDED:
         return ConnectionPool.from_url(_embedded_url())
@@ -148,13 +148,13 @@ def _pool() -> ConnectionPool:
 
 @cache
 def _sentinel_pool() -> SentinelConnectionPool:
-    """Who the master is: asked of Sentinels that may take no longer than an enqueue."""
+    """The pool that asks Sentinels who the master is; they may take no longer than an enqueue."""
     pool, nodes, parameters = _sentinels()
     sentinel: Any = Sentinel(nodes, sentinel_kwargs=parameters | {"retry": Retry(NoBackoff(), 0)})  # type: ignore[no-untyped-call]
     return SentinelConnectionPool(pool.service_name, sentinel, is_master=pool.is_master)  # type: ignore[no-untyped-call]
 
 
-# One an event loop, like the connections that it holds.
+# One per event loop, like the connections that it holds.
 _async_sentinel_pools: WeakKeyDictionary[AbstractEventLoop, AsyncSentinelConnectionPool] = WeakKeyDictionary()
 
 
@@ -180,7 +180,7 @@ async def close_sentinels() -> None:
 
 
 def _sentinels() -> tuple[SentinelConnectionPool, list[tuple[str, int]], dict[str, Any]]:
-    """The project's pool, where its Sentinels are, and the parameters of connections to them."""
+    """The project's pool, its Sentinels' addresses, and the parameters for connections to them."""
     pool = _pool()
     assert isinstance(pool, SentinelConnectionPool)
     manager = pool.sentinel_manager
@@ -204,7 +204,7 @@ def _async_class(sync_class: type) -> type:
 
 
 def forget(**kwargs: Any) -> None:
-    """Read the settings anew; connections made before keep their parameters."""
+    """Read the settings again; existing connections keep their parameters."""
     if kwargs.get("setting") in (None, "KUE", "CACHES"):
         _pool.cache_clear()
         _sentinel_pool.cache_clear()

@@ -1,4 +1,4 @@
-"""Leaving nothing behind: for tests, which have a prefix of their own. But for an audit nobody else scans."""
+"""Erasing what tests leave behind under their own prefix. Apart from an audit, nothing else scans keys."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from django_kue.conf import settings
 from django_kue.errors import KueError
 from django_kue.store import transport
 
-TESTS = re.compile(r"kue-test-[0-9a-f]+")  # nothing in it means anything to SCAN's MATCH
+TESTS = re.compile(r"kue-test-[0-9a-f]+")  # without any character that's special in SCAN's MATCH
 
 
 def erase_tests_keys() -> int:
-    """Remove all keys under the prefix of a test, of one server; how many.
+    """Remove all keys under a test's prefix from one server; returns how many.
 
     Raises:
         KueError: ``KUE["PREFIX"]`` isn't a test's.

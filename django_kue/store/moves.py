@@ -1,4 +1,4 @@
-"""What changes jobs: one function a move or order, each returning a :class:`Call`."""
+"""What changes jobs: one function per move or order, each of which returns a :class:`Call`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from django_kue.scripts import load
 from django_kue.states import MOVES, State
 from django_kue.store.calls import BETWEEN, Call, call, packed_beginning
 
-BULK = 1000  # jobs a call: a script's arguments must fit on Lua's stack
-RESCUED = 1000  # jobs a sweep: MOST in scripts/lib/rescue.lua
+BULK = 1000  # jobs per call: a script's arguments must fit on Lua's stack
+RESCUED = 1000  # jobs per sweep: MOST in scripts/lib/rescue.lua
 
 
 @cache
 def retention(queue: QueueSettings) -> bytes:
-    """How much a queue keeps, in the words of ``scripts/lib/finish.lua``: ``state=count:ms``."""
+    """A queue's retention, in the format of ``scripts/lib/finish.lua``: ``state=count:ms``."""
     parts = []
     for state in ("completed", "failed", "cancelled"):
         count, age = getattr(queue, f"keep_{state}"), getattr(queue, f"keep_{state}_for")
@@ -31,11 +31,11 @@ def retention(queue: QueueSettings) -> bytes:
 def enqueue(
     queue: str, jobs: Sequence[NewJob], *, sender: bytes, number: int, is_forwarded: bool = False
 ) -> Call[list[bytes]]:
-    """Store new jobs, at most :data:`BULK`. Replies the keys that hold, in order. Only plain ones that are
-    :class:`~django_kue.records.Alike` take the short way; any go by the other.
+    """Store new jobs, at most :data:`BULK`. Replies their keys in order, for a duplicate the first job's.
+    Only plain jobs that are :class:`~django_kue.records.Alike` take the fast path; the other takes any.
 
-    ``sender`` and ``number`` name this send: sent again, it changes nothing. ``is_forwarded``: the
-    key is already in somebody's hands, so that a duplicate's must lead to the first job's.
+    ``sender`` and ``number`` identify this send: repeated, it changes nothing. ``is_forwarded``: somebody
+    already has the keys, so a duplicate's must lead to the first job's.
     """
     if isinstance(jobs, Alike) and jobs.template.is_plain:
         encoded = [sender, b"%d" % number, b"%d" % jobs.template.priority]
@@ -59,14 +59,14 @@ def enqueue(
 def enqueue_one(
     queue: str, key: bytes, record: bytes, priority: bytes, sender: bytes, number: int
 ) -> Call[None]:
-    """What :func:`enqueue` is for one plain job."""
+    """:func:`enqueue` for one plain job."""
     return Call(load("enqueue"), queue, (sender, b"%d" % number, priority, key, record), lambda reply: None)
 
 
 def enqueue_one_packed(
     queue: str, key: bytes, record: bytes, priority: bytes, sender: bytes, number: int
 ) -> bytes:
-    """:func:`enqueue_one`, :meth:`~Call.packed`: in a third of the time."""
+    """:func:`enqueue_one`, already :meth:`~Call.packed`, in a third of the time."""
     counted = b"%d" % number
     return b"".join(
         (
@@ -82,22 +82,22 @@ def enqueue_one_packed(
 
 
 class Owner(NamedTuple):
-    """Who holds leases: a child process of a worker. ``text`` is padded, see :func:`owner`."""
+    """The holder of leases, a child process of a worker. ``text`` is padded, see :func:`owner`."""
 
     name: str
     text: bytes
 
 
 def owner(name: str) -> Owner:
-    """An owner. Its text makes every lease record longer than 64 bytes: shorter ones would be kept
-    by Redis in a packed list, which is slow with many active jobs."""
+    """Make an owner. Its text makes every lease longer than 64 bytes: Redis would keep shorter ones in a
+    packed list, which is slow with many active jobs."""
     return Owner(name, name.ljust(60).encode())
 
 
 class Turn(NamedTuple):
     """The reply to :func:`turn`."""
 
-    wait: int  # ms till the next delayed job or free rate; PAUSED, FULL, EMPTY; 0: there may be more
+    wait: int  # ms until the next delayed job or free rate; PAUSED, FULL, EMPTY; 0: there may be more
     refused: list[bytes]
     cancelled: list[bytes]
     lease: bytes
@@ -110,7 +110,7 @@ class Turn(NamedTuple):
 PAUSED, FULL, EMPTY = -1, -2, -3
 
 Batches = Mapping[bytes, Sequence[tuple[bytes, bytes]]]  # lease → (key, outcome)
-PLAIN = ord("c")  # completed, nothing else to do
+PLAIN = ord("c")  # completed, with nothing else to do
 
 
 def turn(
@@ -140,7 +140,7 @@ def turn(
         work_ms,
     )
     told: list[bytes] = []
-    # Released jobs join the front, batch by batch: what was claimed first has to come there last.
+    # Released jobs join the front, batch by batch: what was claimed first has to go there last.
     for lease, outcomes in sorted(batches.items(), key=_claim_number, reverse=True):
         parts: Sequence[tuple[bytes, Sequence[tuple[bytes, bytes]]]] = [(b"c", outcomes)]
         if not all(text[0] == PLAIN for _, text in outcomes):
@@ -168,7 +168,7 @@ def _read_turn(reply: Any) -> Turn:
 def standby(queue: str, owner: Owner, *, sequence: int) -> Call[Turn | None]:
     """A turn of an idle worker, on a queue without limits: claim one plain job.
 
-    Replies ``None`` when it claimed nothing; if something waits, it takes a :func:`turn`.
+    Replies ``None`` when it claimed nothing; if something is waiting then, that needs a :func:`turn`.
     """
     return call("standby", queue, owner.text, lease_ms(), sequence, read=_read_standby)
 
@@ -185,17 +185,17 @@ def lease_ms() -> int:
 
 
 class Rescue(NamedTuple):
-    """Keys of the jobs that were taken from the dead."""
+    """Keys of the jobs that were taken back from the dead."""
 
     taken: list[bytes]
-    failed: list[bytes]  # of these, because they crashed too often
-    is_first: int  # 1: Redis knows of no sweep before
+    failed: list[bytes]  # those of them that failed, because they crashed too often
+    is_first: int  # 1: Redis knows of no earlier sweep
 
 
 def rescue(queue: str) -> Call[Rescue]:
-    """A sweep: jobs of dead owners go back, and what was kept long enough goes.
+    """A sweep: jobs of dead owners go back, and jobs past their retention are removed.
 
-    At most :data:`RESCUED` jobs go back in one sweep; when so many did, the next may follow at once.
+    At most :data:`RESCUED` jobs go back in one sweep; if that many did, the next may follow at once.
     """
     limits = settings.queue_or_default(queue)
     arguments = lease_ms(), retention(limits), settings.MAX_RUNS, limits.max_crashes
@@ -204,18 +204,18 @@ def rescue(queue: str) -> Call[Rescue]:
 
 class Beat(NamedTuple):
     is_alive: bool
-    to_stop: list[bytes]  # keys of jobs that were cancelled or removed while they run
+    to_stop: list[bytes]  # keys of jobs that were cancelled or removed while running
 
 
 def beat(queue: str, owner: Owner) -> Call[Beat]:
-    """Renew an owner's lease; one that was declared dead is told so."""
+    """Renew an owner's lease; an owner that was declared dead is told so."""
     return call(
         "beat", queue, owner.text, lease_ms(), read=lambda reply: Beat(reply[0] == 1, list(reply[1:]))
     )
 
 
 def sync(queue: str, owner: Owner, leases: Iterable[bytes]) -> Call[list[bytes]]:
-    """Give back what a lost reply claimed: leases of this owner that it doesn't know of."""
+    """Give back what was claimed by calls whose reply was lost: leases that this owner doesn't know of."""
     return call("sync", queue, owner.text, retention(settings.queue_or_default(queue)), *leases)
 
 
@@ -224,12 +224,12 @@ class Burial(NamedTuple):
 
     given_back: list[bytes]
     settled: list[bytes]
-    failed: list[bytes]  # of these …
-    cancelled: list[bytes]  # … and those that somebody had asked to stop
+    failed: list[bytes]  # those of all these that failed …
+    cancelled: list[bytes]  # … or were cancelled, because somebody had asked them to stop
 
 
 def bury(queue: str, owner: Owner, ends: Mapping[bytes, bytes]) -> Call[Burial]:
-    """An owner is dead: settle what it was running (key → outcome), give back the rest."""
+    """Bury a dead owner: settle what it was running (key → outcome), and give back the rest."""
     limits = settings.queue_or_default(queue)
     pairs = [part for pair in ends.items() for part in pair]
     arguments = owner.text, retention(limits), settings.MAX_RUNS, limits.max_crashes
@@ -237,7 +237,7 @@ def bury(queue: str, owner: Owner, ends: Mapping[bytes, bytes]) -> Call[Burial]:
 
 
 class Report(NamedTuple):
-    """What a running job says of itself: kind p (progress), l (a log line), y (a suspect started)."""
+    """What a running job reports: kind p (progress), l (a log line), y (a suspect started)."""
 
     lease: bytes
     key: bytes
@@ -246,12 +246,12 @@ class Report(NamedTuple):
 
 
 def report(queue: str, reports: Sequence[Report]) -> Call[list[bytes]]:
-    """Write reports; replies the keys that were refused, their lease being another's now."""
+    """Write reports; replies the keys whose reports were refused because the lease is no longer theirs."""
     return call("report", queue, settings.MAX_LOG_LINES, *[part for report in reports for part in report])
 
 
 class Answer(NamedTuple):
-    """What became of a verb for one job."""
+    """What a verb did to one job."""
 
     before: State | None  # None: there's no such job
     is_done: bool
@@ -265,7 +265,7 @@ LEGAL["set_priority"] = frozenset(State)
 
 
 def verb(name: str, queue: str, keys: Sequence[str | bytes], argument: int | str = "") -> Call[list[Answer]]:
-    """What people ask of jobs: promote, cancel, requeue, remove, set_priority."""
+    """Apply what people ask for: promote, cancel, requeue, remove, set_priority."""
     legal = ",".join(sorted(LEGAL[name]))
     return call(
         "verbs", queue, name, argument, retention(settings.queue_or_default(queue)), legal, *keys,
@@ -285,39 +285,39 @@ def _answer(text: str) -> Answer:
 
 
 def empty(queue: str, most: int = BULK) -> Call[tuple[int, int]]:
-    """Remove up to ``most`` waiting and delayed jobs; replies how many went, and how many entries
-    that were nobody's were passed."""
+    """Remove up to ``most`` waiting and delayed jobs; replies how many were removed, and how many stale
+    entries were passed."""
     return call("empty", queue, most, read=tuple)
 
 
 def clean(queue: str, state: State, before_ms: int, most: int = BULK) -> Call[int]:
-    """Remove up to ``most`` jobs that finished before; replies how many."""
+    """Remove up to ``most`` jobs that finished before ``before_ms``; replies how many."""
     return call("clean", queue, state, before_ms, most)
 
 
 def pause(queue: str, *, paused: bool) -> Call[bool]:
-    """Pause or resume for all workers at once; replies whether that changed it."""
+    """Pause or resume a queue for all workers at once; replies whether that changed anything."""
     return call("pause", queue, int(paused), read=bool)
 
 
 def listen(queue: str, ms: int) -> Call[int]:
-    """Ask for this queue's events for a time."""
+    """Ask for this queue's events for the next ``ms`` milliseconds."""
     return call("listen", queue, ms)
 
 
 def announce(
     worker: str, text: bytes, *, is_leaving: bool = False, busy: int = 0, slots: int = 0
 ) -> Call[str]:
-    """A worker says how it is; replies an order ("stop") or "".
+    """Announce a worker and how it is; replies an order ("stop") or "".
 
-    ``busy`` of ``slots`` were in use, added up over its looks since the last time.
+    ``busy`` of ``slots`` were in use, each added up over the samples since the last time.
     """
     tiers = measures.in_words(measures.TIERS)
     return call("workers", None, worker, text, int(is_leaving), tiers, busy, slots, read=bytes.decode)
 
 
 def measure(queue: str, row: measures.Row | None, functions: Mapping[str, measures.Row]) -> Call[Any]:
-    """Add what was measured to the running buckets of a queue, and note how many jobs wait."""
+    """Add measurements to a queue's current buckets, and note how many jobs are waiting."""
     pairs = [part for name, one in functions.items() for part in (name, one.encode())]
     return call(
         "measure", queue, measures.in_words(measures.TIERS), measures.in_words(measures.FUNCTION_TIERS),

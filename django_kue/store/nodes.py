@@ -1,7 +1,7 @@
-"""The nodes of a Redis Cluster: which of them has a queue, and which are away just now.
+"""The nodes of a Redis Cluster: which of them has which queue, and which are away at the moment.
 
 A process learns that once, for all its links and bells, and again when a node says that a queue has moved,
-or is away: another may have its queues then.
+or is away, since another may have its queues then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from django_kue.store.transport import NETWORK_ERRORS, unavailable
 
 PROBE, LONGEST_PROBE = 0.25, 0.5  # seconds that a node may take to show that it's back, or who has what
 PAUSE, LONGEST_PAUSE = 0.05, 3.0  # seconds for which a node that's away is left alone …
-SHARE = 8  # … and at least so often the time that asking it has cost
+SHARE = 8  # … but at least this many times as long as asking it took
 
 
 class Address(NamedTuple):
@@ -37,14 +37,14 @@ class Address(NamedTuple):
 
 
 class Absence(NamedTuple):
-    """A node didn't answer."""
+    """What's noted about a node that didn't answer."""
 
     tries: int  # in vain
-    until: float  # it's left alone; by time.monotonic()
+    until: float  # when it may be asked again, by time.monotonic()
 
 
 class Nodes:
-    """What's known of the nodes. Used from any thread: each fact is replaced as a whole."""
+    """What's known about the nodes. Used from any thread: each fact is replaced as a whole."""
 
     def __init__(self) -> None:
         self._ranges: list[tuple[int, int, Address]] = []  # first slot, last slot, their master
@@ -59,8 +59,8 @@ class Nodes:
     # ── who is away ──
 
     def patience(self, node: Address, seconds: float) -> float:
-        """How long to wait for a node when one would wait so many seconds for one that's well. 0: it's away,
-        and has to be left alone for the moment."""
+        """How long to wait for a node, if one would wait ``seconds`` for a healthy one. 0: it's away, and has
+        to be left alone for the moment."""
         absence = self._absences.get(node)
         if absence is None:
             return seconds
@@ -69,13 +69,13 @@ class Nodes:
         return min(seconds, PROBE * 2.0 ** (absence.tries - 1), LONGEST_PROBE)
 
     def answered(self, node: Address) -> None:
-        """It's there."""
+        """Note that a node answered."""
         if self._absences:
             self._absences.pop(node, None)
 
     def failed(self, node: Address, spent: float) -> None:
-        """It didn't answer, which took so many seconds. What asking it again costs is a small part of the
-        time that's left for the others."""
+        """Note that a node didn't answer, which took ``spent`` seconds. It's left alone for so long that
+        asking it again costs only a small share of the time that the others have."""
         tries = self._absences[node].tries + 1 if node in self._absences else 1
         pause = max(min(PAUSE * 2**tries, 1.0), SHARE * spent)
         self._absences[node] = Absence(min(tries, 10), time.monotonic() + min(pause, LONGEST_PAUSE))
@@ -84,15 +84,15 @@ class Nodes:
     # ── who has what ──
 
     def doubt(self) -> None:
-        """What's known of the slots isn't so any more."""
+        """Note that what's known about the slots may be outdated."""
         self._is_doubtful = True
 
     def refresh(self, seconds: float) -> None:
-        """Learn who has which slots, when that's in doubt: from a node that's present, else from the one that
-        the settings name. Each that's asked may take so many seconds.
+        """Learn which node has which slots, if that's in doubt: from a node that's present, or else from the
+        one that the settings name. Each that's asked may take ``seconds``.
 
         Raises:
-            StoreUnavailable: nobody could be asked, and nothing is known.
+            StoreUnavailable: no node could be asked, and nothing is known.
         """
         if not self._is_doubtful:
             return
@@ -115,23 +115,23 @@ class Nodes:
             raise unavailable(error, may_be_applied=False) from error
 
     def one_present(self) -> Address:
-        """The first of those that aren't known to be away.
+        """The first node that isn't known to be away.
 
         Raises:
-            StoreUnavailable: all are.
+            StoreUnavailable: all nodes are away.
         """
         for node in self.present():
             return node
         raise StoreUnavailable("Redis is unavailable: all nodes are away", may_be_applied=False)
 
     def present(self) -> list[Address]:
-        """Those that aren't known to be away."""
+        """The nodes that aren't known to be away."""
         known = dict.fromkeys(node for _, _, node in self._ranges)
         return [node for node in known if node not in self._absences]
 
 
 def _ask(node: Address | None, seconds: float) -> list[tuple[int, int, Address]]:
-    """Who has which slots, by a node; ``None``: the one that the settings name."""
+    """Ask a node which node has which slots; ``None``: ask the one that the settings name."""
     connection: Any = (
         connections.new_connection(seconds) if node is None else connections.connection_to(*node, seconds)
     )
@@ -146,7 +146,7 @@ def _ask(node: Address | None, seconds: float) -> list[tuple[int, int, Address]]
 
 
 def _address(node: list[Any], asked: str) -> Address:
-    """A node that doesn't know its own name is where it was asked."""
+    """A node's address. One that doesn't know its own name is at the address where it was asked."""
     host = node[0].decode() if node[0] else ""
     return Address(asked if host in ("", "?") else host, node[1])
 
@@ -158,7 +158,7 @@ def known() -> Nodes:
 
 
 def forget(**kwargs: Any) -> None:
-    """Learn anew, for example because the settings changed."""
+    """Forget everything, for example because the settings changed."""
     if kwargs.get("setting") in (None, "KUE"):
         known.cache_clear()
 

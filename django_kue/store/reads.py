@@ -1,4 +1,4 @@
-"""What reads: each function returns a :class:`Call` whose reply is plain Python."""
+"""What reads: each function returns a :class:`Call` whose reply is made of plain Python values."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from django_kue.store.calls import Call, call
 STATES = (State.DELAYED, State.WAITING, State.ACTIVE, State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
-LAST_MS = 253_402_128_000_000  # 9999-12-30: any time zone's calendar has it
+LAST_MS = 253_402_128_000_000  # 9999-12-30, which a datetime can hold in any time zone
 
 
 def _ms(score: bytes) -> int:
-    """A time as Redis has it; one that somebody set beyond what a datetime can be is moved to its bounds."""
+    """A time from Redis; one that somebody set outside a datetime's range is moved to its bounds."""
     return int(min(max(float(score), 0), LAST_MS))
 
 
 class Row(NamedTuple):
-    """A job as stored; texts are still what the scripts wrote."""
+    """A job as stored; texts are as the scripts wrote them."""
 
     key: str
     state: State
@@ -64,7 +64,7 @@ def heads(
     """Keys of a state, with their times (ms; ``None`` for waiting jobs), in the order of :func:`page`.
 
     ``since`` and ``until`` are scores as Redis writes them, for finished and delayed jobs; ``part`` is a
-    function's name for failed ones, a priority for waiting ones, or "".
+    function's name for failed jobs, a priority for waiting ones, or "".
     """
 
     def read(reply: list[Any]) -> list[tuple[bytes, int | None]]:
@@ -75,7 +75,7 @@ def heads(
 
 
 def spans(queue: str, *, since: str, until: str, name: str) -> Call[dict[State, int]]:
-    """How many finished and delayed jobs are within a span of time, as in :func:`heads`."""
+    """How many finished and delayed jobs are in a span of time, as in :func:`heads`."""
     states = (State.DELAYED, State.COMPLETED, State.FAILED, State.CANCELLED)
     return call("spans", queue, since, until, name, read=lambda reply: dict(zip(states, reply, strict=True)))
 
@@ -84,8 +84,8 @@ LIGHT = 4096  # bytes of a record, as in lights.lua
 
 
 def lights(queue: str, keys: Sequence[str | bytes]) -> Call[list[tuple[bytes, bytes]]]:
-    """Record, and of failed and cancelled ones the beginning of the outcome, of some jobs; empty for what
-    isn't there. Records are cut after :data:`LIGHT` bytes."""
+    """The records of some jobs, cut after :data:`LIGHT` bytes, and for failed and cancelled ones the
+    beginning of the outcome; empty for what isn't there."""
     return call("lights", queue, *keys, read=lambda reply: list(zip(*reply, strict=True)))
 
 
@@ -95,7 +95,7 @@ def levels(queue: str) -> Call[list[str]]:
 
 
 class Standing(NamedTuple):
-    passed: int  # entries of the list; 0 at its beginning
+    passed: int  # entries of the list in this slice; 0 at its beginning
     keys: list[bytes]
 
 
@@ -108,7 +108,7 @@ def standing(queue: str, priority: str, first: int, most: int, *, is_front: bool
 
 
 def having(queue: str, hashes: Sequence[str], most: int) -> Call[list[bytes]]:
-    """Keys of the jobs that have one of these search keys, of each the newest ``most``."""
+    """Keys of the jobs that have one of these search keys; for each, the newest ``most``."""
     return call("having", queue, most, *hashes)
 
 
@@ -123,7 +123,7 @@ def find(queue: str, hashes: Sequence[str], most: int) -> Call[list[Row]]:
 
 
 def keys_of(queue: str, state: State, first: int, most: int) -> Call[list[bytes]]:
-    """Keys of a finished or delayed state from a rank on."""
+    """Keys of a finished or delayed state, beginning with a rank."""
     return call("keys_of", queue, state, first, most)
 
 
@@ -133,7 +133,7 @@ def counts(queue: str) -> Call[dict[str, int]]:
 
 
 def farewell(queue: str, key: str) -> Call[bytes]:
-    """The outcome of a job that wasn't kept, for some seconds after its end; or nothing."""
+    """The outcome of a job that wasn't kept, for a few seconds after its end; otherwise empty."""
     return call("farewell", queue, key)
 
 
@@ -143,7 +143,7 @@ class Oldest(NamedTuple):
 
 
 def oldest(queue: str) -> Call[Oldest]:
-    """The job of each priority that's next to run."""
+    """For each priority, the job that's next to run."""
 
     def read(reply: list[Any]) -> Oldest:
         pairs = zip(reply[1::2], reply[2::2], strict=True)
@@ -171,14 +171,14 @@ class Facts(NamedTuple):
 
 
 def facts(queue: str, hours: int = 0) -> Call[Facts]:
-    """What is known of a queue besides its jobs; minute counters of the last ``hours``."""
+    """What's known about a queue besides its jobs; with minute counters of the last ``hours``."""
 
     def read(reply: list[Any]) -> Facts:
         paused, totals, buckets, now = reply
         minutes: dict[str, int] = {}
         for bucket in buckets:
             minutes |= _numbers(bucket)
-        since = int(paused) if paused.isdigit() else now  # whatever stands there, it's paused
+        since = int(paused) if paused.isdigit() else now  # whatever is there, it's paused
         return Facts(since if paused else None, _numbers(totals), minutes, now)
 
     return call("facts", queue, hours, read=read)
@@ -220,7 +220,8 @@ class Registry(NamedTuple):
 
 
 def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Registry]:
-    """Queues that ever had a job, and the workers; ``queue`` joins the first, a worker gets an order.
+    """The queues that ever had a job, and the workers. ``queue`` joins the queues; ``order_to`` is a worker
+    that gets an order.
 
     Foreign names that no queue can have are left out.
     """
@@ -235,12 +236,12 @@ def registry(queue: str = "", *, order_to: str = "", order: str = "") -> Call[Re
 
 
 def _text(name: bytes) -> str:
-    """A name or key of ours, or a foreign one that has to be shown all the same."""
+    """A name or key of ours, or a foreign one, which has to be shown all the same."""
     return name.decode(errors="backslashreplace")
 
 
 def _numbers(flat: list[bytes]) -> dict[str, int]:
-    """Names and whole numbers; what is none is left out."""
+    """Names and whole numbers; what isn't a number is left out."""
     pairs = zip(flat[::2], flat[1::2], strict=True)
     numbers = {_text(name): _number(text) for name, text in pairs}
     return {name: int(number) for name, number in numbers.items() if isfinite(number)}
@@ -254,12 +255,12 @@ def _number(text: bytes) -> float:
 
 
 class Series(NamedTuple):
-    last: int  # number of the running bucket
-    rows: list[bytes]  # as in measures.py, the running bucket's last; b"" where nothing was measured
+    last: int  # number of the current bucket
+    rows: list[bytes]  # as in measures.py, the current bucket's last; b"" where nothing was measured
 
 
 def series(queue: str, tier: measures.Tier, count: int) -> Call[Series]:
-    """What was measured of a queue in the last ``count`` buckets of a tier."""
+    """The measurements of a queue in the last ``count`` buckets of a tier."""
 
     def read(reply: list[Any]) -> Series:
         return Series(reply[0], [row if measures.is_row(row) else b"" for row in reply[1:]])
@@ -268,7 +269,7 @@ def series(queue: str, tier: measures.Tier, count: int) -> Call[Series]:
 
 
 def series_functions(queue: str, tier: measures.Tier, count: int) -> Call[list[tuple[str, bytes]]]:
-    """What was measured of a queue's functions: a name comes once for each block of time."""
+    """The measurements of a queue's functions: a name comes once for each block of time."""
 
     def read(reply: list[list[bytes]]) -> list[tuple[str, bytes]]:
         return [
@@ -283,16 +284,16 @@ def series_functions(queue: str, tier: measures.Tier, count: int) -> Call[list[t
 
 class RunSums(NamedTuple):
     queue: dict[str, int]  # completed:, failed:, retried:, other: and us: (work); wait:<cell>, run:<cell>
-    functions: dict[str, int]  # the first five, of each function: completed:<name>
+    functions: dict[str, int]  # the first five for each function: completed:<name>
 
 
 def run_sums(queue: str) -> Call[RunSums]:
-    """What was measured of a queue's runs since ever."""
+    """The all-time sums of a queue's runs."""
     return call("run_sums", queue, read=lambda reply: RunSums(_numbers(reply[0]), _numbers(reply[1])))
 
 
 class Load(NamedTuple):
-    last: int  # number of the running bucket
+    last: int  # number of the current bucket
     shares: list[float | None]  # of the workers' slots that were in use; None: there was no worker
 
 
@@ -303,7 +304,7 @@ def series_load(tier: measures.Tier, count: int) -> Call[Load]:
 
 
 def load_now() -> Call[float | None]:
-    """How busy all workers were in the last 10 seconds that are over; at their beginning, since then."""
+    """How busy all workers were in the last full 10 seconds; if that's not known, in the current ones."""
 
     def read(reply: list[Any]) -> float | None:
         before, running = _shares(reply[1:])

@@ -13,10 +13,10 @@ from django_kue.store.calls import Call
 
 
 class StandIn(Protocol):
-    """It answers calls as their scripts would, and knows that nobody else is there to be heard."""
+    """Answers calls as their scripts would, and knows that no events come from anybody else."""
 
     def before(self, *calls: Call[Any]) -> None:
-        """These are about to be asked: it may refuse them, or have something come first."""
+        """Called before these calls are answered: it may refuse them, or do something first."""
 
     def answer(self, call: Call[Any]) -> Any: ...
     def nothing_comes(self) -> Exception: ...
@@ -44,7 +44,7 @@ class StandInLink:
     try_send = send
 
     def carry_out(self, command: bytes) -> bool:
-        """Stand-ins take calls, not commands."""
+        """Nothing is done: stand-ins take calls, not commands."""
         return False
 
     def command(self, *words: bytes) -> Any:
@@ -67,7 +67,7 @@ class AsyncStandInLink:
         self._one = one
 
     async def send(self, *calls: Call[Any], meanwhile: transport.Meanwhile | None = None) -> list[Any]:
-        await sync_to_async(self._one.before)(*calls)  # where the database's connections are
+        await sync_to_async(self._one.before)(*calls)  # in the thread with the database connections
         return [self._one.answer(call) for call in calls]
 
     async def close(self) -> None:
@@ -78,7 +78,7 @@ class AsyncStandInLink:
 
 
 class _Silence:
-    """A subscription to what nobody sends."""
+    """A subscription to events that nobody sends."""
 
     def __init__(self, one: StandIn) -> None:
         self._one = one
@@ -108,7 +108,7 @@ _current: StandIn | None = None
 
 
 def let_answer(one: StandIn | None) -> None:
-    """From now on ``one`` answers all threads of this process in Redis's place; ``None``: Redis does."""
+    """Let ``one`` answer all threads of this process in Redis's place; ``None``: Redis does again."""
     global _current
     _current = one
     transport.stand_in = None if one is None else StandInLink(one)

@@ -25,7 +25,7 @@ class All(NamedTuple):
 
 
 def schedules(queue: str, *names: str | bytes) -> Call[All]:
-    """Schedules of a queue: those that are named, or all. Foreign names that are no text are left out."""
+    """Schedules of a queue: those that are named, or all. Foreign names that aren't text are left out."""
 
     def read(reply: list[Any]) -> All:
         now, *flat = reply
@@ -38,12 +38,12 @@ def schedules(queue: str, *names: str | bytes) -> Call[All]:
 
 class Due(NamedTuple):
     now_ms: int
-    coming_ms: int | None  # the earliest tick that's still to come
+    coming_ms: int | None  # the earliest future tick
     schedules: list[Stored]  # those whose tick has come, without their last ticks
 
 
 def due(queue: str, most: int = 100) -> Call[Due]:
-    """Schedules whose tick has come, at most so many."""
+    """Schedules whose tick has come, at most ``most``."""
 
     def read(reply: list[Any]) -> Due:
         now, coming, *flat = reply
@@ -57,11 +57,11 @@ def due(queue: str, most: int = 100) -> Call[Due]:
 
 
 class Fired(NamedTuple):
-    """What became of a tick, in the words of ``scripts/fire.lua``."""
+    """What became of a tick, in the terms of ``scripts/fire.lua``."""
 
     fate: str
     key: bytes  # of the job, or of the one that keeps it out
-    next_ms: int | None  # the schedule's next tick as it's now
+    next_ms: int | None  # the schedule's next tick as of now
 
 
 def fire(
@@ -79,9 +79,9 @@ def fire(
     """Fire a tick, if the schedule is still as it was read.
 
     Args:
-        job: the tick's job; ``None``: it's missed, and nothing is fired.
-        is_now: somebody asks for a run between the ticks.
-        missed: of the ticks that are left out the newest, and how many there are.
+        job: the tick's job; ``None``: the tick is missed, and nothing is fired.
+        is_now: whether somebody asked for a run between the ticks.
+        missed: the newest of the ticks that are left out, and how many there are.
     """
     words: tuple[bytes | str | int, ...] = ("", "", 0, "", 0)
     if job is not None:
@@ -97,40 +97,40 @@ KEEP, OFF = "", "-"
 
 
 def put(queue: str, name: str, version: str, record: bytes, next_ms: int | str = KEEP) -> Call[bool]:
-    """Make, change or delete (no ``record``) a schedule; replies False when it isn't any more as it was read.
+    """Make, change or delete (no ``record``) a schedule; replies False if it's no longer as it was read.
 
     Args:
-        version: of the record that was read, "" when there was none.
-        next_ms: its next tick; :data:`KEEP` leaves it as it is, :data:`OFF` takes it off.
+        version: that of the record that was read, "" if there was none.
+        next_ms: its next tick; :data:`KEEP` leaves that as it is, :data:`OFF` removes it.
     """
     return call("schedule_put", queue, name, version, record, next_ms, read=bool)
 
 
-HOLD = 10_000  # ms: who takes longer to make a schedule takes it back
+HOLD = 10_000  # ms for which a name is held; whoever takes longer to make a schedule takes it back
 
 
 def claim(name: str, maker: str) -> Call[bool]:
-    """Hold the name of a schedule that's being made, over all queues; replies False when another does."""
+    """Hold the name of a schedule that's being made, across all queues; replies False if another holds it."""
     return call("schedule_claim", None, name, maker, HOLD, read=bool)
 
 
 def made(name: str, maker: str) -> Call[bool]:
-    """Let the name go; replies False when it wasn't held any more."""
+    """Let the name go; replies False if this maker no longer held it."""
     return call("schedule_made", None, name, maker, read=bool)
 
 
 def seen(queue: str, digests: Mapping[str, str]) -> Call[Any]:
-    """Note that a worker declares these schedules: name → digest."""
+    """Note that a worker declares these schedules (name → digest)."""
     return call("schedule_seen", queue, *[word for pair in digests.items() for word in pair])
 
 
 def scheduled(queue: str = "") -> Call[list[str]]:
-    """Queues that have, or had, schedules; ``queue`` joins them."""
+    """The queues that have or had schedules; ``queue`` joins them."""
     return call("scheduled", None, queue, read=lambda reply: sorted(filter(None, map(_text, reply))))
 
 
 def _ms(score: bytes) -> int | None:
-    """A score; one that nobody of us wrote is none."""
+    """A score as ms; ``None`` if there is none, or it's not finite, which is foreign data."""
     return int(float(score)) if score and isfinite(float(score)) else None
 
 

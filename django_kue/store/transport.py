@@ -1,7 +1,7 @@
 """How calls get to Redis and back, synchronously. ``transport_async`` is its twin.
 
-A link is one connection. It isn't shared between threads while in use; a process keeps idle ones
-for the next caller. A fork drops them, so that no reply crosses processes.
+A link is one connection. It isn't shared between threads while in use; a process keeps idle links
+for the next caller. A fork drops them, so that no reply reaches another process.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import connections
 from django_kue.store.calls import Call, pack
 
-AWAKE = 0.0001  # seconds for which a reply is waited for awake …
-SERIES = 0.001  # … that long after the one before, at most
-ASLEEP = 0.1  # seconds for which none is, once another process took this core for longer than SERIES
+AWAKE = 0.0001  # seconds for which the thread stays awake waiting for a reply …
+SERIES = 0.001  # … if the previous reply came at most this long ago
+ASLEEP = 0.1  # seconds for which it doesn't, once another process took this core for longer than SERIES
 NEVER = float("-inf")
-NIL = b"$-1\r\n"  # how Redis says nothing, in the version of its protocol that connections.py asks for
+NIL = b"$-1\r\n"  # an empty reply, in the version of Redis's protocol that connections.py asks for
 
 T = TypeVar("T")
 Meanwhile = Callable[[], object]  # what the client does while Redis works
 
-# RedisClusterException, of a cluster that's away, is no RedisError.
+# RedisClusterException, which means that a cluster is away, isn't a RedisError.
 NETWORK_ERRORS = (ConnectionError, TimeoutError, OSError, RedisClusterException)
 # Redis answers, but not yet, not here or not now: the same call may succeed later.
-# redis-py has classes for some and takes the word out of their text; Redis 6.2 has it in a script's error.
+# redis-py has classes for some, and strips the word from their text; Redis 6.2 has it in a script's error.
 TRANSIENT_ERRORS = (  # MovedError is an AskError
     AskError, BusyLoadingError, ClusterDownError, MasterDownError, OutOfMemoryError, ReadOnlyError,
     TryAgainError,
@@ -61,13 +61,13 @@ TRANSIENT = re.compile(
     r"\b(LOADING|READONLY|MISCONF|NOREPLICAS|BUSY|OOM|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK"
     r"|max number of clients|unauthenticated)\b"
 )
-# What Redis says to who has no password, to a long command without one, and to a wrong one.
+# What Redis says if there's no password, to a long command without one, and to a wrong password.
 NO_ENTRY = re.compile(r"Authentication required|unauthenticated|WRONGPASS|invalid (username-)?password")
-# What it says to who lacks a right. Redis-py takes NOPERM out of the text; the errors of scripts have none.
+# What it says to a user who lacks a right. redis-py strips NOPERM from the text; errors of scripts lack it.
 FORBIDDEN = re.compile(r"\bNOPERM\b|no permissions to |user executing the script can't ")
-WHICH_RIGHT = "The Redis user lacks a right: ACL LOG tells which, docs/how-to/redis-users.md what it needs"
+WHICH_RIGHT = "The Redis user lacks a right: ACL LOG shows which, docs/how-to/redis-users.md what it needs"
 FULL = "used memory > 'maxmemory'"
-# Where in a script Redis refused a call: 6.2 begins with it, others end with it.
+# Where in a script Redis refused a call: errors of 6.2 begin with it, those of others end with it.
 OF_SCRIPT = re.compile(
     r"^Error running script \(call to f_[0-9a-f]+\): (@user_script: ?\d+: )+(-(OOM )?)?"
     r"|\.? script: [0-9a-f]{40}, on @user_script:\d+\.?$"
@@ -78,7 +78,7 @@ FROM_REPLICA = re.compile(r"\b(READONLY|MASTERDOWN)\b")
 class Link(Protocol):
     """One way to Redis."""
 
-    timeout: float  # seconds that a call may take that doesn't say otherwise
+    timeout: float  # seconds that a call may take by default
     sender: bytes
     number: int
 
@@ -95,18 +95,18 @@ class Link(Protocol):
 
 
 class OwnLink(Link, Protocol):
-    """A link of one's own, for a worker: it can do something else while Redis works."""
+    """A link that a worker has for itself: the worker can do something else while Redis works."""
 
-    works_ahead: bool  # whether Redis begins with what's posted at once
+    works_ahead: bool  # whether Redis begins at once with what's posted
 
     def post(self, *calls: Call[Any]) -> None: ...
     def collect(self) -> list[Any]: ...
 
 
 class ServerLink:
-    """A connection to one server (or Sentinel's master of the moment).
+    """A connection to one server (with Sentinel, the current master).
 
-    ``connect`` makes one that isn't connected yet, instead of :func:`connections.new_connection`.
+    ``connect`` makes a connection that isn't open yet, instead of :func:`connections.new_connection`.
     """
 
     works_ahead = True
@@ -118,7 +118,7 @@ class ServerLink:
         self._connect = connect
         self._connection: Any = None
         self._poller = select.poll()  # of the connection's socket
-        self._prompt_at = NEVER  # when the last reply came, if it came at once
+        self._prompt_at = NEVER  # when the last reply came, if it came promptly
         self._awake_from = NEVER
         self._allowed = 0.0  # seconds that the socket may wait
         self._posted: Sequence[Call[Any]] = ()
@@ -126,15 +126,15 @@ class ServerLink:
     def send(
         self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
     ) -> list[Any]:
-        """Send all at once, read all; the results in the order of the calls.
+        """Send all calls at once and read all replies; returns the results in the order of the calls.
 
         The calls must be independent of each other: one whose script Redis has forgotten is applied
         after the others. ``timeout``: seconds that connecting, sending and waiting for the reply may
-        take together, when that's not the link's own. ``meanwhile`` is called when all is sent; nothing
-        of it may fail.
+        take together, if not the link's own. ``meanwhile`` is called when everything is sent; it must
+        not fail.
 
         Raises:
-            StoreUnavailable: Redis is away or refuses for now; its ``may_be_applied`` says whether
+            StoreUnavailable: Redis is away, or refuses for now; its ``may_be_applied`` says whether
                 what was sent may have been applied.
             StoreError: Redis says that the call itself is wrong.
         """
@@ -144,18 +144,18 @@ class ServerLink:
     def try_send(
         self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
     ) -> list[Any]:
-        """As :meth:`send`, but an error that concerns one call stands in its place: also that a node of a
-        cluster is away."""
+        """As :meth:`send`, but an error that concerns only one call takes the place of its result. That a
+        node of a cluster is away is such an error, too."""
         replies = self._replies(calls, timeout, meanwhile)
         return [tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
 
     def carry_out(self, command: bytes) -> bool:
-        """Send a packed call to which Redis replies nothing: the short way of :meth:`send`, which reads this
-        one reply itself. False: nothing of it was done, since there's no connection yet, or Redis has
-        forgotten the script. Then :meth:`send` is to be used.
+        """Send a packed call whose reply is empty: the fast path of :meth:`send`, which reads this one reply
+        itself. False: nothing was done, since there's no connection yet, or Redis has forgotten the script.
+        Then use :meth:`send`.
 
         Raises:
-            StoreUnavailable, StoreError: as :meth:`send`.
+            StoreUnavailable, StoreError: as for :meth:`send`.
         """
         assert not self._posted, "what was posted has to be collected first"
         if self._connection is None:
@@ -180,11 +180,12 @@ class ServerLink:
         raise _meaning_of(refusal) from refusal
 
     def _line(self, sock: Any) -> bytes:
-        """A reply of one line.
+        """Read a reply of one line.
 
-        In a series of calls that Redis answers at once it's waited for awake, since falling asleep and being
-        woken would take longer than the answer. Whoever else wants this core goes first, and may be Redis;
-        one that computes gets it for so long that it's better not to stay awake for a while.
+        In a series of calls that Redis answers at once, the thread stays awake while it waits, since falling
+        asleep and being woken would take longer than the answer. Other processes that want this core go
+        first, as one may be Redis. One that computes keeps it for so long that it's better not to stay awake
+        for a while.
         """
         asked = time.monotonic()
         is_awake = asked - self._prompt_at < SERIES and asked >= self._awake_from
@@ -203,13 +204,13 @@ class ServerLink:
         return line
 
     def post(self, *calls: Call[Any]) -> None:
-        """Send calls, and leave it to :meth:`collect` to read the replies: before that nothing else may be
-        sent. Raises StoreUnavailable."""
+        """Send calls, and leave reading the replies to :meth:`collect`. Nothing else may be sent before that.
+        Raises StoreUnavailable."""
         self._write([call.packed() for call in calls], self._deadline(None))
         self._posted = calls
 
     def collect(self) -> list[Any]:
-        """What was posted has come to, as :meth:`try_send` has it; waits for it."""
+        """Wait for the results of what was posted, and return them as :meth:`try_send` does."""
         calls, self._posted = self._posted, ()
         replies = self._mended(calls, self._read_replies(len(calls)), self._deadline(None))
         return [tried(call, reply) for call, reply in zip(calls, replies, strict=True)]
@@ -230,7 +231,7 @@ class ServerLink:
         return replies
 
     def _mend(self, calls: Sequence[Call[Any]], replies: list[Any], deadline: float) -> None:
-        """Send again what Redis didn't know by its digest; leave a server that isn't the master any more."""
+        """Resend what Redis didn't know by its digest; leave a server that's no longer the master."""
         if again := forgotten(replies):
             answers = self._exchange([calls[i].packed_source() for i in again], deadline)
             for i, reply in zip(again, answers, strict=True):
@@ -239,12 +240,12 @@ class ServerLink:
             self.close()
 
     def command(self, *words: bytes) -> Any:
-        """A plain Redis command."""
+        """Send a plain Redis command; returns its reply."""
         (reply,) = self._exchange([pack(*words)], self._deadline(None))
         return _checked(reply)
 
     def is_cut(self) -> bool:
-        """Whether Redis has closed the connection while it was idle: then there's something to read."""
+        """Whether Redis has closed the connection while it was idle, which shows as something to read."""
         return self._connection is not None and bool(self._poller.poll(0))
 
     def close(self) -> None:
@@ -282,7 +283,7 @@ class ServerLink:
             self._give_up(error, may_be_applied=not isinstance(error, BusyLoadingError))
 
     def _give_up(self, error: BaseException, *, may_be_applied: bool) -> NoReturn:
-        """This connection is of no more use."""
+        """Close the connection, which is of no more use, and raise the error in our terms."""
         self.close()
         if isinstance(error, (*NETWORK_ERRORS, RedisError)):
             raise unavailable(error, may_be_applied=may_be_applied) from error
@@ -300,7 +301,7 @@ class ServerLink:
         return self._connection
 
     def _allow(self, seconds: float) -> None:
-        """How long the socket may wait. A difference of 1 % isn't worth a call of the kernel."""
+        """Set how long the socket may wait. A difference of 1 % isn't worth a system call."""
         if not 0.99 * seconds < self._allowed < 1.01 * seconds:
             self._connection._sock.settimeout(seconds)
             self._allowed = seconds
@@ -314,13 +315,13 @@ class ServerLink:
 
 
 def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavailable:
-    """What to tell people when Redis can't be used. ``may_be_applied``: unless it's known that not."""
-    text = str(error).partition(" : <")[0] or type(error).__name__  # without the inside of Sentinels' clients
+    """The error to raise when Redis can't be used. ``may_be_applied``: unless that's known to be false."""
+    text = str(error).partition(" : <")[0] or type(error).__name__  # without Sentinel client internals
     text = OF_SCRIPT.sub("", text)
     if FULL in text:
         text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean"
     if NO_ENTRY.search(text):
-        text = f'{text.rstrip(".")} (is the password right that KUE["REDIS"] leads to?)'
+        text = f'{text.rstrip(".")} (is the password that KUE["REDIS"] leads to right?)'
     if _is_forbidden(error):
         text = f"{text.rstrip('.')}. {WHICH_RIGHT}"
     is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))
@@ -330,12 +331,12 @@ def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavai
 
 
 def is_from_replica(reply: Any) -> bool:
-    """Whether this server was the master once: a new connection finds the one that is now."""
+    """Whether this server is no longer the master: a new connection finds the one that is."""
     return is_one_of((ReadOnlyError, MasterDownError), FROM_REPLICA, reply)
 
 
 def forgotten(replies: Sequence[Any]) -> list[int]:
-    """Which calls weren't applied, because Redis doesn't know their scripts (any more)."""
+    """The indexes of calls that weren't applied because Redis doesn't know their scripts (any more)."""
     return [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
@@ -351,7 +352,7 @@ def _checked(reply: Any) -> Any:
 
 
 def _meaning_of(refusal: Exception) -> StoreUnavailable | StoreError:
-    """What to tell people when Redis refuses a call."""
+    """The error to raise when Redis refuses a call."""
     if is_one_of(TRANSIENT_ERRORS, TRANSIENT, refusal):
         return unavailable(refusal, may_be_applied=False)
     if _is_forbidden(refusal):
@@ -365,7 +366,7 @@ def _is_forbidden(error: Exception) -> bool:
 
 
 def _left(deadline: float) -> float:
-    """Seconds till then, never none: a socket would take 0 for "don't wait at all"."""
+    """Seconds until then, but never 0, which would tell a socket not to wait at all."""
     return max(deadline - time.monotonic(), 0.001)
 
 
@@ -374,7 +375,7 @@ def _read(call: Call[T], reply: Any) -> T:
 
 
 def tried(call: Call[T], reply: Any) -> T | StoreUnavailable | StoreError:
-    """What a call has come to; an error in the place of a result."""
+    """A call's result, or the error in its place."""
     if not isinstance(reply, Exception):
         return call.read(reply)
     try:
@@ -391,20 +392,20 @@ def all_good(results: list[Any]) -> list[Any]:
 
 
 def new_link(timeout: float) -> OwnLink:
-    """A link of one's own, for a worker: on a cluster it doesn't wait for a node that's known to be away."""
+    """A link for a worker of its own: on a cluster it doesn't wait for a node that's known to be away."""
     if connections.is_cluster():
         return _cluster_link(timeout, is_patient=False)
     return ServerLink(timeout)
 
 
 def _cluster_link(timeout: float, *, is_patient: bool) -> OwnLink:
-    from django_kue.store.cluster import ClusterLink  # which is made of this module's links
+    from django_kue.store.cluster import ClusterLink  # it's made of this module's links
 
     return ClusterLink(timeout, is_patient=is_patient)
 
 
 stand_in: Link | None = None  # what answers instead of Redis, in tests: see stand_in.py
-IDLE = 64  # links at most that are kept for the next caller
+IDLE = 64  # links that are kept for the next caller, at most
 _idle: deque[Link] = deque()
 
 
@@ -418,7 +419,7 @@ def send(*calls: Call[Any]) -> list[Any]:
 
 
 def ask(call: Call[T]) -> T:
-    """Send one call, and give its result."""
+    """Send one call and return its result."""
     result: T = send(call)[0]
     return result
 
@@ -438,7 +439,7 @@ def borrow() -> Link:
 
 
 def give_back(link: Link) -> None:
-    """Keep a link for the next caller, or close it when enough are kept."""
+    """Keep a link for the next caller, or close it if enough are kept."""
     if link is stand_in:
         return
     if len(_idle) < IDLE:

@@ -1,4 +1,4 @@
-"""How calls get to Redis and back, under asyncio. One pool of idle links an event loop."""
+"""How calls get to Redis and back, under asyncio. Each event loop has a pool of idle links."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class AsyncServerLink:
                 await connection.disconnect(nowait=True)
 
     def abandon(self) -> None:
-        """Let Redis forget the connection; for when its event loop is closed and can't do it any more."""
+        """End the connection to Redis when its event loop is closed, and so can't do it any more."""
         connection, self._connection = self._connection, None
         if connection is not None:
             _hang_up(connection)
@@ -141,7 +141,7 @@ class AsyncClusterLink:
 
 
 def _hang_up(connection: Any) -> None:
-    """End the connection of a closed loop: its transport needs the loop, a copy of its socket doesn't."""
+    """End a closed loop's connection: its transport would need the loop, a copy of its socket doesn't."""
     if connection._writer is None:
         return
     with suppress(OSError):
@@ -161,7 +161,7 @@ class _Pool:
 
 stand_in: AsyncLink | None = None  # what answers instead of Redis, in tests: see stand_in.py
 
-# A link leads to its loop, so this holds loops: till they end (see _closing), or a call finds them closed.
+# A link refers to its loop, so this holds loops until they end (see _closing), or a call finds them closed.
 _pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
 
 
@@ -178,7 +178,7 @@ def borrow() -> AsyncLink:
 
 
 async def give_back(link: AsyncLink) -> None:
-    """Keep a link for the next caller on this event loop, or close it when enough are kept."""
+    """Keep a link for the next caller on this event loop, or close it if enough are kept."""
     if link is stand_in:
         return
     pool = await _own_pool()
@@ -198,13 +198,13 @@ async def asend(*calls: Call[Any]) -> list[Any]:
 
 
 async def aask(call: Call[T]) -> T:
-    """Send one call, and give its result."""
+    """Send one call and return its result."""
     result: T = (await asend(call))[0]
     return result
 
 
 async def close_links() -> None:
-    """Close this event loop's idle links. An orderly end of the loop does it, too."""
+    """Close this event loop's idle links, as an orderly end of the loop does too."""
     if pool := _pools.get(asyncio.get_running_loop()):
         await pool.closing.aclose()
 
@@ -218,7 +218,7 @@ async def _own_pool() -> _Pool:
 
 
 async def _closing() -> AsyncGenerator[None, None]:
-    """Closes the links when its loop shuts generators down: ``asyncio.run`` and asgiref do so at the end."""
+    """Close the links when the loop shuts generators down, as ``asyncio.run`` and asgiref do at the end."""
     try:
         yield
     finally:

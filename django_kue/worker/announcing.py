@@ -1,4 +1,4 @@
-"""What a worker says of itself with its heartbeat: its portrait, and how busy it was."""
+"""What a worker says about itself with its heartbeat: its portrait, and how busy it was."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from django_kue.worker.options import WorkerOptions
 
 
 class Living(NamedTuple):
-    """A process that's announced."""
+    """A process to announce."""
 
     pid: int
     board: Board
 
 
 class LoadMeter:
-    """Samples of how full the processes are, added up until they're told.
+    """Samples of how full the processes are, added up until they're reported.
 
     A process counts by the fuller of its two pools, threads and coroutines: a worker whose threads are
-    all busy is full, however many coroutines it could run besides.
+    all busy is full, however many coroutines it could still run.
     """
 
     FULL = 1000
@@ -53,7 +53,7 @@ def portrait(
     done_before: int,
     is_stopping: bool,
 ) -> dict[str, Any]:
-    """What ``django_kue.workers`` reads."""
+    """The description of this worker that ``django_kue.workers`` reads."""
     return {
         "host": socket.gethostname(), "pid": os.getpid(), "version": django_kue.__version__,
         "queues": list(options.queues), "threads": options.threads, "coroutines": options.coroutines,

@@ -1,8 +1,8 @@
-"""Memory that a child shares with its supervisor: what it runs, what it hasn't told yet, until when its
-leases hold, and when it was last looked after.
+"""Memory that a child shares with its supervisor: what it's running, what it hasn't reported yet, until when
+its leases are valid, and when the supervisor last showed that it's alive.
 
-The child writes what it does without a system call; the supervisor can read it even when the child
-is stuck, or dead. Times are ``time.monotonic()``, which all processes of a host share.
+The child writes to it without a system call; the supervisor can read it even when the child is stuck
+or dead. Times are ``time.monotonic()``, which all processes of a host share.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import NamedTuple
 
 from django_kue import ids
 
-_COUNTS = Struct("<QQ")  # jobs done; words about the dead that it began to tell
+_COUNTS = Struct("<QQ")  # jobs done; messages about dead processes that it began to pass to receivers
 _COUNT = Struct("<Q")
-_QUEUE = Struct("<Qdd")  # leases held, valid until: by the child's claims, by the supervisor's beats
+_QUEUE = Struct("<Qdd")  # leases held; valid until, by the child's claims; the same, by the heartbeats
 _HELD = Struct("<Q")
 _TIME = Struct("<d")
-# free, or 1 + suspicion; must be over by (0: no limit); queue; key; started; delay of a retry after the limit
+# free, or 1 + suspicion; must end by (0: no limit); queue; key; started; delay of a retry after the limit
 _SLOT = Struct("<BdH22sdd")
-_OVER = Struct("<Bd")  # … its first two
+_OVER = Struct("<Bd")  # its first two fields
 
 # free or noted; queue; key; sequence and time of its lease; length of its outcome; the outcome
 _END = Struct("<BH22sQQB200s")
 _LONGEST = 200  # bytes of an outcome
-_ENDS = 128  # completed runs that aren't told yet; of more than that, some are repeated after a crash
+_ENDS = 128  # completed runs that aren't reported yet; if there are more, a crash repeats some of them
 
 FREE, BUSY = 0, 1
 NO_DELAY = -1.0
 
-ALONE = 1.0  # seconds that a process takes nothing more after a suspect's start
-NOTORIOUS = 3  # suspicions with which a run is alone to its end
+ALONE = 1.0  # seconds for which a process takes no other jobs after a suspect's start
+NOTORIOUS = 3  # suspicions from which on a run has its process to itself until it ends
 
 
 class Busy(NamedTuple):
@@ -41,10 +41,10 @@ class Busy(NamedTuple):
 
     queue: str
     key: bytes
-    suspicion: int  # how often it was among those that ran when their process died
+    suspicion: int  # how often a process or worker that had it died without a known culprit
     started: float
     deadline: float  # 0: none
-    delay: float | None  # seconds, by the project's own backoff function: only the child may call it
+    delay: float | None  # seconds, from the project's own backoff function, which only the child may call
 
     @property
     def job_id(self) -> str:
@@ -52,13 +52,13 @@ class Busy(NamedTuple):
 
 
 class Untold(NamedTuple):
-    """A run that completed, and of which Redis may not know."""
+    """A run that completed, which Redis may not know yet."""
 
     queue: str
     key: bytes
     sequence: int  # of its lease …
     claimed_ms: int  # … and its time
-    outcome: bytes  # in the store's words
+    outcome: bytes  # as encoded for the store
 
 
 class Board:
@@ -84,16 +84,16 @@ class Board:
         _SLOT.pack_into(
             self._memory, at, FREE, deadline, self._number[queue], key, started, NO_DELAY
         )  # fmt: skip
-        self._memory[at] = BUSY + min(suspicion, 100)  # last: who sees half a run might take it for late
+        self._memory[at] = BUSY + min(suspicion, 100)  # last: a half-written run might look overdue
 
     def note_delay(self, slot: int, delay: float) -> None:
-        """What the project's own backoff function says of the run in this slot."""
+        """Note what the project's own backoff function returned for the run in this slot."""
         _TIME.pack_into(self._memory, self._slots_at[slot] + _SLOT.size - _TIME.size, delay)
 
     def blame(self, runs: Iterable[tuple[str, bytes, float, int]]) -> None:
-        """Put runs into free slots again, as far as there are some: the process dies of one of them.
+        """Put runs back into free slots, as far as there are any: one of them is what the process dies of.
 
-        From any thread, and while others begin runs: so the last slots, which are taken last.
+        From any thread, even while others begin runs; so it uses the last slots, which are taken last.
         """
         slots = reversed(range(len(self._slots_at)))
         free = (slot for slot in slots if self._memory[self._slots_at[slot]] == FREE)
@@ -101,13 +101,13 @@ class Board:
             self.begin(slot, queue, key, started, 0.0, suspicion)
 
     def end(self, slot: int) -> None:
-        # Without a deadline: nor may the next one seem late by this one's.
+        # The deadline is cleared too: the next run mustn't look overdue by this one's.
         _OVER.pack_into(self._memory, self._slots_at[slot], FREE, 0.0)
 
     def note_end(self, queue: str, key: bytes, lease: bytes, outcome: bytes) -> int | None:
-        """A run completed: should this process die before it's told, the supervisor tells it.
+        """Note that a run completed: if this process dies before it reports that, the supervisor does.
 
-        Returns the number of the note; ``None`` when there's no room for it. From any thread.
+        Returns the number of the note; ``None`` when there's no room for it. May be called from any thread.
         """
         if len(outcome) > _LONGEST or not self._free_ends:
             return None
@@ -121,11 +121,11 @@ class Board:
             self._memory, at,
             FREE, self._number[queue], key, int(sequence), int(claimed_ms), len(outcome), outcome,
         )  # fmt: skip
-        self._memory[at] = BUSY  # last: half a note is none
+        self._memory[at] = BUSY  # last: a half-written note doesn't count
         return number
 
     def forget_end(self, number: int) -> None:
-        """It's told."""
+        """Drop a note: the end has been reported."""
         self._memory[self._ends_at + _END.size * number] = FREE
         self._free_ends.append(number)
 
@@ -142,14 +142,14 @@ class Board:
         _TIME.pack_into(self._memory, self._at(queue) + 8, until)
 
     def valid_until(self, queue: str) -> float:
-        """Until when no other worker may have got this child's jobs of a queue."""
+        """The time until which no other worker can have been given this child's jobs of a queue."""
         claimed: float
         beaten: float
         _, claimed, beaten = _QUEUE.unpack_from(self._memory, self._at(queue))
         return max(claimed, beaten)
 
     def unwatched(self, now: float) -> float:
-        """Seconds since the supervisor last showed that it goes on; 0 where there's none."""
+        """Seconds since the supervisor last showed that it's alive; 0 if there's no supervisor."""
         since: float = _TIME.unpack_from(self._memory, self._watched_at)[0]
         return now - since if since else 0.0
 
@@ -166,12 +166,12 @@ class Board:
         return count
 
     def heard(self) -> int:
-        """Of the words about the dead that it was sent: how many it began to tell receivers, in order."""
+        """How many of the messages about dead processes it has begun to pass to receivers, in order."""
         count: int = _COUNT.unpack_from(self._memory, _COUNT.size)[0]
         return count
 
     def held(self) -> dict[str, int]:
-        """Queues of which the child holds leases, and how many."""
+        """The queues in which the child holds leases, and how many."""
         counts = {queue: _HELD.unpack_from(self._memory, self._at(queue))[0] for queue in self.queues}
         return {queue: count for queue, count in counts.items() if count}
 
@@ -184,7 +184,7 @@ class Board:
                 yield Busy(self.queues[number], key, state - BUSY, started, deadline, noted)
 
     def untold(self) -> Iterator[Untold]:
-        """What has completed, and may not have been told."""
+        """The runs that have completed, but may not have been reported."""
         for at in range(self._ends_at, self._ends_at + _END.size * _ENDS, _END.size):
             state, number, key, sequence, claimed_ms, length, text = _END.unpack_from(self._memory, at)
             if state != FREE:

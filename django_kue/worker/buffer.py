@@ -1,4 +1,4 @@
-"""What waits for a thread: claimed runs, and calls such as those of signals' receivers."""
+"""What waits for a thread: claimed runs, and other calls, such as those of signal receivers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 
 from django_kue.execution import Run
 
-LEAD = object()  # what a taker gets that's to lead from now on
+LEAD = object()  # what a taker gets instead of an item when it should lead from now on
 
 
 class Buffer:
-    """Runs (and other calls) that wait for a thread: a deque whose takers sleep when it's empty. Some of them
-    may come only when there's something for them."""
+    """Runs (and other calls) that wait for a thread: a deque whose takers sleep when it's empty. Some takers
+    may not exist until there's something for them to do."""
 
     def __init__(self) -> None:
         self._items: deque[Any] = deque()
         self._ready = threading.Condition(threading.Lock())
         self._is_closed = False
         self._lacks_leader = False
-        self._barred = 0  # of the idle takers, how many may not take anything
+        self._barred = 0  # how many of the idle takers may not take anything
         self._asleep = 0
-        self._to_come = 0  # idle takers who aren't there yet
+        self._to_come = 0  # idle takers that don't exist yet
         self._call_one: Callable[[], bool] = lambda: False
         self.idle = 0
         self.taken_at = 0.0
@@ -37,8 +37,8 @@ class Buffer:
         return len(self._items)
 
     def expect(self, takers: int, call_one: Callable[[], bool]) -> None:
-        """So many takers are idle, and come when they're called one by one. ``call_one`` returns whether one
-        comes; its first call is :meth:`take` with ``is_new``."""
+        """Count this many takers as idle, though they only come when called, one by one. ``call_one`` calls
+        one and returns whether it comes; the taker then begins with :meth:`take` and ``is_new``."""
         self.idle += takers
         self._to_come = takers
         self._call_one = call_one
@@ -54,7 +54,7 @@ class Buffer:
                 self._wake(count)
 
     def _wake(self, count: int) -> None:
-        """Wake those who may take something, and call others who aren't there yet."""
+        """Wake takers that may take something, and call others that aren't there yet."""
         asleep = min(count, max(0, self._asleep - self._barred))
         self._notify(asleep)
         for _ in range(min(count - asleep, self._to_come)):
@@ -67,7 +67,7 @@ class Buffer:
 
     @property
     def _here(self) -> int:
-        """Idle takers who have come: asleep, or on their way to sleep."""
+        """Idle takers that have come: asleep, or about to sleep."""
         return self.idle - self._to_come
 
     def _call(self) -> bool:
@@ -76,10 +76,11 @@ class Buffer:
         return is_coming
 
     def take(self, *, is_new: bool = False) -> Any:
-        """The next item; sleeps until there is one; :data:`LEAD`, or ``None`` when it's closed.
+        """The next item; sleeps until there is one. :data:`LEAD` if this thread should lead instead, ``None``
+        when the buffer is closed.
 
         Args:
-            is_new: this taker was expected, and so is counted as idle.
+            is_new: this taker was expected, so it's already counted as idle.
         """
         while is_new or (item := self.pop()) is None:
             if self._is_closed and not self._items:
@@ -93,7 +94,7 @@ class Buffer:
         return item
 
     def first(self) -> Any:
-        """What :meth:`pop` would give, if nobody is quicker."""
+        """What :meth:`pop` would return, unless another thread is quicker."""
         try:
             return self._items[0]
         except IndexError:
@@ -114,7 +115,7 @@ class Buffer:
         self.wake(1)
 
     def _sleep(self, *, is_counted: bool) -> bool:
-        """Until there's an item to take; True when this thread is to lead instead."""
+        """Sleep until there's an item to take; True when this thread should lead instead."""
         with self._ready:
             self.idle += not is_counted
             try:
@@ -129,8 +130,8 @@ class Buffer:
                 self.idle -= 1
 
     def bar(self) -> bool:
-        """Keep one of the idle takers from taking anything; False when there's none. It has come, for it may
-        have to lead."""
+        """Keep one of the idle takers from taking anything; False when there's none. It must be a thread that
+        exists, because it may have to lead."""
         with self._ready:
             if self.idle <= self._barred:
                 return False
@@ -147,7 +148,7 @@ class Buffer:
                 self._wake(1)
 
     def call_leader(self) -> None:
-        """The taker that's barred is to lead."""
+        """Have the barred taker lead."""
         with self._ready:
             self._barred -= 1
             self._lacks_leader = True
@@ -163,11 +164,11 @@ class Buffer:
         return [item for item in items if isinstance(item, Run)]
 
     def waiting(self) -> list[Run]:
-        """The runs that wait, as a snapshot."""
+        """A snapshot of the waiting runs."""
         while True:
             try:
                 return [item for item in self._items if isinstance(item, Run)]
-            except RuntimeError:  # changed while we looked
+            except RuntimeError:  # it changed while we were looking
                 continue
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""A child process of a worker: it owns leases and runs jobs. Its supervisor beats for it.
+"""A child process of a worker: it owns leases and runs jobs. Its supervisor sends its heartbeats.
 
-Threads: the main one minds time, memory, the supervisor's words and the one that leads; that one
-fetches, and the others run jobs. In a worker's first child there are the relay and the scheduler, too.
-Order of stopping: no new claims; what isn't started goes back; running jobs end and are told; exit.
+Threads: the main one watches the clock, memory, the supervisor's orders and the leading thread; the leading
+thread fetches, and the others run jobs. A worker's first child also has the relay and the scheduler.
+Order of stopping: no new claims; what isn't started goes back; running jobs end and are reported; exit.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from django_kue.worker.telling import OfBuried
 logger = logging.getLogger("django_kue.worker")
 
 NAMED = 3  # jobs that are named in a line
-TICK = 0.1  # seconds between looks at the clock and at memory, which who ends a run looks at, too
+TICK = 0.1  # seconds between looks at the clock and at memory, which is also checked when a run ends
 
 
 def main(
     owner: moves.Owner, options: WorkerOptions, board: Board, control: socket.socket, *, is_first: bool
 ) -> int:
-    """Run until told to stop; returns the exit code. The first child of a worker has its relay and its
-    scheduler, too."""
+    """Run until told to stop; returns the exit code. A worker's first child also has its relay and its
+    scheduler."""
     random.seed()
     joblog.install()
-    gc.freeze()  # what was loaded before the fork is there to stay
+    gc.freeze()  # what was loaded before the fork stays for good
     forks.disown_copies(control)
     return Child(owner, options, board, control, is_first=is_first).run()
 
@@ -71,7 +71,7 @@ class Child:
         self._crew = self._fetcher.crew
         self._of_buried = OfBuried(self._crew.buffer, board)
         self._errands: list[Errand] = [Relay()] if is_first else []
-        if is_first and not options.is_burst:  # a burst does what waits, and makes no new jobs
+        if is_first and not options.is_burst:  # a burst runs what's waiting, and makes no new jobs
             self._errands.append(Scheduler(options.queues, self._tell_later))
         self._exit_code = STOPPED
         self._owner = owner
@@ -81,7 +81,7 @@ class Child:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._on_sigterm)
-        faulthandler.register(signal.SIGUSR1, file=2)  # where its threads are, onto stderr
+        faulthandler.register(signal.SIGUSR1, file=2)  # writes its threads' stacks to stderr
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the supervisor's to handle
 
     def run(self) -> int:
@@ -104,18 +104,18 @@ class Child:
         return self._exit_code
 
     def _tell(self, signal: Signal) -> None:
-        """Receivers of the worker's own signals, on an executor thread: once in each of its processes."""
+        """Call receivers of the worker's own signals on an executor thread: once in each of its processes."""
         if not signal.receivers:
             return
         told = {"worker": self._owner.name.partition("/")[0], "queues": self._options.queues}
         self._tell_later(partial(signals.emit, signal, None, **told))
 
     def _tell_later(self, telling: Callable[[], None]) -> None:
-        """Have receivers run on an executor thread."""
+        """Have receivers called on an executor thread."""
         self._crew.buffer.put([telling], 1)
 
     def _on_sigterm(self, number: int, frame: Any) -> None:
-        """No more than this: what stopping needs may be locked by the very code that was interrupted."""
+        """Do no more than this: the interrupted code may hold the very locks that stopping needs."""
         self._is_signalled = True
         self._fetcher.leadership.call_watcher()
 
@@ -137,7 +137,7 @@ class Child:
             self._exit_code = REPLACE_ME
             self._stop()
         if self._exit_code == STOPPED and not self._is_in_place():
-            logger.error("a job changed the working folder of process %d, which is replaced", os.getpid())
+            logger.error("a job changed the working directory of process %d, which is replaced", os.getpid())
             self._exit_code = REPLACE_ME
             self._stop()
 
@@ -145,7 +145,7 @@ class Child:
         has_worked = self._fetcher.done_count or self._crew.running()
         logger.log(
             logging.INFO if has_worked else logging.WARNING,
-            "process %d takes %d MiB, over its limit of %d%s: it takes no more jobs, and is replaced%s",
+            "process %d uses %d MiB, over its limit of %d%s: it takes no more jobs, and is replaced%s",
             os.getpid(),
             (resident_bytes(os.getpid()) or 0) >> 20,
             self._options.max_memory,
@@ -154,7 +154,7 @@ class Child:
         )
 
     def _once_over(self) -> str:
-        """What a process that's to be replaced waits for, in words."""
+        """The jobs that a process waits for before it's replaced, in words."""
         running = [f"{one_line(run.name)} {run.id}" for run in self._crew.running()]
         more = f" and {many(len(running) - NAMED, 'job')} more" if len(running) > NAMED else ""
         return f" once these are over: {', '.join(running[:NAMED])}{more}" if running else ""
@@ -165,7 +165,7 @@ class Child:
         except FileNotFoundError:
             return False
 
-    # ── the supervisor's words: JSON, one a line ──
+    # ── the supervisor's orders: one JSON object per line ──
 
     def _hear(self, timeout: float) -> None:
         try:
@@ -177,7 +177,7 @@ class Child:
         except (OSError, ValueError):
             self._fetcher.blame_if_gutted()
             raise
-        if not data:  # our supervisor is dead: nobody beats for us, others will get our jobs
+        if not data:  # our supervisor is dead: nobody sends our heartbeats, and others will get our jobs
             os._exit(ORPHANED)
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
@@ -190,7 +190,7 @@ class Child:
             self._fetcher.lost(order["lost"], order["before"])
         elif "cancel" in order:
             for key in order["cancel"]:
-                self._crew.cancelled(order["queue"], key.encode("latin-1"))  # a foreign one has any bytes
+                self._crew.cancelled(order["queue"], key.encode("latin-1"))  # foreign keys hold any bytes
         elif "doubt" in order:
             self._fetcher.doubt()
         elif "buried" in order:

@@ -1,4 +1,4 @@
-"""What a child has at hand: jobs that were claimed, who runs them, and outcomes that wait to be told."""
+"""What a child has in hand: claimed jobs, the executors that run them, and outcomes not yet reported."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from django_kue.worker.reports import Reports
 from django_kue.worker.served import PROMPT, Places, Served, is_short
 from django_kue.worker.telling import Ends
 
-FLOWING = 0.02  # seconds since a thread or the loop last took a job: within, fetching ahead makes sense
-GIVE_BACK = 0.25  # seconds after which a job that nobody started goes back
-LONGEST_NAP = 1.0  # seconds that the leading thread sleeps without being woken
+FLOWING = 0.02  # fetching ahead makes sense while a thread or the loop took a job within so many seconds
+GIVE_BACK = 0.25  # seconds after which a job that nothing started goes back
+LONGEST_NAP = 1.0  # seconds that the leading thread sleeps at most without being woken
 PART = 0.003  # seconds of work that a thread should have before it's worth waking another
 
 
 class Crew:
-    """Threads and coroutines of one child, and all that passes through their hands.
+    """The threads and coroutines of one child, and everything that passes through their hands.
 
-    The leading thread calls it; :meth:`done`, :meth:`stop_taking`, :meth:`mind_memory` and
-    :meth:`cancelled` may be called by any.
+    It's called by the leading thread; :meth:`done`, :meth:`stop_taking`, :meth:`mind_memory` and
+    :meth:`cancelled` may be called from any thread.
     """
 
     def __init__(self, options: WorkerOptions, board: Board, alarm: Alarm) -> None:
         self._board = board
         self._alarm = alarm
         self.queues: Mapping[str, Served] = {name: Served(name) for name in options.queues}
-        self.first_ack = 0.0  # when the oldest outcome that isn't told came
+        self.first_ack = 0.0  # when the oldest unreported outcome came
         self.is_taking = True  # whether jobs are claimed and started
-        self.is_left = False  # nobody beats for us: what we claimed now might soon be others', too
+        self.is_left = False  # nobody sends our heartbeats: jobs claimed now might soon run elsewhere too
         self.memory = Limit(options.max_memory)
-        self._suspects: list[Run] = []  # those in hand
+        self._suspects: list[Run] = []  # suspects in hand
         self._giving_back = threading.Lock()
         self.reports = Reports(alarm.ring)
         self.buffer = Buffer()
@@ -50,7 +50,7 @@ class Crew:
     # ── what comes in ──
 
     def places(self, coming: int, now: float) -> tuple[Places, Places]:
-        """Where jobs run: in threads, and as coroutines. ``coming``: jobs that will be at hand, too."""
+        """The places where jobs run: threads, and coroutines. ``coming``: jobs about to be in hand."""
         threads, loop, buffer = self.threads, self.loop, self.buffer
         return (
             Places(threads.count, threads.idle, len(buffer) + coming, now - buffer.taken_at < FLOWING),
@@ -58,7 +58,7 @@ class Crew:
         )
 
     def alone_until(self, now: float) -> float:
-        """While a suspect is tried nothing is taken beside it, so that a crash has one culprit."""
+        """Until when nothing may be claimed because a suspect runs alone, so that a crash has one culprit."""
         if not self._suspects:
             return 0.0
         suspects = self._suspects = [run for run in self._suspects if run.outcome is None]
@@ -67,12 +67,12 @@ class Crew:
         return max((run.fetched + ALONE for run in suspects), default=0.0)
 
     def note_suspects(self, runs: list[Run]) -> None:
-        """Those of them whose job was there when a process died are tried alone."""
+        """Note the suspects among these runs: each runs alone for a while."""
         self._suspects += [run for run in runs if run.suspicion]
 
     def hand_out(self, runs: list[Run], duration: float | None = None) -> None:
-        """Give runs to the executors. Short ones (by their average) are done soonest by one thread, the
-        shortest by the one that leads. Who takes no more gives them back."""
+        """Give runs to the executors, or back to Redis when no more jobs are taken. Short runs (by their
+        average) are done soonest by one thread, the shortest by the leading one."""
         if not self.is_taking or self.is_left:
             self.give_back(runs)
             return
@@ -85,19 +85,19 @@ class Crew:
             count = len(for_threads)
             self.buffer.low = count // 2
             self.buffer.put(for_threads, self._takers(count, duration))
-        if not self.is_taking:  # since a moment
+        if not self.is_taking:  # that changed a moment ago
             self.give_back_unstarted()
 
     def _takers(self, count: int, duration: float | None) -> int:
-        """How many threads to wake for so many runs."""
+        """How many threads to wake for this many runs."""
         if duration is None:
             return count
         others = int(count * duration / PART)
         return others if is_short(duration) else min(count, 1 + others)
 
     def tell_receivers(self, runs: Sequence[Run]) -> None:
-        """Have them hear of these ends. Where that's quickly done, the thread that leads begins, and
-        a few others are woken."""
+        """Have receivers called for these ends. If that's quick, the leading thread begins, and a few others
+        are woken."""
         if Ends.duration is None or not is_short(Ends.duration):
             self.buffer.put([Ends(runs, self.buffer)], 1)
             return
@@ -106,11 +106,11 @@ class Crew:
         self.buffer.put(parts, len(parts) - 1)
 
     def has_short(self) -> bool:
-        """Whether what comes next is for the thread that leads."""
+        """Whether the leading thread should run what comes next."""
         return self.is_short(self.buffer.first())
 
     def is_short(self, item: object) -> bool:
-        """Whether this may be done by the thread that leads."""
+        """Whether the leading thread may run this."""
         if isinstance(item, Run):
             return self.queues[item.queue].is_short
         return isinstance(item, Ends) and is_short(Ends.duration)
@@ -118,7 +118,7 @@ class Crew:
     # ── what is over ──
 
     def done(self, run: Run, outcome: Outcome) -> None:
-        """A run is over: its outcome will be told with the next turn."""
+        """Note that a run is over: its outcome will be reported with the next turn."""
         run.finished = now = time.monotonic()
         run.outcome = outcome
         if now - run.started >= PROMPT and outcome.kind == "c":
@@ -128,43 +128,43 @@ class Crew:
         self.queues[run.queue].acks.append(run)
         if now >= self.memory.look_at:
             self.mind_memory()
-        # While more short runs are at hand the leading thread sleeps for moments only: it tells several ends
-        # at once. The end of one that took longer is told at once, since a crash would repeat it.
+        # While more short runs are in hand, the leading thread only naps: it reports several ends together.
+        # The end of a longer run is reported at once, since a crash would repeat that run.
         if self._alarm.is_asleep and (not len(self.buffer) or self.queues[run.queue].is_prompt):
             self._alarm.is_asleep = False  # one wake-up is enough
             self._alarm.ring()
 
     def _note(self, run: Run, outcome: Outcome) -> None:
-        """From here on a crash of this process doesn't repeat the run: its supervisor tells the end.
+        """Note a run's end on the board: from now on a crash doesn't repeat it, as the supervisor reports it.
 
-        Not while there are reports to be sent, which come before an outcome; nor if it took this process's
-        descriptors away, for which it's to blame. And the shortest runs are soon repeated: noting them would
-        cost more.
+        This isn't done while there are reports to send, which come before an outcome; nor if the run took
+        this process's descriptors away, for which it's to blame. The shortest runs aren't noted either:
+        repeating them costs less.
         """
         if self.reports.since is None and not self._alarm.is_gutted():
             run.note = self._board.note_end(run.queue, run.key, run.lease, outcome.encode(run))
 
     def _freed(self) -> None:
-        """A thread has room again, without a run's end."""
+        """Wake the leading thread: a thread has room again, though no run ended."""
         if self._alarm.is_asleep:
             self._alarm.ring()
 
     def mark(self) -> None:
-        """From here on, only outcomes that have come already may be told.
+        """Let only the outcomes that have come so far be reported with the next turn.
 
-        A run's reports come before its outcome, and have to be sent before it: so this is called before
-        they're gathered, and what ends while they're sent is for the next time.
+        A run's progress and log lines come before its outcome, and have to be sent before it. So this is
+        called before they're gathered, and what ends while they're being sent is left for the next time.
         """
         for queue in self.queues.values():
             queue.tellable = len(queue.acks)
 
     def begin_telling(self) -> None:
-        """Whatever may be told goes with the turn that's asked for now."""
+        """All outcomes that may be reported go with the turn that's being requested now."""
         self.first_ack = 0.0
 
     @property
     def is_idle(self) -> bool:
-        """No run goes on, and no receiver is being told of one."""
+        """Whether nothing is running, neither a job nor a receiver."""
         is_quiet = self.buffer.idle == self.threads.count and not len(self.buffer)
         return is_quiet and not self.loop.busy and not self.loop.waiting()
 
@@ -172,28 +172,28 @@ class Crew:
 
     def stop_taking(self) -> None:
         """Claim and start no more jobs. What isn't started goes back here and now: before the leading thread
-        gets to it among busy ones, these could run all that's at hand."""
+        got to do it, the busy threads could run everything in hand."""
         self.is_taking = False
         self.give_back_unstarted()
 
     def mind_memory(self) -> None:
-        """Take no more jobs once this process has grown over its limit."""
+        """Take no more jobs once this process has grown beyond its memory limit."""
         if self.memory.look(time.monotonic()):
             self.stop_taking()
 
     def give_back_stale(self, now: float) -> None:
-        """A job that no thread started soon is another worker's to run: a long one must not hold it."""
+        """Give back jobs that no thread started soon, so that they don't wait behind a long one here."""
         is_late = any(now - run.fetched > GIVE_BACK for run in (*self.buffer.waiting(), *self.loop.waiting()))
         if is_late or not self.is_taking:
             self.give_back_unstarted()
 
     def give_back_unstarted(self) -> None:
-        with self._giving_back:  # two that take turns at it would mix up the order
+        with self._giving_back:  # two threads at it would mix up the order
             self.give_back(self._unstarted())
 
     def give_back(self, runs: Collection[Run]) -> None:
-        """To Redis, with the next turn: they weren't started. All of a queue's are to be told at once: of two
-        turns, the later one's would come to stand before the earlier one's."""
+        """Give runs that weren't started back to Redis, with the next turn. All of a queue's go in one turn:
+        with two, those of the later turn would end up in front of those of the earlier one."""
         now = time.monotonic()
         for run in runs:
             run.started = run.finished = now
@@ -205,21 +205,21 @@ class Crew:
             self._freed()
 
     def _unstarted(self) -> list[Run]:
-        """Take back what no executor has begun."""
+        """Take back the runs that no executor has begun."""
         return [*self.buffer.drain(), *self.loop.drain()]
 
     # ── what isn't ours any more ──
 
     def cancelled(self, queue: str, key: bytes) -> None:
-        """Somebody cancelled or removed a job that may be at hand."""
+        """Ask a job to stop, if it's in hand: somebody cancelled or removed it."""
         for run in self._known_runs():
             if run.queue == queue and run.key == key and not run.is_cancelled:
                 run.is_cancelled = True
                 self.loop.cancel(run, "cancel")
 
     def forget(self, queue: str, before: float) -> None:
-        """Leases of a queue are gone, those of which we heard before then: what isn't started must not be,
-        what runs should stop."""
+        """Let go of a queue's jobs that were fetched before that time, since their leases are gone: what
+        isn't started must not start, and what's running should stop."""
         unstarted = self._unstarted()
         self.give_back([run for run in unstarted if run.queue == queue])
         self.hand_out([run for run in unstarted if run.queue != queue])

@@ -1,7 +1,7 @@
-"""Database connections of the executors' threads: none is left in a transaction, none grows old.
+"""Database connections of the executors' threads: none is left in a transaction, and none grows too old.
 
-A job that uses no database pays nothing: Django tells when a connection is made, and only threads in
-which one was are looked at.
+A job that uses no database pays nothing: Django signals when a connection is made, and only threads that
+made one are checked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 from django.db.backends.signals import connection_created
 
-FRESH = 1.0  # seconds between looks at how old this thread's connections are
+FRESH = 1.0  # seconds between checks of how old this thread's connections are
 
 
 class _Here(threading.local):
@@ -23,11 +23,11 @@ class _Here(threading.local):
 
 
 _here = _Here()
-OWN = "kue-"  # how our threads' names begin
+OWN = "kue-"  # the beginning of our threads' names
 
 
 class _Elsewhere:
-    """Whether a connection was made in a thread that isn't one of ours: by what coroutines call."""
+    """Whether a connection was made in a thread that isn't ours: by something that coroutines call."""
 
     has_connected = False
 
@@ -44,7 +44,7 @@ connection_created.connect(_note, dispatch_uid="django_kue.worker")
 
 
 def freshen(now: float) -> None:
-    """Close connections that are broken or older than ``CONN_MAX_AGE``; looks once in :data:`FRESH`.
+    """Close connections that are broken or older than ``CONN_MAX_AGE``; checks once per :data:`FRESH`.
 
     ``now``: seconds of ``time.monotonic()``.
     """
@@ -54,13 +54,13 @@ def freshen(now: float) -> None:
 
 
 def suspect() -> None:
-    """Something failed: the next :func:`freshen` looks at once."""
+    """Something failed: have the next :func:`freshen` check at once."""
     _here.looked_at = 0.0
 
 
 def leave_clean() -> None:
-    """A transaction that was left open is rolled back: the next job starts with a new connection. One of a
-    pool's goes back, since others may wait for it."""
+    """Roll back a transaction that was left open: the next job starts with a new connection. A pool's
+    connection goes back to the pool, since others may be waiting for it."""
     if not _here.has_connected:
         return
     for connection in connections.all(initialized_only=True):
@@ -75,19 +75,19 @@ def leave_clean() -> None:
 
 
 def rest() -> None:
-    """This thread has nothing to do: what Django would close at the end of a request is closed."""
+    """Close what Django would close at the end of a request: this thread has nothing to do."""
     if _here.has_connected:
-        with suppress(Exception):  # it may be broken; the next job meets that, if it still is
+        with suppress(Exception):  # it may be broken; if it still is, the next job finds out
             close_old_connections()
 
 
 async def arest() -> None:
-    """The same for the thread by which coroutines reach databases."""
+    """The same for the thread through which coroutines reach databases."""
     if _elsewhere.has_connected:
         await sync_to_async(rest)()
 
 
 def close() -> None:
-    """This thread ends."""
+    """Close all of this thread's connections: it ends."""
     if _here.has_connected:
         connections.close_all()

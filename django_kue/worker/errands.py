@@ -1,4 +1,4 @@
-"""What a worker's first process does besides running jobs: a thread for each errand."""
+"""What a worker's first process does besides running jobs, in a thread for each errand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AFTER_A_FAILURE = 2.0  # seconds
 
 
 class Errand:
-    """Something that's done again and again until it's stopped: :meth:`tick` is one round of it."""
+    """Something that's done again and again until it's stopped; :meth:`tick` is one round."""
 
     name = "errand"
 
@@ -27,15 +27,15 @@ class Errand:
         self._thread.start()
 
     def stop(self) -> None:
-        """Wait for the round under way, not for long: whatever it's at may be cut off without harm."""
+        """Stop it, and wait briefly for the round under way, which can be cut off without harm."""
         self._stopping.set()
         self._thread.join(2)
 
     def tick(self) -> float:
-        """Do what's to be done; seconds until the next look.
+        """Do what's due; returns the seconds until the next round.
 
         Raises:
-            StoreUnavailable: Redis is away; others say so.
+            StoreUnavailable: Redis is away; that's logged elsewhere.
         """
         raise NotImplementedError
 
@@ -45,8 +45,8 @@ class Errand:
             try:
                 pause = self.tick()
             except StoreUnavailable:
-                pass  # others say so
-            except Exception:  # it must go on: nobody else may be there to do it
+                pass  # that's logged elsewhere
+            except Exception:  # it must go on: there may be nobody else to do it
                 logger.exception("the %s failed; it goes on", self.name)
             finally:
                 close_old_connections()

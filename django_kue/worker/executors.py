@@ -1,4 +1,4 @@
-"""Where jobs run: threads for functions, an event loop for coroutine functions."""
+"""The executors, where jobs run: threads for functions, an event loop for coroutine functions."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from django_kue.worker.buffer import LEAD, Buffer
 logger = logging.getLogger("django_kue.worker")
 
 Done = Callable[[Run, Outcome], None]
-GRACE = 0.8  # seconds between asking a run that's out of time to stop, and ending its process
+GRACE = 0.8  # seconds between asking an overdue run to stop and killing its process
 
 
 class Slot:
-    """A thread's place: what it runs, and the one way to interrupt it."""
+    """A thread's place: the run in it, and the one way to interrupt that."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -55,7 +55,7 @@ class Slot:
                 _raise_in(self._thread, JobTimeout)
 
     def close(self) -> None:
-        """Afterwards nothing interrupts this thread; what is still on its way is taken back."""
+        """Make sure that nothing interrupts this thread any more, not even what's already on its way."""
         if not self.deadline:
             self.run = None
             return
@@ -70,57 +70,58 @@ def _raise_in(thread: int, exception: type[BaseException]) -> None:
 
 
 def _let_come() -> None:
-    """Let this thread's interruption happen here, if it hasn't yet.
+    """Let this thread's interruption happen here, if it hasn't happened yet.
 
-    Taking it back (``PyThreadState_SetAsyncExc`` with NULL) would leave the interpreter looking for it for
+    Revoking it (``PyThreadState_SetAsyncExc`` with NULL) would leave the interpreter looking for it for
     ever: until Python 3.12 that slows all threads, and tracing one of them never ends.
     """
     with suppress(JobTimeout):
-        for _ in range(100):  # a loop looks for interruptions at each turn
+        for _ in range(100):  # a loop checks for interruptions in each iteration
             pass
 
 
 def note_delay(board: Board, slot: int, run: Run) -> None:
-    """Who ends a run with its process never runs the project's code, so that its own backoff function
-    is asked in advance, where a function that hangs or raises is the run's own fault."""
+    """Note a retry's delay in advance when the project's own backoff function decides it. The supervisor,
+    which kills overdue processes, never runs the project's code; and here, a function that hangs or raises
+    is the run's own fault."""
     if (delay := execution.delay_to_note(run)) is not None:
         board.note_delay(slot, delay)
 
 
 class Threads:
-    """The threads that run functions, and the signals' receivers. All but two are started when there's
-    something for them to do."""
+    """The threads that run functions and signal receivers. All but two are started when there's something for
+    them to do."""
 
     def __init__(
         self, count: int, buffer: Buffer, board: Board, done: Done, freed: Callable[[], None]
     ) -> None:
         self.count = count
-        # One more thread than may run jobs at once: there's always one that leads.
+        # One thread more than may run jobs at once, since one always leads.
         self.slots = [Slot(number) for number in range(count + 1)]
         self._buffer = buffer
         self._board = board
         self._done = done
-        self._freed = freed  # called when a thread has room again, and no run's end says so
+        self._freed = freed  # called when a thread has room again, though no run ended
         self._threads: list[threading.Thread] = []
         self._tell_lack_at = 0.0
 
     def start(self, lead: Callable[[Slot], None]) -> None:
-        """Start one, which begins with a call of ``lead``, and a second; the others when they're needed."""
+        """Start one thread, which begins by calling ``lead``, and a second; the others follow when needed."""
         self._lead = lead
         self._buffer.on_rest = databases.rest
         self._buffer.expect(self.count, self._start_another)
         self._start(self._begin_leading)
-        self._buffer.wake(1)  # so that the first job needn't wait until there's one
+        self._buffer.wake(1)  # so that the first job needn't wait for a thread to start
 
     def _start_another(self) -> bool:
-        """False where the system has no more threads for us: those that are there go on."""
+        """Start another thread; False if the system has none left for us: the existing ones go on."""
         try:
             self._start(self._begin_waiting)
         except RuntimeError as error:
             now = time.monotonic()
             if now >= self._tell_lack_at:
                 self._tell_lack_at = now + 60
-                logger.error("%s beside %d; trying again", error, len(self._threads))  # noqa: TRY400
+                logger.error("%s (%d running); trying again", error, len(self._threads))  # noqa: TRY400
             return False
         return True
 
@@ -145,11 +146,11 @@ class Threads:
 
     @property
     def idle(self) -> int:
-        """Threads that could take something now, those on their way to sleep too."""
+        """Threads that could take something now, including those about to sleep."""
         return self.count - sum(slot.is_taken for slot in self.slots)
 
     def interrupt_overdue(self) -> None:
-        """Stop, softly, what runs longer than it may."""
+        """Ask runs that take longer than they may to stop, by an exception in their thread."""
         now = time.monotonic()
         for slot in self.slots:
             if slot.deadline and now >= slot.deadline:
@@ -163,7 +164,7 @@ class Threads:
         self._go_on(slot, self._buffer.take(is_new=True))
 
     def _go_on(self, slot: Slot, item: Any) -> None:
-        """With what was taken, and what comes after it."""
+        """Work on what was taken, and on whatever comes after it."""
         while item is not None:
             if item is LEAD:
                 self._lead(slot)
@@ -179,7 +180,7 @@ class Threads:
             outcome = self._run(slot, item)
             slot.is_taken = False
             self._done(item, outcome)
-            self._board.end(slot.number)  # after its end is noted: it's to be found at any moment
+            self._board.end(slot.number)  # after its end is noted, so that it can be found at any moment
         else:
             self._call(item)
             slot.is_taken = False
@@ -187,11 +188,11 @@ class Threads:
 
     @staticmethod
     def _call(item: Callable[[], None]) -> None:
-        """A signal's receivers: whatever they do, this thread goes on."""
+        """Call a signal's receivers: whatever they do, this thread goes on."""
         try:
             item()
         except BaseException:
-            logger.exception("a signal could not be sent to the end")
+            logger.exception("sending a signal failed halfway")
         finally:
             forks.end_copy()
             databases.leave_clean()
@@ -199,7 +200,7 @@ class Threads:
     def _run(self, slot: Slot, run: Run) -> Outcome:
         run.started = now = time.monotonic()
         if now > run.fresh_until:
-            return RELEASED  # we were frozen, or cut off: it may be another's by now
+            return RELEASED  # we were frozen, or cut off: another worker may have the job by now
         if run.is_cancelled:
             return RELEASED if run.is_lost else CANCELLED
         timeout = run.rules.timeout if run.rules else None
@@ -213,10 +214,10 @@ class Threads:
                 note_delay(self._board, slot.number, run)
             outcome = self._steps(run, slot)
             slot.close()
-        except BaseException as error:  # noqa: BLE001 - only a timeout, where the code is ours
+        except BaseException as error:  # noqa: BLE001 - in our own code that's only a timeout
             slot.close()
             outcome = outcome or execution.of_exception(run, error)
-        # from here on no timeout can come in between
+        # from here on no timeout can interrupt us
         forks.end_copy(run)
         context.leave()
         databases.leave_clean()
@@ -233,7 +234,7 @@ class Threads:
         context.enter(told)
         try:
             if signals.job_started.receivers:
-                # without emit(), which would look for receivers once more
+                # without emit(), which would look for receivers again
                 signals.job_started.send_robust(run.definition, job=run.job())
             result = execution.call(run, told)
             if slot.is_interrupted:  # it swallowed the interruption
@@ -245,7 +246,7 @@ class Threads:
 
 
 class Loop:
-    """The event loop that runs coroutine functions, in a thread of its own; started at the first."""
+    """The event loop that runs coroutine functions, in a thread of its own; started with the first run."""
 
     def __init__(self, count: int, first_slot: int, board: Board, done: Done) -> None:
         self.count = count
@@ -259,11 +260,11 @@ class Loop:
         self._is_closed = False
         self._checked = 0.0
         self.taken_at = 0.0  # when a run was last started
-        self.defer: Callable[[Callable[[], None]], None] = lambda call: call()  # to an executor thread
+        self.defer: Callable[[Callable[[], None]], None] = lambda call: call()  # on an executor thread
 
     @property
     def free(self) -> int:
-        """How many more may run at once."""
+        """How many more runs may start now."""
         return len(self._free)
 
     @property
@@ -271,7 +272,7 @@ class Loop:
         return len(self._running)
 
     def put(self, runs: list[Run]) -> None:
-        """Start runs, as far as there are free slots; the others wait."""
+        """Start runs as far as there are free slots; the rest waits."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(target=self._serve, name="kue-loop", daemon=True)
@@ -304,14 +305,14 @@ class Loop:
         while not self._is_closed:  # a job that stops the loop stops nothing
             try:
                 self._loop.run_forever()
-            except BaseException:  # asyncio lets SystemExit and KeyboardInterrupt of a task through
-                logger.exception("a task that a job had started would end the event loop; it goes on")
+            except BaseException:  # asyncio lets a task's SystemExit and KeyboardInterrupt through
+                logger.exception("a task that a job had started would end the event loop, which goes on")
         self._loop.run_until_complete(sync_to_async(connections.close_all)())
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())  # among them what closes its links
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())  # one of them closes its links
         self._loop.close()
 
     def close(self) -> None:
-        """End it, where the process goes on without it. Nothing runs on it any more."""
+        """End the loop, in a process that goes on without it. Nothing runs on it any more."""
         if self._loop is not None and self._thread is not None:
             self._is_closed = True
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -340,7 +341,7 @@ class Loop:
         outcome = RELEASED
         try:
             if now > run.fresh_until:
-                return  # as in a thread
+                return  # as in a thread: another worker may have the job by now
             timeout = run.rules.timeout if run.rules else None
             self._board.begin(
                 slot, run.queue, run.key, now, now + timeout + GRACE if timeout else 0.0, run.suspicion
@@ -366,7 +367,7 @@ class Loop:
     async def _steps(self, run: Run, timeout: float | None) -> Outcome:
         assert self._loop is not None
         told = JobContext(run, run.attempt)
-        context.enter(told)  # this task's own context: nothing to leave
+        context.enter(told)  # it's this task's own context, so there's nothing to leave
         timer = self._loop.call_later(timeout, self._cancel, run, "timeout") if timeout else None
         try:
             if run.started - self._checked > databases.FRESH:
@@ -395,6 +396,6 @@ class Loop:
                 timer.cancel()
 
     async def _freshen_databases(self, now: float) -> None:
-        """Async code reaches databases through one thread; its old connections are closed now and then."""
+        """Close old connections of the one thread through which async code reaches databases."""
         self._checked = now
         await sync_to_async(close_old_connections)()

@@ -1,8 +1,8 @@
 """The fetch loop: one thread at a time talks to Redis for a whole child.
 
-A tick gathers what has finished, asks for what comes next in the same call, and hands it to the
-executors. Between ticks it runs the shortest jobs, or sleeps on the queues' bells, a local timer and a
-wake-up from the executors.
+A tick reports what has finished, asks for what comes next in the same call, and hands it to the
+executors. Between ticks the thread runs the shortest jobs, or sleeps until a queue's bell, a local timer
+or an executor wakes it.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from django_kue.worker.turns import Turns
 
 logger = logging.getLogger("django_kue.worker")
 
-PATIENCE = 2.0  # seconds for a reply: a Redis that stands still has a successor soon
-FLUSH_ACKS = 0.002  # seconds that an outcome may wait for company while jobs are still at hand
+PATIENCE = 2.0  # seconds to wait for a reply: a Redis that hangs soon has a successor
+FLUSH_ACKS = 0.002  # seconds that an outcome may wait for others while jobs are still in hand
 FLUSH_REPORTS = 0.1
-UNWATCHED = 0.5  # of a lease: so long may the supervisor stand still; a lease that isn't renewed lasts longer
-LONGEST_DEAF = 0.05  # seconds for which bells aren't heard
-PASSES_AT_WORK = 4  # 16 ms of that, at most, while jobs are claimed
+UNWATCHED = 0.5  # leases for which the supervisor may stall; one that isn't renewed lasts longer than this
+LONGEST_DEAF = 0.05  # seconds for which bells are ignored, at most
+PASSES_AT_WORK = 4  # bounds that to 16 ms while jobs are being claimed
 
 
 class Fetcher:
-    """Fetches, settles and reports for one child; over when everything is told."""
+    """Fetches, settles and reports for one child; over when everything is reported."""
 
     def __init__(self, owner: moves.Owner, options: WorkerOptions, board: Board) -> None:
         self._options = options
@@ -61,16 +61,16 @@ class Fetcher:
         self._advance = Advance(self._turns, self._bell)
         self.leadership = Leadership(self.crew.buffer)
         self._is_stopping = False
-        self.is_over = False  # everything is told, and nothing more will be fetched
+        self.is_over = False  # everything is reported, and nothing more will be fetched
         self._failures = 0  # calls in a row that didn't reach Redis
-        self._untold: set[bytes] = set()  # runs that ended, of which it's said that Redis can't be told
-        self._is_bell_out = False  # to wait for bells fails, whatever becomes of turns
-        self._why_away: set[str] = set()  # why Redis can't be reached, as far as that has been said
+        self._untold: set[bytes] = set()  # ended runs for which it was logged that Redis can't be told
+        self._is_bell_out = False  # waiting for bells fails, whatever becomes of turns
+        self._why_away: set[str] = set()  # logged reasons why Redis can't be reached
         self._burst_checked_at = 0.0
-        self._passes = 0  # bells in a row that rang for jobs for which there's no room here
+        self._passes = 0  # bells in a row that rang for jobs there's no room for here
         self._in_vain: Collection[Served] = ()  # their queues
         self._deaf_until = 0.0
-        self._lost: deque[tuple[str, float]] = deque()  # queues of which the leases are gone
+        self._lost: deque[tuple[str, float]] = deque()  # queues whose leases are gone
         self._is_doubted = False  # whether the connections may lead nowhere
         self.log = self._turns.log
         self.log.on_failure = self.leadership.call_watcher
@@ -78,28 +78,28 @@ class Fetcher:
     # ── called by others, from any thread ──
 
     def lost(self, queue: str, before: float) -> None:
-        """The supervisor learned that this child was declared dead for a queue; what was claimed later
+        """Note what the supervisor learned: this child was declared dead for a queue. What was claimed later
         than ``before`` is under a new lease."""
         self._lost.append((queue, before))
         self._alarm.ring()
 
     def doubt(self) -> None:
-        """The supervisor couldn't reach Redis: another server may be the master by now, and a bell that
-        doesn't ring tells nothing of that."""
+        """Distrust the connections: the supervisor couldn't reach Redis. Another server may be the master by
+        now, which a bell that doesn't ring wouldn't show."""
         self._is_doubted = True
         self._alarm.ring()
 
     def stop(self) -> None:
-        """Take no new jobs; :attr:`is_over` when the running ones are over and told."""
+        """Take no new jobs; :attr:`is_over` once the running ones have ended and are reported."""
         self.crew.stop_taking()
         self._is_stopping = True
         self._alarm.ring()
 
     def blame_if_gutted(self) -> None:
-        """End this process if its descriptors aren't its own any more: a job closed or replaced them.
+        """End this process if its descriptors are no longer its own: a job closed or replaced them.
 
-        The culprit is one of the runs that ended and couldn't be told, or that are running; none that was
-        noted, while they were still ours. From any thread.
+        The culprit is one of the runs that are running, or that ended and couldn't be reported; but none of
+        those noted on the board, which ended while the descriptors were still ours. From any thread.
         """
         if not self._alarm.is_gutted():
             return
@@ -108,11 +108,11 @@ class Fetcher:
         self.give_up(GUTTED)
 
     def give_up(self, code: int, error: BaseException | None = None) -> None:
-        """End this process: it can't be trusted any more."""
+        """End this process: it can no longer be trusted."""
         os._exit(code)
 
     def close(self) -> None:
-        """End the threads, where the process goes on without this worker. It's over already."""
+        """End the threads, in a process that goes on without this worker; for when it's over."""
         self.crew.threads.join()
         self.crew.loop.close()
         self.leadership.close()
@@ -121,7 +121,7 @@ class Fetcher:
 
     @property
     def done_count(self) -> int:
-        """Runs that ended here, and whose end was accepted."""
+        """How many runs ended here and had their end accepted."""
         return self._turns.done_count
 
     # ── the loop ──
@@ -130,7 +130,7 @@ class Fetcher:
         self.crew.threads.start(self._lead)
 
     def _lead(self, slot: Slot) -> None:
-        """Fetch, until all is told or another thread leads."""
+        """Fetch until everything is reported, or another thread leads."""
         self.leadership.take()
         try:
             while not self.is_over:
@@ -142,11 +142,11 @@ class Fetcher:
             self.give_up(BROKEN, error)
 
     def _round(self, slot: Slot) -> bool:
-        """A tick, and short jobs or a sleep; False when another thread leads."""
+        """Do a tick, then run short jobs or sleep; False when another thread leads."""
         try:
             self._heed_doubt()
             is_busy = self._tick()
-            if is_busy:  # the same may happen to jobs of another kind
+            if is_busy:  # jobs of another kind may go through the same
                 self._passes = min(self._passes, PASSES_AT_WORK)
             if not self._is_bell_out and self._turns.has_heard():
                 self._failures = 0
@@ -170,11 +170,11 @@ class Fetcher:
         return True
 
     def _begins_part(self) -> bool:
-        """Whether this thread runs what comes next."""
+        """Whether this thread is going to run what comes next."""
         return self.crew.has_short() and self.leadership.begin()
 
     def _take_part(self, slot: Slot) -> bool:
-        """Run short jobs in this thread; False when one took long, and another thread leads now."""
+        """Run short jobs in this thread; False when one took long, so that another thread leads now."""
         crew, until = self.crew, time.monotonic() + AHEAD
         while self.leadership.is_held() and time.monotonic() < until:
             item = crew.buffer.pop()
@@ -202,11 +202,11 @@ class Fetcher:
     def _heed_doubt(self) -> None:
         if self._is_doubted:
             self._is_doubted = False
-            self._hear_answers()  # the link may be alive, and its answer on its way
+            self._hear_answers()  # the link may be alive, with an answer on its way
             self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """Leave all connections: one that may be dead costs each call its timeout."""
+        """Abandon all connections: one that may be dead costs each call its timeout."""
         self._link.close()
         self._turns.lose()
         self._is_dirty_all()
@@ -220,14 +220,14 @@ class Fetcher:
         self.leadership.call_watcher()
 
     def _tick(self) -> bool:
-        """Hear what was asked for, and ask for what's due. True when something was claimed.
+        """Read the answers to what was asked, and ask for what's due. True when something was claimed.
 
-        What's asked is heard at once, unless there are short jobs at hand: Redis works on it while this
-        thread takes in the last answers and runs these.
+        Answers are awaited at once, unless there are short jobs in hand: then Redis works on the request
+        while this thread takes in the last answers and runs those jobs.
         """
         self._turns.collect()
         has_claimed = False
-        is_lost = bool(self._lost)  # it may be told of at any time
+        is_lost = bool(self._lost)  # read once: the supervisor may report a loss at any time
         if is_lost or not self._turns.may_ask():
             has_claimed = self._turns.take_in()
         now = time.monotonic()
@@ -263,12 +263,12 @@ class Fetcher:
         heard = [queue for queue in self._queues.values() if not queue.is_given_up]
         return (
             not any(queue.acks or queue.held() for queue in heard)
-            and self.crew.threads.idle == self.crew.threads.count  # receivers have been told
+            and self.crew.threads.idle == self.crew.threads.count  # no receiver is running either
             and not any(self.crew.reports.has(queue.name) for queue in heard)
         )
 
     def _nothing_waits(self) -> bool:
-        """For a burst: all queues were looked at, and have nothing but delayed jobs, or are paused."""
+        """For a burst: whether all queues were checked, and are paused or have nothing but delayed jobs."""
         now = time.monotonic()
         if now < self._burst_checked_at + 0.1 or not self.crew.is_idle:
             return False
@@ -291,19 +291,19 @@ class Fetcher:
             self._queues[name].is_dirty = True
 
     def _mind_supervisor(self, now: float) -> None:
-        """While it stands still nobody beats for us. Our jobs go to others then, and might come back here, to
-        run beside themselves."""
+        """Take no jobs while the supervisor has stalled, so that nobody sends our heartbeats. Our jobs go to
+        others then, and might come back here while they're still running."""
         is_left = self._board.unwatched(now) > UNWATCHED * settings.LEASE
         if is_left == self.crew.is_left:
             return
         self.crew.is_left = is_left
         if is_left:
-            logger.warning("this worker's supervisor stands still: no jobs are taken until it goes on")
+            logger.warning("this worker's supervisor has stalled: no jobs are taken until it resumes")
         else:
-            logger.info("the supervisor goes on")
+            logger.info("the supervisor has resumed")
 
     def _is_dirty_all(self) -> None:
-        """Anything may have got lost: claims, and bells that rang here."""
+        """Mark all queues for a fresh look: anything may be lost, claims as well as bells that rang here."""
         for queue in self._queues.values():
             queue.is_dirty = queue.is_woken = True
             queue.ready_at = 0.0
@@ -311,7 +311,7 @@ class Fetcher:
     # ── reports ──
 
     def _flush_reports(self, now: float) -> None:
-        """Progress and logs go before outcomes: an outcome ends the lease that they need."""
+        """Send progress and log lines before outcomes: an outcome ends the lease that they need."""
         since = self.crew.reports.since
         if since is None or not (
             now - since >= FLUSH_REPORTS or any(queue.acks for queue in self._queues.values())
@@ -327,7 +327,7 @@ class Fetcher:
                 self.crew.reports.give_back(reports, [one for one in heard if one.run.queue in reports])
 
     def _report(self, queue: str, items: list[moves.Report], heard: list[Progressed]) -> bool:
-        """Send a queue's reports, and have receivers told; False when what's left of them is for later."""
+        """Send a queue's reports, and have receivers called; False when some are left for later."""
         refused: set[bytes] = set()
         while items:
             some = items[:500]
@@ -336,7 +336,7 @@ class Fetcher:
                 self._turns.block(self._queues[queue], answer)  # its outcomes have to wait for them
                 return False
             if isinstance(answer, StoreError):
-                logger.error("queue %s: %d progresses and log lines are lost: %s", queue, len(some), answer)
+                logger.error("queue %s: %d progress reports and log lines lost: %s", queue, len(some), answer)
                 answer = [item.key for item in some]
             refused.update(answer)
             del items[:500]
@@ -345,7 +345,7 @@ class Fetcher:
                 self.crew.buffer.put([partial(emit_progress, progressed)], 1)
         return True
 
-    # ── what people hear ──
+    # ── the log ──
 
     def _say_away(self, error: StoreUnavailable) -> None:
         if str(error) not in self._why_away:
@@ -353,7 +353,8 @@ class Fetcher:
             self._why_away.add(str(error))
 
     def _say_untold(self) -> None:
-        """This process is to end, and Redis is away. What's noted the supervisor tells, or says this of."""
+        """Log which ends can't be reported: this process has to end, and Redis is away. Ends noted on the
+        board are left to the supervisor, which reports them, or logs the same."""
         for run in self._turns.untold():
             if run.outcome is not RELEASED and run.note is None and run.key not in self._untold:
                 self._untold.add(run.key)
@@ -362,7 +363,7 @@ class Fetcher:
     # ── measurements ──
 
     def _flush_measurements(self, now: float) -> None:
-        """Queues of which something runs here are looked at even when nothing has ended."""
+        """Send measurements; queues with jobs running here are sampled even when nothing has ended."""
         held = [name for name, queue in self._queues.items() if queue.held()]
         self._turns.measuring.flush(self._link, held, now)
 
@@ -381,17 +382,17 @@ class Fetcher:
             self._alarm.is_asleep = False
         buffer = self.crew.buffer
         if len(buffer) and buffer.idle and not self.crew.has_short():
-            buffer.wake(1)  # the first thread's job is longer than we thought
+            buffer.wake(1)  # the first thread's job is taking longer than we thought
 
     def _listen(self, now: float, nap: float) -> None:
-        """Sleep until a bell rings, this thread is needed, or ``nap`` seconds are over."""
+        """Sleep until a bell rings, this thread is needed, or ``nap`` seconds have passed."""
         if self._in_vain and any(self._turns.wants(queue, now) for queue in self._in_vain):
             self._in_vain, self._passes, self._deaf_until = (), 0, 0.0
         if now < self._deaf_until:
             nap = min(nap, self._deaf_until - now)
         is_armed = now >= self._deaf_until and self.crew.is_taking
         full: list[str] = []
-        if self._passes:  # queues for whose jobs there's no room
+        if self._passes:  # queues whose jobs there's no room for
             full = [name for name, queue in self._queues.items() if not self._turns.wants(queue, now)]
         behind = self._advance.ask(now) if is_armed and not self._options.is_burst else None
         self._is_bell_out = is_armed or self._is_bell_out
@@ -403,14 +404,14 @@ class Fetcher:
             queue.ready_at = 0.0
         now = time.monotonic()
         if rung and not any(self._turns.wants(queue, now) for queue in rung):
-            # There's room, but not of the kind that these jobs need. Who passes a bell on would hear it again
-            # at once, for as long as all others are as busy.
+            # There's room, but not of the kind that these jobs need. A worker that passes a bell on would
+            # hear it again at once for as long as all others are just as busy.
             self._deaf_until = now + min(LONGEST_DEAF, 0.001 * 2 ** min(self._passes, 10))
             self._passes += 1
             self._in_vain = rung
 
     def _nap(self, now: float) -> float:
-        """Seconds until there's something to do without being woken."""
+        """Seconds until there's something to do even if nothing wakes us."""
         crew, ends = self.crew, [now + LONGEST_NAP]
         if (alone_until := crew.alone_until(now)) > now:
             ends.append(alone_until)

@@ -1,4 +1,4 @@
-"""Copies of a worker's process that its jobs fork: nothing of the worker may go on in them."""
+"""Copies of a worker's process that its jobs fork: nothing of the worker may live on in them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _is_copy = False
 
 
 def disown_copies(control: socket.socket) -> None:
-    """From now on, what this process forks is none of the worker's: signals end it, and it gets no orders."""
+    """From now on, keep forks of this process out of the worker: signals end them, and they get no orders."""
 
     def disown() -> None:
         global _is_copy
         _is_copy = True
         for number in ENDING:
             signal.signal(number, signal.SIG_DFL)
-        if callable(signal.getsignal(signal.SIGHUP)):  # not ignored, as nohup has it
+        if callable(signal.getsignal(signal.SIGHUP)):  # not ignored, as under nohup
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
         _let_come()
         control.close()
@@ -35,7 +35,7 @@ def disown_copies(control: socket.socket) -> None:
 
 
 def _hold_back() -> None:
-    """A signal that comes amid a fork would be for the worker's own handler, which doesn't end the copy."""
+    """Hold signals back during a fork: the worker's own handler would get them, and not end the copy."""
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
 
 
@@ -44,14 +44,14 @@ def _let_come() -> None:
 
 
 def end_copy(run: Run | None = None) -> None:
-    """End this process, if a job forked it and it came back out of the job's code.
+    """End this process if a job forked it and it returned from the job's code.
 
-    It would settle the run a second time, on its parent's connections and board.
+    Otherwise it would settle the run a second time, on its parent's connections and board.
     """
     if _is_copy:
         what = f"job {run.id}" if run else "a receiver"
         why = ""
         if run and run.exception:
             why = f": {one_line(str(describe(run.exception, run.secrets))[:200])}"
-        logger.error("%s forked a process that came back out of its code, and is ended%s", what, why)
+        logger.error("%s forked a process that returned from its code, and is ended%s", what, why)
         os._exit(1)

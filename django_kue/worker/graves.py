@@ -1,4 +1,4 @@
-"""What becomes of the jobs of a process that died: who is to blame, and what Redis is told."""
+"""What becomes of a dead process's jobs: which one is to blame, and what Redis is told."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from django_kue.worker.codes import BROKEN, GUTTED
 logger = logging.getLogger("django_kue.worker")
 
 UNKNOWN = "?"  # in place of the name of a function
-AGAIN = "if it stays so, the job runs again when its lease is over"
+AGAIN = "if it stays away, the job runs again when its lease runs out"
 
 
 @dataclass
 class Grave:
-    """A dead child's jobs that Redis still has to hear of."""
+    """A dead child's jobs that Redis still has to be told about."""
 
     owner: moves.Owner
-    late: Busy | None = None  # the run for which we ended it; its outcome is decided at the burial
+    late: Busy | None = None  # the overdue run we killed it for; its outcome is decided at the burial
     queues: dict[str, dict[bytes, bytes]] = field(default_factory=dict)  # queue → key → outcome
-    unheard: list[str] = field(default_factory=list)  # queues of which it may have got jobs unawares
-    untold: dict[str, Batches] = field(default_factory=dict)  # queue → what it completed and didn't tell
-    is_stopped: bool = False  # we ended it because we stop; else it died
+    unheard: list[str] = field(default_factory=list)  # queues with jobs that it may hold without knowing
+    untold: dict[str, Batches] = field(default_factory=dict)  # queue → what it completed and didn't report
+    is_stopped: bool = False  # we killed it because we're stopping; otherwise it died
 
     def leave_untold(self, end: Untold) -> None:
-        """The child would have told it with its next turn; it's told under the same lease."""
+        """Add an end that the child would have reported with its next turn; it's reported under its lease."""
         lease = b"%d|%d|%b" % (end.sequence, end.claimed_ms, self.owner.text)
         self.untold.setdefault(end.queue, {}).setdefault(lease, []).append((end.key, end.outcome))
 
@@ -52,7 +52,7 @@ OF_THE_DEAD = (signals.job_stalled, signals.job_retrying, signals.job_failed, si
 
 
 class Buried(NamedTuple):
-    """What receivers shall hear of a job that was taken from the dead."""
+    """What receivers should be told about a job that was taken from a dead process or worker."""
 
     job_id: str
     signal: str  # stalled, retrying, failed, cancelled, completed
@@ -60,12 +60,12 @@ class Buried(NamedTuple):
 
 
 class Graves:
-    """The dead whose jobs Redis still has to hear of, oldest first."""
+    """The dead processes whose jobs Redis still has to be told about, oldest first."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._open: list[Grave] = []
-        self.untold: list[Buried] = []  # what a living child shall tell receivers
+        self.untold: list[Buried] = []  # what a living child should tell receivers
 
     def __len__(self) -> int:
         return len(self._open)
@@ -74,7 +74,7 @@ class Graves:
         self._open.append(grave)
 
     def bury(self) -> None:
-        """Tell Redis of all that died, as far as it can be reached; what is left is for the next time.
+        """Tell Redis about all that died, as far as it can be reached; the rest is left for the next time.
 
         Raises:
             StoreUnavailable: Redis is away as a whole.
@@ -91,7 +91,7 @@ class Graves:
                 self._open.remove(grave)
 
     def leave_open(self) -> None:
-        """Redis is still away, and this worker ends: say which jobs it leaves behind."""
+        """Log which jobs are left behind: Redis is still away, and this worker ends."""
         for grave in self._open:
             for queue, running in grave.queues.items():
                 untold = {key for pairs in grave.untold.get(queue, {}).values() for key, _ in pairs}
@@ -100,7 +100,7 @@ class Graves:
                     logger.warning("%s %s, but Redis is away: %s", ids.joined(queue, key), what, AGAIN)
 
     def _bury_unheard(self, grave: Grave) -> None:
-        """Give back what was claimed for it and it hadn't heard of. It's tried once: the leases lapse."""
+        """Give back jobs that it didn't know it had. That's tried once: the leases lapse anyway."""
         queues, grave.unheard = grave.unheard, []
         if not queues:
             return
@@ -111,7 +111,7 @@ class Graves:
         for queue, burial in zip(queues, burials, strict=True):
             if isinstance(burial, moves.Burial) and burial.given_back:
                 logger.warning(
-                    "%s: %s handed back that the dead process hadn't heard of",
+                    "%s: %s handed back that the dead process didn't know it had",
                     queue, many(len(burial.given_back), "job"),
                 )  # fmt: skip
 
@@ -124,39 +124,39 @@ class Graves:
                     outcome = self._timed_out(grave.owner, grave.late)
                 settled[key] = outcome
             burial = self._link.send(moves.bury(queue, grave.owner, settled))[0]
-        except StoreError as error:  # foreign data: the leases lapse by themselves
+        except StoreError as error:  # foreign data: the leases lapse on their own
             logger.error("%s: a dead process's jobs can't be handed back: %s", queue, error)  # noqa: TRY400
             burial = moves.Burial([], [], [], [])
         del grave.queues[queue]
         ended = burial.settled
         back = [key for key in burial.given_back if key not in burial.cancelled]
         if back:
-            whose = "a process that was to stop" if grave.is_stopped else "the dead process"
+            whose = "a process that had to stop" if grave.is_stopped else "the dead process"
             logger.warning("%s: %s of %s handed back", queue, many(len(back), "job"), whose)
         self.note(queue, ended, settled, failed=burial.failed, cancelled=burial.cancelled)
         records = self._records(queue, ended)
-        for key, record in records:  # their process said nothing of it itself
+        for key, record in records:  # their process didn't log this itself
             level, word, why = _fate(queue, key, settled[key], burial, record)
             joblog.say_of_dead(level, word, queue, ids.joined(queue, key), _name_in(record), why)
         self._measure(queue, [(_name_in(record), settled[key]) for key, record in records])
 
     def say_rescued(self, queue: str, rescue: moves.Rescue) -> None:
-        """How many jobs were taken from a worker that died as a whole, and which of them failed of it."""
+        """Log how many jobs were taken back from a worker that died, and which failed because of that."""
         logger.warning("%s: %s taken back from a worker that died", queue, many(len(rescue.taken), "job"))
         for key, record in self._records(queue, rescue.failed):
             why = ": JobCrashed: the worker that ran it died"
             joblog.say_of_dead(logging.ERROR, "FAILED", queue, ids.joined(queue, key), _name_in(record), why)
 
     def _records(self, queue: str, keys: list[bytes]) -> list[tuple[bytes, bytes | None]]:
-        """Keys and their jobs' records: empty where they're gone, ``None`` where they can't be read."""
+        """Keys and their jobs' records: empty if the job is gone, ``None`` if it can't be read."""
         if keys:
-            with suppress(StoreError, StoreUnavailable):  # then what's known without their records is said
+            with suppress(StoreError, StoreUnavailable):  # then what's known without the records is logged
                 lights = self._link.send(reads.lights(queue, keys))[0]
                 return [(key, record) for key, (record, _) in zip(keys, lights, strict=True)]
         return [(key, None) for key in keys]
 
     def _tell_ends(self, queue: str, grave: Grave) -> None:
-        """What it had completed is told as it would have done itself, so that nobody runs it again."""
+        """Report what it had completed as it would have done itself, so that nobody runs that again."""
         batches = grave.untold.get(queue)
         if not batches:
             return
@@ -166,15 +166,15 @@ class Graves:
         told = [pair for pairs in batches.values() for pair in pairs if pair[0] not in refused]
         if told:
             runs = many(len(told), "run")
-            logger.warning("%s: %s told that the dead process had completed", queue, runs)
+            logger.warning("%s: %s recorded that the dead process had completed", queue, runs)
         if signals.job_completed.receivers:
             self.untold += [Buried(ids.joined(queue, key), "completed") for key, _ in told]
         records = dict(self._records(queue, [key for key, _ in told]))
         self._measure(queue, [(_name_in(records[key]), outcome) for key, outcome in told])
 
     def _measure(self, queue: str, runs: list[tuple[str, bytes]]) -> None:
-        """Runs (function and outcome) that ended with their process, whose own measurements may be lost with
-        it."""
+        """Measure runs (function and outcome) that ended with their process, whose own measurements may be
+        lost."""
         of_queue, functions = Row(), defaultdict[str, Row](Row)
         for name, outcome in runs:
             kind = outcome[:1].decode()
@@ -189,18 +189,18 @@ class Graves:
                 logger.error("queue %s: measurements can't be stored: %s", queue, error)  # noqa: TRY400
 
     def _timed_out(self, owner: moves.Owner, late: Busy) -> bytes:
-        """The outcome of a run whose process we ended: decided as any other's, by the job's rules."""
+        """The outcome of a run whose process we killed, decided like any other by the job's rules."""
         queue, key = late.queue, late.key
         rows = self._link.send(reads.rows(queue, [key]))[0]
         if not rows or rows[0].lease.split(b"|")[-1] != owner.text:
-            return b"b"  # it was over just then
+            return b"b"  # it ended at that very moment
         row = rows[0]
         claimed_ms = int(row.lease.split(b"|")[1])
         run = Run(queue, key, row.lease, row.record, claimed_ms, time.monotonic())
         outcome = execution.load(run)
         if outcome is None:
             assert run.rules is not None
-            # Not noted where the function itself hung; it's not to hang this process too.
+            # There's no note if the backoff function itself hung; it mustn't hang this process too.
             run.noted_delay = 0.0 if late.delay is None and callable(run.rules.backoff) else late.delay
             timeout = f" of {run.rules.timeout:g} s" if run.rules.timeout else ""
             outcome = execution.of_exception(
@@ -217,9 +217,9 @@ class Graves:
         failed: Collection[bytes] = (),
         cancelled: Collection[bytes] = (),
     ) -> None:
-        """What became of jobs that were taken from the dead; told when a child lives that can.
+        """Note what became of jobs that were taken from the dead, for a living child to tell receivers.
 
-        It's what this move made of them. Where they are by now is for others to tell.
+        That's what this move made of them, wherever they are by now.
         """
         if not keys or not any(one.receivers for one in OF_THE_DEAD):
             return
@@ -243,8 +243,8 @@ def _name_in(record: bytes | None) -> str:
 def _fate(
     queue: str, key: bytes, outcome: bytes, burial: moves.Burial, record: bytes | None
 ) -> tuple[int, str, str]:
-    """What the burial made of a job, for the log: level, word, and why. ``record``: ``None`` when it couldn't
-    be read, empty when it's gone."""
+    """What the burial made of a job, for the log: level, word, and reason. ``record``: ``None`` when it
+    couldn't be read, empty when the job is gone."""
     kind = outcome[:1]
     text = outcome.split(b"|", 1 if kind == b"d" else 2)[-1] if kind in b"dfr" else b""
     error = error_of(text, queue, key.decode(errors="replace"))
@@ -261,26 +261,26 @@ def _fate(
         crash = f" crash {readable(record).head.get('c', '?')}/{most}" if record else ""
         return logging.WARNING, "crashed", f"{crash}{why}; {again}"
     if kind == b"z":
-        return logging.WARNING, "suspect", f": its process died, and it wasn't the only one that ran; {again}"
+        return logging.WARNING, "suspect", f": its process died, and it wasn't the only job running; {again}"
     if kind == b"l" and outcome.startswith(b"lstopped"):
-        return logging.WARNING, "given back", f": it still ran when its process had to stop; {again}"
+        return logging.WARNING, "given back", f": it was still running when its process had to stop; {again}"
     if kind == b"l":
         return logging.WARNING, "stalled", f": its process ended, through no fault of its own; {again}"
     return logging.WARNING, "given back", ": it's left in its queue"
 
 
 def _delay_in(outcome: bytes) -> float:
-    """Seconds, of a retry's outcome."""
+    """The delay in a retry's outcome, in seconds."""
     return int(outcome[1:].split(b"|", 1)[0]) / 1000
 
 
 def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, is_killed: bool) -> Grave:
-    """Who is to blame, and what becomes of the others.
+    """Decide which job is to blame, and what becomes of the others.
 
-    ``late``: the run for which we ended the process; ``is_killed``: we did so at the last moment.
+    ``late``: the overdue run we killed the process for; ``is_killed``: we killed it at the shutdown timeout.
 
-    Out of time, or the only one that ran: that's the culprit; or the one suspect that was just
-    being tried. Of several nobody is blamed: they're suspects now, and will be tried one by one.
+    The culprit is the overdue run, or the only one running, or the one suspect that had just been started
+    alone. If several were running, none is blamed: they're suspects now, and will run one at a time.
     """
     held = board.held()
     unheard = [queue for queue in board.queues if queue not in held]
@@ -289,10 +289,11 @@ def grave_of(owner: moves.Owner, board: Board, code: int, *, late: Busy | None, 
     for end in board.untold():
         grave.leave_untold(end)
         ended.add(end.key)
-    # A run that ends may still be in its slot: what's noted of it holds. And it may be in two, once blamed.
+    # A run that has just ended may still be in its slot: the note of its end counts. One that was blamed may
+    # be in two slots.
     busy = list({one.key: one for one in board.busy() if one.key not in ended}.values())
     grave.is_stopped = is_killed
-    if is_killed or code == BROKEN:  # by us: no job is to blame
+    if is_killed or code == BROKEN:  # that was us: no job is to blame
         word = b"lstopped" if is_killed else b"lstalled"
         outcomes = [b"%b|%d|" % (word, _started_ms(one)) for one in busy]
     elif late is not None:
@@ -318,10 +319,10 @@ def _started_ms(one: Busy) -> int:
 
 
 def culprits_among(busy: list[Busy], now: float) -> list[Busy]:
-    """The one that its process surely died of, as far as one can be sure; else nobody.
+    """The one run that the process died of, if that's as good as certain; otherwise none.
 
-    A process takes nothing more for :data:`ALONE` after a suspect's start, and nothing at all beside
-    one that was there :data:`NOTORIOUS` times: so that at least every third death has a culprit.
+    A process takes no other jobs for :data:`ALONE` seconds after a suspect's start, and none at all beside
+    a suspect of :data:`NOTORIOUS` deaths: so at least every third death has a culprit.
     """
     for certain in (
         busy,

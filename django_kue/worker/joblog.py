@@ -1,6 +1,6 @@
-"""The worker's log, written off the job's path: one line a job, and below a failure's its traceback.
+"""The worker's log, written off the job's path: one line per job, followed by the traceback of a failure.
 
-Also the job's id on every record.
+It also puts the running job's id on every log record.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _WORDS = {
 _LEVELS = {"f": logging.ERROR, "r": logging.WARNING, "stale": logging.WARNING}
 
 
-# Bytes of a traceback in the log. Processes share a pipe, which takes no more than 4 KiB in one piece.
+# Bytes of a traceback in the log. Processes share a pipe, which takes at most 4 KiB in one piece.
 TRACE = 3000
-MOST = 10_000  # lines that wait; they hold their runs
+MOST = 10_000  # lines that may wait; each keeps its run in memory
 
 
 class JobLog:
-    """Lines that wait to be written. Where nobody reads what is written, the oldest are left out."""
+    """Lines that wait to be written. If nobody reads the log, the oldest are dropped."""
 
     def __init__(self) -> None:
         self._lines: deque[tuple[Run, str]] = deque(maxlen=MOST)
-        self._left_out = 0  # counted by who adds …
-        self._told_left_out = 0  # … and by who writes
+        self._left_out = 0  # counted by the thread that adds …
+        self._told_left_out = 0  # … and by the one that writes
         self._unknown: dict[str, float] = {}
-        # wakes who writes: a failure is to be read even if the process dies of its next job
+        # wakes the writer: a failure should be logged even if the process dies of its next job
         self.on_failure: Callable[[], None] = lambda: None
 
     def add(self, runs: Iterable[Run]) -> None:
-        """The outcomes of these runs were accepted."""
+        """Add lines for these runs: their outcomes were accepted."""
         untold = "b" if logger.isEnabledFor(logging.INFO) else "bcx"
         has_failed = False
         for run in runs:
@@ -53,7 +53,7 @@ class JobLog:
             self.on_failure()
 
     def add_stale(self, run: Run) -> None:
-        """A run's outcome was refused."""
+        """Add a line for a run whose outcome was refused."""
         self._put(run, "stale")
 
     def _put(self, run: Run, verdict: str) -> None:
@@ -61,10 +61,10 @@ class JobLog:
         self._lines.append((run, verdict))
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the lines that wait."""
         if left_out := self._left_out - self._told_left_out:
             self._told_left_out += left_out
-            logger.warning("%d lines about jobs are left out: they came faster than they're read", left_out)
+            logger.warning("%d lines about jobs were dropped: they came faster than they're read", left_out)
         while self._lines:
             run, verdict = self._lines.popleft()
             if verdict == "k":
@@ -87,7 +87,7 @@ class JobLog:
         )  # fmt: skip
 
     def _say_unknown(self, run: Run) -> None:
-        """A job that this worker can't run is left in its queue; said once a minute a function."""
+        """Log that a job which this worker can't run is left in its queue; once a minute per function."""
         name, job_id = one_line(run.name), one_line(run.id)
         if run.finished - self._unknown.get(name, float("-inf")) < 60:
             return
@@ -102,13 +102,13 @@ class JobLog:
         _write(
             logging.WARNING, facts,
             "unknown job %s (%s): it's left in its queue. Is its module imported, was it renamed "
-            "(@job(aliases=[…])), or is this worker older than who enqueued it?",
+            "(@job(aliases=[…])), or is this worker older than the code that enqueued it?",
             name, job_id,
         )  # fmt: skip
 
 
 def say_of_dead(level: int, word: str, queue: str, job_id: str, name: str, why: str) -> None:
-    """What became of a job that ran when its process died. The process has told nothing of it itself."""
+    """Log what became of a job that was running when its process died, which couldn't log it itself."""
     facts = {"job_id": one_line(job_id), "job_name": one_line(name), "queue": queue, "outcome": word}
     _write(level, facts, "%-9s %s %s%s", word, facts["job_name"], facts["job_id"], one_line(why))
 
@@ -118,7 +118,7 @@ def _level(verdict: str) -> int:
 
 
 def _write(level: int, facts: dict[str, Any], message: str, *args: Any, trace: str = "") -> None:
-    """A record that carries ``facts`` as attributes; ``extra`` would refuse the ``job_id`` it has."""
+    """Log a record with ``facts`` as attributes; ``extra`` would refuse the ``job_id`` it already has."""
     record = logger.makeRecord(logger.name, level, __file__, 0, message, args, None)
     record.exc_text = trace or None  # formatters write it below the line
     vars(record).update(facts)
@@ -136,7 +136,7 @@ def _why(run: Run, verdict: str) -> str:
 
 
 def _trace(run: Run, verdict: str) -> str:
-    """The end of a failure's traceback. It's indented, so that no text in it looks like another line."""
+    """The end of a failure's traceback, indented so that no text in it can pass for another log line."""
     error = run.outcome.error if verdict == "f" and run.outcome is not None else None
     if error is None or not error.traceback.strip():
         return ""

@@ -1,8 +1,8 @@
-"""Who leads: the one thread of a child that fetches. It may run short jobs itself, which spares the hand-over
-to another thread; the price is that one of them may turn out long. Then another thread leads.
+"""Leadership: one thread of a child leads, which means that it fetches. It may run short jobs itself, which
+saves handing them to another thread. If one of them turns out to be long, another thread leads.
 
-There is a thread more than may run jobs at once. While the leader runs one, a sleeping thread is barred
-from taking any (:meth:`Buffer.bar`), so that ``--threads`` holds; and that one is there to take over.
+There is one thread more than may run jobs at once. While the leader runs a job, a sleeping thread is barred
+from taking any (:meth:`Buffer.bar`), so that ``--threads`` holds; that thread is also there to take over.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from django_kue.worker.alarm import Alarm
 from django_kue.worker.buffer import Buffer
 
-LATE = 0.01  # seconds of running jobs, after which another thread leads
-ALERT = 1.0  # seconds that the watcher looks closely, after the leader began to run jobs
-CLOSELY = 0.01  # seconds between its looks then
+LATE = 0.01  # seconds of running jobs after which another thread leads
+ALERT = 1.0  # seconds for which the watcher looks closely after the leader began to run jobs
+CLOSELY = 0.01  # seconds between its looks during that time
 
 
 class Leadership:
@@ -30,12 +30,12 @@ class Leadership:
         self._bell = Alarm()  # calls the watcher
 
     def take(self) -> None:
-        """This thread leads now."""
+        """Make this thread the leader."""
         with self._lock:
             self._leader = threading.get_ident()
 
     def begin(self) -> bool:
-        """This thread is going to run jobs; False when all that may do so at once are at it."""
+        """Begin to run jobs in this thread; False when as many threads as may do so already are."""
         if not self._buffer.bar():
             return False
         self._running_since = now = time.monotonic()
@@ -45,7 +45,7 @@ class Leadership:
         return True
 
     def end(self) -> bool:
-        """It has run jobs, and goes on leading; False when another thread leads."""
+        """Stop running jobs and go on leading; False when another thread leads by now."""
         with self._lock:
             if not self.is_held():
                 return False
@@ -62,7 +62,7 @@ class Leadership:
         self._bell.ring()
 
     def close(self) -> None:
-        """Nobody leads or watches any more."""
+        """Close the bell, once nobody leads or watches any more."""
         self._bell.close()
 
     # ── by the watcher ──
@@ -73,9 +73,9 @@ class Leadership:
         return self._bell.descriptor
 
     def watch(self) -> float:
-        """Have another thread lead, when the one that does has run jobs for long.
+        """Have another thread lead when the current leader has run jobs for too long.
 
-        Returns the seconds till the next look is due.
+        Returns the seconds until the next look is due.
         """
         self._bell.clear()
         now = time.monotonic()

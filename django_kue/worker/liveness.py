@@ -1,4 +1,4 @@
-"""The file whose age tells a container's or process manager whether a worker hangs."""
+"""The liveness file, whose age tells a container or process manager whether a worker hangs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ logger = logging.getLogger("django_kue.worker")
 
 
 class LivenessFile:
-    """``path``: ``None`` for none."""
+    """A worker's liveness file. ``path``: ``None`` for no file."""
 
     def __init__(self, path: str | None) -> None:
         self._path = Path(path) if path else None
         self._has_failed = False
 
     def attempt(self) -> None:
-        """Touch it before a worker starts: else it would be restarted again and again, amid its jobs.
+        """Touch it before a worker starts, which would otherwise be restarted again and again amid its jobs.
 
         Raises:
-            OSError: It can't be touched.
+            OSError: it can't be touched.
         """
         if self._path is not None:
             self._path.touch()
 
     def touch(self) -> None:
-        """Touch it. A failure is logged once, and ends no running jobs."""
+        """Touch it. A failure is logged once, and doesn't end running jobs."""
         try:
             self.attempt()
         except OSError as error:

@@ -1,7 +1,7 @@
-"""What a child measures of its runs, gathered until it's told: every :data:`FLUSH` seconds, and at the end.
+"""A child's measurements of its runs, gathered and sent every :data:`FLUSH` seconds, and at the end.
 
-Only the leading thread adds and takes, so there's no lock. One run costs a look into a dictionary: runs of
-the same function, outcome and cells of time are one entry.
+Only the leading thread adds and takes, so there's no lock. A run costs one dictionary lookup: runs with the
+same function, outcome and cells of time share one entry.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from django_kue.store import Link, moves
 
 logger = logging.getLogger("django_kue.worker")
 
-FLUSH = 2.0  # seconds between two words to Redis
+FLUSH = 2.0  # seconds between two sends to Redis
 _PLAIN = bytes.maketrans(b"-_", b"+/")  # from URL-safe base64
 _LAST = CELLS - 1
 
 
 class Measuring:
-    """Sums of a child's runs since it last told them."""
+    """Sums over a child's runs since it last sent them."""
 
     def __init__(self) -> None:
         # (queue, function, outcome, cell of waiting, cell of running) → number, seconds of work
         self._sums: dict[tuple[str, str, str, int, int], list[float]] = {}
-        self._refused: set[str] = set()  # queues of which that was said
+        self._refused: set[str] = set()  # queues for which a refusal was logged
         self.flush_at = 0.0
 
     def add(self, runs: Iterable[Run]) -> None:
-        """The ends of these runs were accepted.
+        """Add runs whose ends were accepted.
 
-        It's the dearest that's done for each run beside the run itself, so that it's written out: a plain
-        job's waiting is what :attr:`Run.waited` says, without the steps that others need.
+        After the run itself, this is the most expensive thing done for each run, so it's written out: a plain
+        job's wait is the same as :attr:`Run.waited`, without the steps that other jobs need.
         """
         sums = self._sums
-        stamp, stamp_ms = b"", 0  # the last key's time as it's written there, and read: most share it
+        stamp, stamp_ms = b"", 0  # the last key's time, as encoded and as decoded: most keys share it
         for run in runs:
             spent = run.finished - run.started
             micros = int(spent * 1e6)
@@ -64,10 +64,10 @@ class Measuring:
                 entry[1] += spent
 
     def flush(self, link: Link, watched: Iterable[str], now: float) -> None:
-        """Tell what was gathered; of the queues ``watched``, at least how many jobs wait there.
+        """Send what was gathered; for the queues ``watched``, have at least the number of waiting jobs noted.
 
         Raises:
-            StoreUnavailable: Redis is away. What surely didn't get there is kept; what may have got
+            StoreUnavailable: Redis is away. What certainly didn't get there is kept; what may have got
                 there isn't sent twice.
         """
         self.flush_at = now + FLUSH
@@ -100,7 +100,7 @@ def _time_in(stamp: bytes) -> int:
 
 
 def _rows(sums: dict[tuple[str, str, str, int, int], list[float]]) -> dict[str, tuple[Row, dict[str, Row]]]:
-    """By queue: its row, and its functions' rows."""
+    """For each queue: its row, and its functions' rows."""
     rows: dict[str, tuple[Row, dict[str, Row]]] = {}
     for (queue, function, kind, wait, ran), (count, work) in sums.items():
         of_queue, functions = rows.setdefault(queue, (Row(), {}))

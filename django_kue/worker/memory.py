@@ -1,4 +1,4 @@
-"""How much memory a process takes: what's in RAM, with what it shares."""
+"""How much memory a process uses: what's in RAM, including what it shares with others."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import resource
 import sys
 from pathlib import Path
 
-BETWEEN_LOOKS = 0.005  # seconds: jobs of a millisecond may each leak a MiB
+BETWEEN_LOOKS = 0.005  # seconds: jobs that take a millisecond may leak a MiB each
 
 
 def resident_bytes(pid: int) -> int | None:
-    """The memory of a process; ``None`` where it can't be known, or when it's gone."""
+    """The memory that a process uses; ``None`` if that can't be known, or the process is gone."""
     if sys.platform != "linux":
         return None
     try:
@@ -21,7 +21,7 @@ def resident_bytes(pid: int) -> int | None:
 
 
 class Limit:
-    """What this process may take; who has once taken more has, whatever it gives back."""
+    """How much memory this process may use; once exceeded it stays exceeded, whatever is freed."""
 
     def __init__(self, mib: int | None) -> None:
         """``mib``: ``None`` for no limit."""
@@ -36,7 +36,7 @@ class Limit:
         return self.is_exceeded
 
     def _takes_more(self) -> bool:
-        # The peak is asked first: one call to the system, in which this thread keeps the interpreter.
+        # The peak is checked first: that's one system call, during which this thread keeps the GIL.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if peak * (1 if sys.platform == "darwin" else 1024) <= self._bytes:
             return False

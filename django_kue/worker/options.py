@@ -1,4 +1,4 @@
-"""What a worker is told to do: ``runworker``'s options, checked."""
+"""A worker's options: those of ``runworker``, checked."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def cpu_count() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """How a worker works. Times are seconds, memory is MiB."""
+    """How a worker works. Times are in seconds, memory in MiB."""
 
     queues: tuple[str, ...]
     processes: int = field(default_factory=cpu_count)
     threads: int = 8  # functions that run at once in a process
     coroutines: int = 100  # coroutine functions that run at once in a process
     is_burst: bool = False
-    max_jobs: int | None = None  # a process is replaced after so many …
-    max_memory: int | None = None  # … or when it has grown so large
+    max_jobs: int | None = None  # a process is replaced after this many jobs …
+    max_memory: int | None = None  # … or when it has grown this large
     shutdown_timeout: float = 30.0
     liveness_file: str | None = None
 

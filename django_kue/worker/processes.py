@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from django_kue.worker import codes
 
-try:  # before the fork: an import that fails touches half a megabyte, in each process anew
+try:  # before the fork: an import that fails touches half a megabyte, again in each process
     from setproctitle import setproctitle
 except ImportError:
     setproctitle = None  # type: ignore[assignment]
@@ -22,12 +22,12 @@ def die_with_parent(parent: int) -> None:
     if _libc is not None:
         PR_SET_PDEATHSIG = 1
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # it died before the call
             os._exit(codes.ORPHANED)
 
 
 def end_group(pid: int) -> None:
-    """End what a dead child's jobs left running."""
+    """Kill what a dead child's jobs left running."""
     with suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
 

@@ -1,8 +1,8 @@
 """The relay: a thread of a worker's first process, which sends what was left in an outbox.
 
-Most jobs are sent by whoever committed them, so that there's little to do: every two seconds one query where
-the settings or a function name an outbox. What only calls use is named nowhere, so that all other databases
-are looked at once a minute, and no connection is held for it.
+Most jobs are sent by the process that commits them, so there's little to do: one query every two seconds for
+each outbox that the settings or a function name. An outbox that only calls use isn't named anywhere, so all
+other databases are checked once a minute, without holding a connection for that.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from django_kue.worker.errands import Errand
 
 logger = logging.getLogger("django_kue.worker")
 
-PAUSE = 2.0  # seconds between looks at an outbox that's used
-SELDOM = 60.0  # seconds between looks where nothing says that there's one
+PAUSE = 2.0  # seconds between checks of an outbox that's in use
+SELDOM = 60.0  # seconds between checks where nothing says that there's an outbox
 
 
 class Relay(Errand):
-    """Looks into the outboxes. A batch that's cut off is sent again, without harm."""
+    """Empties the outboxes. A batch that's cut off is sent again, which does no harm."""
 
     name = "relay"
 
     def __init__(self) -> None:
         super().__init__()
-        self._next: dict[str, float] = {}  # when each database is looked at again, by time.monotonic()
-        self._troubled: set[str] = set()  # databases of which it has been said
+        self._next: dict[str, float] = {}  # when each database is checked again, by time.monotonic()
+        self._troubled: set[str] = set()  # databases whose trouble has been logged
 
     def tick(self) -> float:
-        """Relay what's due; seconds until a database is looked at again."""
+        """Relay what's due; returns the seconds until the next database is checked."""
         declared = outbox.declared()
         for alias in sorted(outbox.possible()):
             if time.monotonic() >= self._next.get(alias, 0.0) and not self._stopping.is_set():
@@ -44,9 +44,9 @@ class Relay(Errand):
         return max(0.0, min(self._next.values(), default=time.monotonic() + SELDOM) - time.monotonic())
 
     def _look(self, alias: str, *, is_used: bool) -> float:
-        """Empty an outbox, if there's one; seconds until it's looked at again."""
+        """Empty an outbox, if there is one; returns the seconds until it's checked again."""
         try:
-            # Asked first, since nothing says that this database is ours to lock and delete something in.
+            # Checked first, since nothing says that we may lock and delete anything in this database.
             is_used = is_used or outbox.is_due(alias)
             if is_used:
                 self._empty(alias)
@@ -72,13 +72,13 @@ class Relay(Errand):
 
     def _say(self, alias: str, relayed: outbox.Relayed) -> None:
         if relayed.sent:
-            logger.info("%d jobs of the outbox of %s were relayed", relayed.sent, alias)
+            logger.info("%d jobs from the outbox of %s were relayed", relayed.sent, alias)
         for reason in sorted(set(relayed.errors.values())):
-            logger.warning("a job of the outbox of %s can't be sent: %s", alias, reason)
+            logger.warning("a job in the outbox of %s can't be sent: %s", alias, reason)
 
 
 def _let_go(alias: str) -> None:
-    """Close the connection, whatever ``CONN_MAX_AGE`` says: for a minute nobody needs it."""
+    """Close the connection, whatever ``CONN_MAX_AGE`` says: nobody needs it for a minute."""
     for connection in connections.all(initialized_only=True):
         if connection.alias == alias:
             connection.close()

@@ -1,4 +1,4 @@
-"""Progress and log lines on their way out: gathered here, so that a job's code never waits."""
+"""Progress and log lines on their way to Redis, gathered here so that a job's code never waits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from django_kue.store.moves import Report
 
 logger = logging.getLogger("django_kue.worker")
 
-MOST = 10_000  # log lines that may wait for Redis; beyond, a queue's oldest are dropped and counted
+MOST = 10_000  # log lines that may wait for Redis; beyond that, a queue's oldest are dropped and counted
 
 
 class Progressed(NamedTuple):
-    """A progress that receivers of ``job_progressed`` shall hear of, once it's accepted."""
+    """Progress that receivers of ``job_progressed`` should be told about once it's accepted."""
 
     run: Run
     percent: float
@@ -27,7 +27,7 @@ class Progressed(NamedTuple):
 
 
 class Reports:
-    """Reports of all running jobs by queue. ``wake`` is called when the first one comes."""
+    """Reports of all running jobs, by queue. ``wake`` is called when the first one comes."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
@@ -53,7 +53,7 @@ class Reports:
         self._begin()
 
     def progressed(self, run: Run, text: bytes, percent: float, data: Any) -> None:
-        """Of a job's progress only the newest counts."""
+        """Put a job's progress; only the newest counts."""
         with self._lock:
             self._progress[run.queue, run.lease, run.key] = Report(run.lease, run.key, b"p", text)
             if signals.job_progressed.receivers:
@@ -66,12 +66,12 @@ class Reports:
             self._wake()
 
     def has(self, queue: str) -> bool:
-        """Whether some of a queue's wait."""
+        """Whether any of a queue's reports are waiting."""
         with self._lock:
             return bool(self._reports.get(queue)) or any(name == queue for name, _, _ in self._progress)
 
     def take(self) -> tuple[dict[str, list[Report]], list[Progressed]]:
-        """All reports by queue, and what receivers shall hear."""
+        """Take all reports, by queue, and what receivers should be told."""
         if self.since is None:
             return {}, []
         with self._lock:
@@ -85,11 +85,11 @@ class Reports:
         for (queue, _, _), report in progress.items():
             reports.setdefault(queue, []).append(report)
         if dropped:
-            logger.warning("%d log lines were dropped: they came quicker than Redis took them", dropped)
+            logger.warning("%d log lines were dropped: they came faster than Redis took them", dropped)
         return reports, heard
 
     def give_back(self, reports: dict[str, list[Report]], heard: list[Progressed]) -> None:
-        """Redis was away: keep what didn't get there, in its order."""
+        """Keep what didn't get to Redis, in its order."""
         with self._lock:
             self._heard = {progressed.run: progressed for progressed in heard} | self._heard
             for queue, items in reports.items():

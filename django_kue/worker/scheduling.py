@@ -1,8 +1,8 @@
-"""The scheduler: a thread of a worker's first process, which fires what's due and keeps declarations up.
+"""The scheduler: a thread of a worker's first process that fires due schedules and upholds declared ones.
 
-Every worker has one, and each tick is anybody's: Redis decides who was first. It asks once a second for each
-of its queues that has schedules, and sleeps on a local timer until the next tick; where there are none it
-asks one short question every two seconds.
+Every worker has one, and any of them may fire a tick: Redis decides which was first. It asks once a second
+for each of its queues that has schedules, and sleeps on a local timer until the next tick; if there are none,
+it asks one short question every two seconds.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ T = TypeVar("T")
 logger = logging.getLogger("django_kue.worker")
 
 PAUSE, IDLE = 1.0, 2.0  # seconds between looks, with schedules and without
-SPREAD = 0.01  # seconds: of several workers one is mostly first, and the others needn't try
-MOST = 500  # due schedules a look
+SPREAD = 0.01  # seconds: so one of several workers is usually first, and the others needn't try
+MOST = 500  # due schedules per look
 RETRY, MOST_RETRY = 2.0, 60.0  # seconds until what failed is tried again: at first, at most …
-MOST_AWAY = 8.0  # … and at most when it's a node of a cluster that's away
+MOST_AWAY = 8.0  # … and at most when it's because a node of a cluster is away
 
 
 class Scheduler(Errand):
-    """Looks after the schedules of some queues. A tick is fired as a whole, or not at all.
+    """Looks after the schedules of some queues. A tick is fired completely, or not at all.
 
-    ``tell`` has receivers of signals run on another thread: a slow one mustn't delay the next tick.
+    ``tell`` has signal receivers called on another thread: a slow one mustn't delay the next tick.
     """
 
     name = "scheduler"
@@ -51,10 +51,10 @@ class Scheduler(Errand):
         self._digests = {name: plan.digest for name, plan in self._plans.items()}
         self._had: list[str] = []  # queues with schedules
         self._reconcile_at = 0.0  # all times by time.monotonic()
-        self._retries: dict[str, tuple[float, float]] = {}  # what failed: not before, the pause till then
+        self._retries: dict[str, tuple[float, float]] = {}  # what failed → not before, pause until then
 
     def tick(self) -> float:
-        """Do what's due; seconds until the next look."""
+        """Do what's due; returns the seconds until the next look."""
         if time.monotonic() >= self._reconcile_at:
             self._try("the declared schedules", self._reconcile, None)
         queues = self._scheduled()
@@ -67,7 +67,7 @@ class Scheduler(Errand):
         return min(pauses) + random.uniform(0, SPREAD) if pauses else IDLE
 
     def _scheduled(self) -> list[str]:
-        """Its queues that have schedules; what was known last, while the node that tells it is away."""
+        """Its queues that have schedules; while the node that knows is away, those that had some before."""
         try:
             self._had = [queue for queue in ask(ticking.scheduled()) if queue in self._queues]
         except StoreUnavailable as error:
@@ -80,23 +80,23 @@ class Scheduler(Errand):
         self._reconcile_at = time.monotonic() + reconciling.STAMP * random.uniform(0.9, 1.1)
 
     def _look(self, queue: str) -> float:
-        """Fire what's due in a queue; seconds until its next tick, at most :data:`PAUSE`."""
+        """Fire what's due in a queue; returns the seconds until its next tick, at most :data:`PAUSE`."""
         asked = time.monotonic()
         due = ask(ticking.due(queue, MOST))
-        random.shuffle(due.schedules)  # of several workers each begins elsewhere
+        random.shuffle(due.schedules)  # so that each of several workers begins with another one
         fired = [
             self._try(f"schedule {one.name!r}", partial(self._fire, queue, due.now_ms, one), False)
             for one in due.schedules
         ]
         if any(fired):
-            return 0.0  # what comes after them is asked for
+            return 0.0  # ask at once for what comes next
         if due.coming_ms is None:
             return PAUSE
-        coming = asked + (due.coming_ms - due.now_ms) / 1000  # a little early: it's asked again then
+        coming = asked + (due.coming_ms - due.now_ms) / 1000  # a little early: then it's asked again
         return min(PAUSE, max(0.001, coming - time.monotonic()))
 
     def _fire(self, queue: str, now_ms: int, stored: Stored) -> bool:
-        """Fire a schedule's ticks, if they're this worker's to fire; whether they were."""
+        """Fire a schedule's ticks if this worker may fire them; returns whether it may."""
         place = Place(queue, now_ms, stored, decode(stored.record))
         if not self._is_ours(place):
             return False
@@ -104,8 +104,8 @@ class Scheduler(Errand):
         return True
 
     def _try(self, what: str, act: Callable[[], T], otherwise: T) -> T:
-        """Do something that may fail on account of one schedule or queue: that's left alone then, for a
-        while, and the others go on."""
+        """Do something that may fail because of one schedule or queue, which is then left alone for a while
+        so that the others go on."""
         not_before, pause = self._retries.get(what, (0.0, RETRY / 2))
         if time.monotonic() < not_before:
             return otherwise
@@ -122,5 +122,5 @@ class Scheduler(Errand):
         return done
 
     def _is_ours(self, place: Place) -> bool:
-        """What's declared is fired by who declares just that: of two releases, by the one it's of."""
+        """Whether this worker may fire it: a declared schedule is fired by a release that declares it so."""
         return place.record.digest in ("", self._digests.get(place.name))

@@ -1,4 +1,4 @@
-"""What a child knows of one queue that it serves."""
+"""What a child knows about one of the queues that it serves."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from django_kue.execution import PARK_MOST, Run
 from django_kue.store import moves
 
 AHEAD = 0.003  # seconds of work that a process fetches ahead, unless a turn takes longer …
-AHEAD_MOST = 0.05  # … and then that long, up to this
-MOST = 128  # jobs a claim: more gains little, and holds up Redis
-ALL = 0.95  # a share of jobs that's taken for all of them
-SHORT = 0.0001  # seconds that a run takes on the average, for the leading thread to do it
-PROMPT = 0.001  # seconds a run, from which on it costs more to repeat it than to tell its end by itself
-PAST = 10  # runs: in the average of how long they take, all that was before weighs as much as so many
-SMOOTH = 0.1  # weight of what's newest in other averages
-REST = 0.1  # seconds without a claim, after which a burst is shared with others
-QUICKER = 4  # times as fast grows what's claimed in a burst of which short runs have ended
-PATIENCE = 5  # turns in vain, one a second
-ASIDE = 0.02  # seconds that others have for a job which may not be known here
+AHEAD_MOST = 0.05  # … in which case it's as long as the turn, up to this
+MOST = 128  # jobs per claim: more gains little, and holds up Redis
+ALL = 0.95  # a share of jobs that counts as all of them
+SHORT = 0.0001  # seconds below which the average run is short enough for the leading thread to do it
+PROMPT = 0.001  # seconds from which on repeating a run costs more than reporting its end on its own
+PAST = 10  # in the average duration, all earlier runs together weigh as much as this many
+SMOOTH = 0.1  # weight of the newest value in other averages
+REST = 0.1  # seconds without a claim after which a burst is shared with others
+QUICKER = 4  # factor by which claims grow faster in a burst while its short runs end
+PATIENCE = 5  # turns in vain, one per second
+ASIDE = 0.02  # seconds for others to take a job that may not be known here
 
 
 def is_short(duration: float | None) -> bool:
-    """Whether what takes so many seconds on the average is for the thread that leads."""
+    """Whether the leading thread should do what takes this many seconds on average."""
     return duration is not None and duration < SHORT
 
 
 def averaged(before: float | None, newest: float, runs: int) -> float:
-    """An average with that of the newest runs taken in. Hundreds of them make it theirs at once, few of them
-    by and by: so one slow start isn't remembered for thousands of short runs."""
+    """An average, updated with that of the newest runs. Hundreds of them change it at once, a few only
+    gradually; so one slow start isn't remembered for thousands of short runs."""
     return newest if before is None else (before * PAST + newest * runs) / (PAST + runs)
 
 
 class Places(NamedTuple):
-    """Where jobs of one kind run at once in a process: its threads, or its coroutines."""
+    """The places where jobs of one kind run in a process: its threads, or its coroutines."""
 
     size: int
     free: int
-    waiting: int  # jobs at hand for them
-    is_flowing: bool  # one was taken moments ago
+    waiting: int  # jobs in hand for them
+    is_flowing: bool  # a job was taken moments ago
 
     @property
     def room(self) -> int:
@@ -50,28 +50,28 @@ class Places(NamedTuple):
 
 
 class Served:
-    """A queue, its outcomes that wait to be told, and how its jobs behave."""
+    """A queue, its unreported outcomes, and how its jobs behave."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.acks: deque[Run] = deque()
-        self.tellable = 0  # how many of them had come before reports were last looked for
-        self.leases: dict[bytes, int] = {}  # outstanding runs a lease
+        self.tellable = 0  # how many of them had come before reports were last gathered
+        self.leases: dict[bytes, int] = {}  # lease → its outstanding runs
         self.sequence = 0
         self.ready_at = 0.0  # when to look for jobs, without a bell
-        self.offer_at = float("inf")  # when to promote what's due, for others to have the first look
+        self.offer_at = float("inf")  # when to promote what's due, giving others the first chance
         self._aside_until = 0.0  # until then, what's due may be a job that isn't known here
-        self.blocked_until = 0.0  # its calls fail: a pause before the next
+        self.blocked_until = 0.0  # its calls fail: the end of the pause before the next
         self.failures = 0  # turns in a row that failed
-        self.is_woken = True  # the bell rang for us: we wake the next
-        self.is_dirty = False  # a reply was lost: leases may be ours that we don't know of
-        self.resync_at = float("inf")  # … and from then on more of them
+        self.is_woken = True  # the bell rang for us, so we wake the next
+        self.is_dirty = False  # a reply was lost: we may hold leases that we don't know of
+        self.resync_at = float("inf")  # when there may be more of them
         self.duration: float | None = None  # of a run, averaged
         self.is_short = False  # … and whether the leading thread may run its jobs
         self.async_share: float | None = None  # of its jobs, averaged
         self._in_a_row = 0
         self._claimed_at = 0.0
-        self.turn_time = 0.0  # seconds from asking to having the answer, the longest of late
+        self.turn_time = 0.0  # seconds from request to answer, the longest of late
 
     @property
     def limits(self) -> QueueSettings:
@@ -79,7 +79,7 @@ class Served:
 
     @property
     def is_prompt(self) -> bool:
-        """Whether ends of its runs are told without waiting for company."""
+        """Whether ends of its runs are reported without waiting for others."""
         return self.duration is not None and self.duration >= PROMPT
 
     @property
@@ -88,12 +88,12 @@ class Served:
 
     @property
     def is_free(self) -> bool:
-        """Whether nothing but the room for its jobs says how many are claimed."""
+        """Whether only the room for its jobs limits how many are claimed."""
         return self.limits.prefetch and not self.is_limited
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it failed so often that a worker which stops doesn't wait for it: its leases will lapse."""
+        """Whether it failed so often that a stopping worker doesn't wait for it: its leases will lapse."""
         return self.failures > PATIENCE
 
     def held(self) -> int:
@@ -105,16 +105,17 @@ class Served:
         return bool(is_time or self.tellable or self.is_woken or self.is_dirty)
 
     def is_at_rest(self, until: float) -> bool:
-        """Whether nothing of it goes on here, and nothing will be due till then unless a bell rings."""
+        """Whether none of its jobs is in hand here, and nothing falls due by then unless a bell rings."""
         return not (self.leases or self.acks or self.is_due(until))
 
     def wanted(self, threads: Places, coroutines: Places) -> int:
-        """How many jobs to claim now: after a rest one, then as many as all turns since then brought. So a
-        burst goes to all processes that are idle, though one of them may have places for the whole of it.
-        While short runs end, it's :data:`QUICKER` times as many.
+        """How many jobs to claim now: one after a rest, then as many as all turns since then have brought. So
+        a burst goes to all idle processes, even if one of them has places for the whole of it. While short
+        runs end, it's :data:`QUICKER` times as many.
 
-        Each kind of place is fed :data:`AHEAD` seconds of work, judged by the average run; a queue with
-        limits gets only what can start at once, one without prefetch what can start after all ends are told.
+        Each kind of place is fed :data:`AHEAD` seconds of work, judged by the average run. From a queue with
+        limits only what can start at once is claimed; from one without prefetch, what can start once all ends
+        are reported.
         """
         in_a_row = self.in_a_row
         if self.is_short and self.tellable:
@@ -131,7 +132,7 @@ class Served:
 
     def _fitting(self, threads: Places, coroutines: Places) -> int:
         if not self.limits.prefetch:
-            # Of a queue with functions of both kinds as many run at once as there are threads.
+            # From a queue with functions of both kinds, as many jobs run at once as there are threads.
             places = coroutines if (self.async_share or 0) > ALL else threads
             untold = self.held() - self.tellable
             return max(0, min(MOST, places.room, places.size - untold))
@@ -143,9 +144,12 @@ class Served:
         return max(min(for_threads, for_loop), min(8, max(for_threads, for_loop)))
 
     def _to_feed(self, places: Places, *, may_compute: bool = False) -> int:
-        """No place free and none taken lately means that long runs hold them all: then nothing is fetched,
-        since it would only wait here. Of long runs that may compute the first ones come one by one, though
-        there's room: where another process is idle, its core has more time for them."""
+        """How many jobs to claim for one kind of place.
+
+        If no place is free and no job was taken lately, long runs hold all places: then nothing is fetched,
+        since it would only wait here. Long runs that may compute are at first fetched one by one, even if
+        there's room: if another process is idle, its core has more time for them.
+        """
         room, ahead = places.room, 0
         if self.duration is not None:
             ahead = min(2 * MOST, int(self._ahead * places.size / max(self.duration, 1e-6)))
@@ -158,37 +162,37 @@ class Served:
 
     @property
     def _ahead(self) -> float:
-        """Seconds of work to have at hand, so that it lasts until the next turn has brought more.
+        """Seconds of work to have in hand, so that it lasts until the next turn has brought more.
 
-        A turn takes long where Redis is far away, and where runs compute: the thread that fetches waits for
-        its turn with the interpreter then, once for each time that it waits for Redis.
+        A turn takes long if Redis is far away, or if runs compute: then the fetching thread has to wait for
+        the GIL each time it has waited for Redis.
         """
         return min(max(AHEAD, self.turn_time), AHEAD_MOST)
 
     def took(self, seconds: float) -> None:
-        """A turn took so long."""
+        """Note how long a turn took."""
         self.turn_time = max(seconds, self.turn_time * (1 - SMOOTH))
 
     def stand_aside(self) -> None:
-        """A job isn't known here. When it's due again, it's to go to who knows it.
+        """Give other workers the first chance at a job that isn't known here when it's due again.
 
-        Else whoever put it aside has the timer for it, would be first each time, and idle workers that know
-        the job would never hear of it.
+        Otherwise this worker, which put it aside and so has the timer for it, would be first each time, and
+        idle workers that know the job would never learn of it.
         """
         self._aside_until = time.monotonic() + 2 * PARK_MOST
 
     def offered(self, now: float) -> None:
-        """What's due was promoted, and the bell rung for others; this child looks if they leave it."""
+        """What's due was promoted, and the bell rung for others; look later whether they left it."""
         self.offer_at = float("inf")
         self.ready_at = min(self.ready_at, now + ASIDE)
 
     def take_acks(self) -> list[Run]:
-        """The outcomes that may be told. Runs end in other threads meanwhile: each is taken by itself."""
+        """Take the outcomes that may be reported, one by one, since runs end in other threads meanwhile."""
         count, self.tellable = self.tellable, 0
         return [self.acks.popleft() for _ in range(count)]
 
     def put_back(self, acks: list[Run]) -> None:
-        """Outcomes that may or may not have got through."""
+        """Put back outcomes that may or may not have got through."""
         for run in acks:
             run.is_resent = True
         self.acks.extendleft(reversed(acks))
@@ -201,14 +205,14 @@ class Served:
         )
 
     def settled(self, runs: list[Run]) -> None:
-        """Outcomes were told: their leases are over."""
+        """Take runs whose outcomes were reported out of their leases, and learn how long they took."""
         for lease, ended in Counter([run.lease for run in runs]).items():
             left = self.leases.get(lease, 0) - ended
             if left > 0:
                 self.leases[lease] = left
             else:
                 self.leases.pop(lease, None)
-        # What goes back, or ends before it begins, tells nothing of how long its function takes.
+        # A run that goes back, or ends before it begins, says nothing about how long its function takes.
         spent = [
             run.finished - run.started
             for run in runs
@@ -228,7 +232,7 @@ class Served:
         elif turn.wait > 0:
             self._look_at(now + turn.wait / 1000, now)
         else:
-            self.ready_at = float("inf")  # nothing delayed, paused or full: the bell will ring
+            self.ready_at = float("inf")  # nothing is delayed, or it's paused or full: the bell will ring
 
     def _look_at(self, due: float, now: float) -> None:
         if now < self._aside_until:

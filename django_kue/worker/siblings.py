@@ -1,4 +1,4 @@
-"""A child, seen by its supervisor: its board, and the line on which it gets its orders."""
+"""A child as its supervisor sees it: its board, and the socket on which it gets its orders."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class Sibling:
     board: Board
     control: socket.socket
     born: float
-    culprit: Busy | None = None  # why we killed it: this run was out of time
+    culprit: Busy | None = None  # the overdue run we killed it for
     is_told_to_stop: bool = False
     is_killed: bool = False  # by us, at the end of the shutdown timeout
-    words: list[Buried] = field(default_factory=list)  # about the dead, which it's to tell receivers
-    heard: int = 0  # of such words: how many are forgotten, as it began to tell them
-    unsent: bytearray = field(default_factory=bytearray)  # orders for which its line had no room yet
+    words: list[Buried] = field(default_factory=list)  # about dead processes, for it to tell receivers
+    heard: int = 0  # how many of those words were dropped, because it began to tell them
+    unsent: bytearray = field(default_factory=bytearray)  # orders its socket had no room for yet
 
     def __post_init__(self) -> None:
-        self.control.setblocking(False)  # one child that doesn't read must not stop who beats for all
+        self.control.setblocking(False)  # a child that doesn't read mustn't hold up everyone's heartbeats
 
     def unheard(self) -> list[Buried]:
-        """What it didn't begin to tell."""
+        """The words that it hasn't begun to tell receivers."""
         begun = self.board.heard() - self.heard
         self.heard += begun
         del self.words[:begun]
         return self.words
 
     def tell_of(self, buried: list[Buried]) -> None:
-        """Have it tell receivers. Noted before it's sent: it may have begun before this returns."""
+        """Have it tell receivers. That's noted before it's sent: it may begin before this returns."""
         self.unheard().extend(buried)
         self.order(buried=buried)
 
@@ -50,13 +50,13 @@ class Sibling:
         self.push()
 
     def remind(self, **order: Any) -> None:
-        """Send it an order that each beat repeats: it's left out while the child doesn't read."""
+        """Send it an order that each heartbeat repeats, unless the child isn't reading its orders."""
         if self.is_listening:
             self.order(**order)
 
     @property
     def is_listening(self) -> bool:
-        """Whether its line has taken all orders so far."""
+        """Whether its socket has taken all orders so far."""
         return not self.unsent
 
     def push(self) -> None:
@@ -65,6 +65,6 @@ class Sibling:
             while self.unsent:
                 del self.unsent[: self.control.send(self.unsent)]
         except BlockingIOError:
-            pass  # it's busy, or frozen: with the next tick
+            pass  # it's busy or frozen; the next tick tries again
         except OSError:  # it's dying
             self.unsent.clear()

@@ -1,6 +1,6 @@
-"""The worker that people see: it forks children, beats for them, and puts away their dead.
+"""The worker that people see: it forks children, sends their heartbeats, and buries the dead ones.
 
-It never runs the project's code after loading it, has one thread, and so can fork at any time.
+After loading the project's code it never runs any of it, and it has one thread; so it can fork at any time.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ logger = logging.getLogger("django_kue.worker")
 TICK = 0.1  # seconds between looks at the children
 ANNOUNCE = 2.0  # seconds between heartbeats of the worker itself
 ORDERLY = (codes.STOPPED, codes.BURST_OVER, codes.REPLACE_ME)
-RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait after so many children that died young
-# What every worker sends. Read before the fork they're shared, and so is the code that reads them.
+RESPAWN = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)  # seconds to wait, by the number of children that died young
+# The scripts that every worker sends. Read before the fork, they're shared; so is the code that reads them.
 SCRIPTS = ("turn", "standby", "measure", "report", "scheduled", "beat", "rescue", "workers")
-FORGIVEN = 10  # deaths of children that had jobs in hand: a job may be to blame, and jobs are capped
+FORGIVEN = 10  # deaths of children with jobs in hand: a job may be to blame, and a job's crashes are capped
 
 
 class Supervisor:
@@ -68,9 +68,9 @@ class Supervisor:
         self._started_at = time.time()
         self._done_before = 0
         self._load = LoadMeter(options)
-        self._why_away: set[str] = set()  # as far as that has been said
-        self._away: set[str] = set()  # queues whose node of a cluster doesn't answer
-        self._unbeaten: set[tuple[int, str]] = set()  # pids and queues of which the last beat failed
+        self._why_away: set[str] = set()  # logged reasons why Redis can't be reached
+        self._away: set[str] = set()  # queues whose cluster node doesn't answer
+        self._unbeaten: set[tuple[int, str]] = set()  # pids and queues whose last heartbeat failed
         self._liveness = LivenessFile(options.liveness_file)
         self._mistake_told_at = float("-inf")
         self._link: Link = new_link(max(0.5, min(2.0, settings.LEASE / 4)))
@@ -113,14 +113,14 @@ class Supervisor:
         return 0
 
     def _catch_signals(self) -> None:
-        """Each wakes the loop."""
+        """Install the signal handlers; each signal wakes the loop."""
         self._stopping.heed_signals()
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGUSR1, self._ask_for_stacks)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
 
     def _ask_for_stacks(self, *_: Any) -> None:
-        """For who wants to know what a job hangs at: each child writes where its threads are."""
+        """Have each child write its threads' stacks, to show where a job hangs."""
         for pid in list(self._children):
             with suppress(ProcessLookupError):  # reaped just now
                 os.kill(pid, signal.SIGUSR1)
@@ -130,10 +130,10 @@ class Supervisor:
         for sibling in self._children.values():
             sibling.push()
         if self._stopping.tell_once():
-            self._announce_at = 0.0  # for who looks at the list of workers
+            self._announce_at = 0.0  # so that the list of workers shows it
 
     def _talk(self) -> None:
-        """All that goes to Redis; when it's away, children go on and this is tried again."""
+        """Do everything that involves Redis; when it's away, children go on and this is tried again."""
         try:
             for step in (
                 self._beat,
@@ -148,25 +148,25 @@ class Supervisor:
             if str(error) not in self._why_away:
                 logger.warning("supervisor: %s; trying again", error)
                 self._why_away.add(str(error))
-                if error.is_silent and not error.is_partial:  # a server that answers, or is gone, they notice
+                if error.is_silent and not error.is_partial:  # children notice the other cases
                     for sibling in self._children.values():
                         sibling.order(doubt=True)
         except StoreError as error:
             logger.error("supervisor: %s", error)  # noqa: TRY400 - the text says it all
-        except Exception as error:  # noqa: BLE001 - a mistake of our own is no reason to end running jobs
+        except Exception as error:  # noqa: BLE001 - a bug of our own is no reason to end running jobs
             self._tell_mistake(error)
         finally:
             self._show_life()
-            self._liveness.touch()  # this loop goes on; that Redis is away is no reason to restart us
+            self._liveness.touch()  # this loop goes on, and restarting us wouldn't bring Redis back
 
     def _show_life(self) -> None:
-        """To the children: who isn't beaten for takes no more jobs."""
+        """Show the children that we're alive: otherwise they take no more jobs."""
         now = time.monotonic()
         for sibling in self._children.values():
             sibling.board.set_watched(now)
 
     def _tell_mistake(self, error: Exception) -> None:
-        """Once a minute: it may come with each turn."""
+        """Log a bug of our own, once a minute: it may recur on every turn of the loop."""
         if time.monotonic() - self._mistake_told_at >= 60:
             self._mistake_told_at = time.monotonic()
             logger.error(
@@ -174,13 +174,13 @@ class Supervisor:
             )
 
     def _watch(self, seconds: float) -> None:
-        """Sleep until a child ends, a signal comes, or the time is over."""
+        """Sleep until a child ends, a signal comes, or the time has passed."""
         controls = [sibling.control for sibling in self._children.values()]
         watched: list[Any] = [self._wake_read, *controls]
         ready, _, _ = select.select(watched, [], [], seconds)
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
-        elif ready:  # a child closed its end: it's dying, let it finish that
+        elif ready:  # a child closed its end, which means that it's dying: let it finish
             time.sleep(0.005)
 
     # ── children ──
@@ -190,7 +190,7 @@ class Supervisor:
         for number in [number for number, at in self._respawn_at.items() if at <= now]:
             try:
                 self._spawn(number)
-            except OSError as error:  # no memory, processes or descriptors are left, for now
+            except OSError as error:  # for now there's no memory, process or descriptor left
                 logger.error("a process can't be started: %s; trying again", error)  # noqa: TRY400
                 self._respawn_at[number] = now + 1.0
             else:
@@ -235,7 +235,7 @@ class Supervisor:
         code = 70
         try:
             with suppress(OSError):
-                os.setpgid(0, 0)  # what its jobs leave behind can be ended with it
+                os.setpgid(0, 0)  # so that what its jobs leave behind can be killed with it
             die_with_parent(supervisor)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -244,8 +244,8 @@ class Supervisor:
             os.close(self._wake_write)
             for sibling in self._children.values():
                 sibling.control.close()
-            # Our link to Redis stays open, unused, even when the supervisor has another: to close it takes
-            # redis-py half a megabyte.
+            # The supervisor's link to Redis stays open here, unused, even once the supervisor has another:
+            # closing it would cost half a megabyte in redis-py.
             set_title(f"kue worker {number + 1}: {', '.join(self._options.queues)}")
             code = children.main(owner, self._options, board, theirs, is_first=number == 0)
         except BaseException:
@@ -256,7 +256,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         for pid in list(self._children):
-            # Not reaped yet, so that nobody else can have its number while its group is ended.
+            # It isn't reaped yet, so that no other process can get its pid while its group is being killed.
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 end_group(pid)
                 _, status = os.waitpid(pid, 0)
@@ -266,7 +266,7 @@ class Supervisor:
         sibling.control.close()
         self._done_before += sibling.board.done()
         code = os.waitstatus_to_exitcode(status)
-        # Of a child that holds nothing all is told; a slot of it may not have been freed yet.
+        # A child that holds no leases has reported everything, even if a slot of its hasn't been freed yet.
         is_orderly = code in ORDERLY and not (sibling.board.held() and any(sibling.board.busy()))
         has_worked = sibling.board.done() or sibling.board.held()
         if not is_orderly or sibling.board.held():
@@ -281,7 +281,7 @@ class Supervisor:
         sibling.board.close()
         if (is_orderly and code == codes.BURST_OVER) or self._stopping.is_asked:
             return
-        is_in_vain = not is_orderly or not has_worked  # too large from its birth on, for example
+        is_in_vain = not is_orderly or not has_worked  # it was too large from the start, for example
         is_young = is_in_vain and time.monotonic() - sibling.born < 2
         self._young_deaths = self._young_deaths + 1 if is_young else 0
         counted = self._young_deaths - (FORGIVEN if has_worked else 0)
@@ -289,7 +289,7 @@ class Supervisor:
         self._respawn_at[sibling.number] = time.monotonic() + delay
 
     def _end_overdue(self) -> None:
-        """Kill whose run doesn't stop by itself, out of time and grace."""
+        """Kill children with a run that hasn't stopped on its own after its timeout and grace period."""
         now = time.monotonic()
         for sibling in self._children.values():
             if sibling.culprit is not None or sibling.is_killed:
@@ -299,12 +299,12 @@ class Supervisor:
                 sibling.culprit = late[0]
                 os.kill(sibling.pid, signal.SIGKILL)
                 logger.error(
-                    "job %s doesn't stop at its timeout: its process %d is ended",
+                    "job %s doesn't stop at its timeout: its process %d is killed",
                     one_line(late[0].job_id), sibling.pid,
                 )  # fmt: skip
 
     def _tell_of_buried(self) -> None:
-        """Receivers are the project's code: a living child tells them, one that reads its orders."""
+        """Have a living child that reads its orders tell receivers, since these are the project's code."""
         listening = next((one for one in self._children.values() if one.is_listening), None)
         if self._graves.untold and listening is not None:
             listening.tell_of(self._graves.untold)
@@ -313,8 +313,8 @@ class Supervisor:
     # ── heartbeats ──
 
     def _beat(self) -> None:
-        """A beat that failed is due again at the next tick, for after an outage others give us half a lease
-        to show that we live."""
+        """Send the heartbeats that are due. One that failed is due again at the next tick, because after an
+        outage others give us half a lease to show that we're alive."""
         now = time.monotonic()
         if now >= self._beat_at:
             self._renew(now)
@@ -342,7 +342,7 @@ class Supervisor:
                 sibling.remind(lost=queue, before=now)
 
     def _note_node(self, queue: str, answer: object) -> None:
-        """Say that a queue can't be reached though others can, and that it can again: once each."""
+        """Log that a queue can't be reached though others can, and that it can be again: once each."""
         if isinstance(answer, StoreUnavailable):
             if queue not in self._away:
                 self._away.add(queue)
@@ -383,10 +383,10 @@ class Supervisor:
                     self._link.send(reads.registry(queue))
                 return
             except StoreError as error:
-                logger.error("%s", error)  # noqa: TRY400 - foreign data: a queue that has some will say more
+                logger.error("%s", error)  # noqa: TRY400 - foreign data: a queue with some will say more
                 return
             except StoreUnavailable as error:
-                self._liveness.touch()  # it waits, and restarting it wouldn't help
+                self._liveness.touch()  # we're waiting, and restarting us wouldn't help
                 if tries % 30 == 0:
                     logger.warning("%s; waiting for it", error)
                 tries += 1
@@ -394,7 +394,7 @@ class Supervisor:
 
     def _say_goodbye(self) -> None:
         self._graves.leave_open()
-        if not self._graves:  # else Redis didn't answer just now
+        if not self._graves:  # otherwise Redis just didn't answer
             with suppress(StoreUnavailable, StoreError):
                 self._link.send(moves.announce(self.id, b"", is_leaving=True))
         self._link.close()

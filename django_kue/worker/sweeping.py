@@ -1,4 +1,4 @@
-"""Sweeps: jobs of workers that died unseen are taken back. A child may be stuck; its supervisor never is."""
+"""Sweeps take back jobs of workers that died unseen. The supervisor does them, since a child may hang."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ EVERY = 0.4  # leases between two sweeps
 
 
 class Sweeps:
-    """A supervisor's."""
+    """The sweeps of one supervisor."""
 
     def __init__(
         self, link: Link, queues: Sequence[str], graves: Graves, heard: Callable[[str, object], None]
     ) -> None:
-        """``heard``: called with each queue, and what its server said."""
+        """``heard``: called with each queue and its server's answer."""
         self._link = link
         self._queues = queues
         self._graves = graves
@@ -54,7 +54,7 @@ class Sweeps:
         if emptied:
             logger.error(
                 "Redis has lost what it held of queue %s: it was emptied, started without its data, or "
-                "evicts keys. Jobs may be gone; `manage.py kue doctor` looks at how safe they are",
+                "evicts keys. Jobs may be gone; `manage.py kue doctor` checks how safe they are",
                 ", ".join(emptied),
             )
 

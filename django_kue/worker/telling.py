@@ -1,4 +1,4 @@
-"""What receivers of signals hear from a child. Always on one of its executor threads."""
+"""How a child calls signal receivers: always on one of its executor threads."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SIGNALS = {
 
 
 class Ends:
-    """Ends of runs that receivers wait for: one thread tells them all, unless that takes long; then others
+    """Ends of runs that have receivers: one thread calls them for all, unless that takes long; then others
     help."""
 
     LONG = 0.001  # seconds
-    duration: ClassVar[float | None] = None  # seconds that telling one takes in this process, averaged
+    duration: ClassVar[float | None] = None  # average seconds that one end takes in this process
 
     def __init__(self, runs: Iterable[Run], buffer: Buffer) -> None:
         self._runs = deque(runs)
@@ -56,7 +56,7 @@ class Ends:
                 if now - at >= self.LONG and not has_help:
                     has_help = self._call_for_help()
                 at = now
-        except BaseException:  # a receiver's SystemExit: the others are told all the same
+        except BaseException:  # a receiver's SystemExit: receivers of the other ends are called all the same
             self._call_for_help()
             raise
         finally:
@@ -64,7 +64,7 @@ class Ends:
                 Ends.duration = averaged(Ends.duration, (time.monotonic() - begun) / told, told)
 
     def _call_for_help(self) -> bool:
-        """Have another thread tell some, too; False when none is left."""
+        """Have another thread help; False when nothing is left to do."""
         if not self._runs:
             return False
         self._buffer.put([self], 1)
@@ -72,10 +72,10 @@ class Ends:
 
 
 class OfBuried:
-    """What receivers shall hear of jobs that were taken from the dead: as many threads tell it as are free.
+    """Calls receivers for jobs that were taken from the dead, on as many threads as are free.
 
-    The board says how far it got: should this process die too, another tells the rest. What was begun isn't
-    told a second time, for a receiver may be what the process died of.
+    The board shows how far it got: if this process dies too, another child does the rest. What was begun
+    isn't repeated, because a receiver may be what the process died of.
     """
 
     def __init__(self, buffer: Buffer, board: Board) -> None:
@@ -99,19 +99,19 @@ class OfBuried:
 
 
 def awaited(runs: Sequence[Run]) -> list[Run]:
-    """Those of whose end somebody wants to hear."""
+    """The runs whose end has receivers."""
     kinds = {kind for kind, signal in SIGNALS.items() if signal.receivers}
     return [run for run in runs if run.outcome is not None and run.outcome.kind in kinds] if kinds else []
 
 
 def emit_end(run: Run) -> None:
-    """The signal of a run's end, with the exception at hand."""
+    """Send the signal of a run's end, with its exception as the current one."""
     outcome = run.outcome
     assert outcome is not None
     job = run.job_after()
     sender = run.definition.original if run.definition else None
     if outcome.kind == "c":
-        # without emit(): somebody waits for it, and it's by far the most frequent
+        # without emit(): it has receivers, and it's by far the most frequent signal
         signals.job_completed.send_robust(sender, job=job, result=run.result)
     elif outcome.kind == "x":
         signals.emit(signals.job_cancelled, sender, job=job)
@@ -143,15 +143,15 @@ _OF_THE_DEAD = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (JobC
 
 
 def _exception_of(job: Job) -> KueError:
-    """What a job that was taken from the dead failed of: receivers get an exception, as from any other."""
-    if job.error is None:  # it has gone on since
+    """The exception that receivers get for a job taken from the dead, as they do for any other."""
+    if job.error is None:  # the job has gone on since
         return KueError("its process died")
     kind = _OF_THE_DEAD.get(job.error.type)
     return kind(job.error.message) if kind else KueError(str(job.error))
 
 
 def emit_buried(job_id: str, signal: str, delay: float) -> None:
-    """The signal for a job that was taken from a dead sibling or worker."""
+    """Send the signal for a job that was taken from a dead process or worker."""
     with suppress(KueError):
         job = Job.get(job_id)
         sender = registry.get(job.name)

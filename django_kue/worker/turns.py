@@ -1,4 +1,4 @@
-"""Turns with Redis: which queues need one, what it asks, and what becomes of the answer."""
+"""Turns with Redis: which queues need one, what it asks for, and what becomes of the answer."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from django_kue.worker.telling import awaited, emit_read
 
 logger = logging.getLogger("django_kue.worker")
 
-FRESH = 1 / 2  # of a lease, counted from the question, within which a claimed job may be started
-THERE = 0.0001  # seconds within which an answer is read that was there already
+FRESH = 1 / 2  # leases, counted from the request, within which a claimed job may be started
+THERE = 0.0001  # reading an answer that was already there takes less than this many seconds
 _SUSPECT = re.compile(rb"(?:[^|,]*,)*z")  # a record whose head has this token
 
 
 class Planned(NamedTuple):
-    """A turn of a queue: the ends that it tells, and how many jobs it's to bring."""
+    """A queue's turn: the ends that it reports, and how many jobs it asks for."""
 
     queue: Served
     acks: list[Run]
@@ -41,14 +41,14 @@ class Planned(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Turns of which the answers are still to be read."""
+    """Turns whose answers are still to be read."""
 
     turns: list[Planned]
     at: float
 
 
 class Answer(NamedTuple):
-    """What Redis said to a turn, still to be taken in."""
+    """Redis's answer to a turn, still to be taken in."""
 
     planned: Planned
     reply: moves.Turn | KueError
@@ -57,7 +57,7 @@ class Answer(NamedTuple):
 
 
 class Turns:
-    """Settles and claims for one child. The leading thread's."""
+    """Settles and claims for one child. Used by the leading thread only."""
 
     def __init__(
         self, owner: moves.Owner, options: WorkerOptions, board: Board, link: OwnLink, crew: Crew
@@ -78,16 +78,17 @@ class Turns:
 
     @property
     def is_asked(self) -> bool:
-        """Whether answers are still to be read: before that nothing else may be sent."""
+        """Whether answers are still to be read; until then nothing else may be sent."""
         return self._asked is not None
 
     def has_heard(self) -> bool:
-        """Whether Redis has taken a turn since this was last asked. It may answer, and refuse to write."""
+        """Whether Redis has accepted a turn since the last call. Answering, but refusing to write, doesn't
+        count."""
         has_heard, self._has_heard = self._has_heard, False
         return has_heard
 
     def ask(self, now: float) -> None:
-        """Send the turns that are due, all at once. Then comes :meth:`collect`, before anything else is
+        """Send the turns that are due, all at once. :meth:`collect` must follow before anything else is
         sent."""
         for queue in self.queues.values():
             if now >= queue.resync_at:
@@ -106,8 +107,8 @@ class Turns:
             raise
 
     def collect(self) -> None:
-        """Wait for the answers to what was asked, if anything was. Then :meth:`take_in` comes, or another
-        :meth:`ask` first, if it :meth:`may_ask`."""
+        """Wait for the answers, if anything was asked. :meth:`take_in` follows, or first another :meth:`ask`,
+        if :meth:`may_ask` allows that."""
         if self._asked is None:
             return
         begun = time.monotonic()
@@ -118,7 +119,7 @@ class Turns:
             raise
         (turns, asked_at), self._asked = self._asked, None
         now = time.monotonic()
-        spent = 0.0 if now - begun < THERE else now - asked_at  # what was there already didn't take so long
+        spent = 0.0 if now - begun < THERE else now - asked_at  # if it was already there, it took less time
         for planned, reply in zip(turns, replies, strict=True):
             self._answers.append(Answer(planned, reply, asked_at, now))
             self._has_heard |= not isinstance(reply, StoreUnavailable)
@@ -129,7 +130,7 @@ class Turns:
                     planned.queue.looked(reply, planned.wants)
 
     def may_ask(self) -> bool:
-        """Whether what was collected changes nothing about what to ask for, but that so much has come."""
+        """Whether what was collected affects the next request only by how many jobs have come."""
         return (
             self._crew.is_taking
             and self._options.max_jobs is None
@@ -143,12 +144,12 @@ class Turns:
         )
 
     def may_wait(self) -> bool:
-        """Whether the answers to what was asked may lie unread while short jobs run: they bring no others."""
+        """Whether the answers may stay unread while short jobs run: they bring only short jobs, too."""
         asked = () if self._asked is None else self._asked.turns
         return self._link.works_ahead and all(turn.queue.is_short or not turn.wants for turn in asked)
 
     def take_in(self) -> bool:
-        """Make runs of what was collected, and tell of what's settled. True when something was claimed."""
+        """Make runs of what was claimed, and note what's settled. True when something was claimed."""
         answers, self._answers = self._answers, []
         for planned, reply, *_ in answers:
             if isinstance(reply, KueError):
@@ -163,39 +164,40 @@ class Turns:
         return has_claimed
 
     def _coming(self) -> Iterator[tuple[Planned, moves.Turn]]:
-        """Turns that were answered, and are still to be taken in."""
+        """Answered turns that are still to be taken in."""
         for planned, reply, *_ in self._answers:
             if isinstance(reply, moves.Turn):
                 yield planned, reply
 
     def untold(self) -> list[Run]:
-        """Runs that have ended, and of whose end Redis may not know.
+        """Runs that have ended, but whose end Redis may not know.
 
-        From any thread; but what this one is just about to send, or to take in as unsent, may be left out.
+        From any thread; but runs that the leading thread is just sending, or putting back, may be missing.
         """
         asked = self._asked
         told = [] if asked is None else [run for turn in asked.turns for run in turn.acks]
         return told + [run for queue in self.queues.values() for run in list(queue.acks)]
 
     def lose(self) -> None:
-        """Redis can't be reached: what was asked isn't answered any more; what was answered holds."""
+        """Redis can't be reached: give up on what isn't answered yet, and take in what is."""
         self._has_heard = False
         if self._asked is not None:
             self._unanswered()
         self.take_in()
 
     def _unanswered(self) -> None:
-        """Nobody knows whether the outcomes got through: they're sent again, and refused if they did."""
+        """Put outcomes back that may or may not have got through. They're sent again, and refused if they
+        did."""
         assert self._asked is not None
         for turn in self._asked.turns:
             turn.queue.put_back(turn.acks)
-            if turn.wants:  # a network that stood still may bring it later
+            if turn.wants:  # a stalled network may still deliver the request later
                 turn.queue.resync_at = time.monotonic() + BLOCK + LATE
         self._asked = None
 
     def _planned(self, now: float) -> list[Planned]:
-        """The queues that need a turn: one is to claim from, others have outcomes to tell, or a bell to
-        pass on that rang here for a job that there's no room for."""
+        """The turns that are due: one is for the queue to claim from; others report outcomes, or pass on a
+        bell that rang here for a job there's no room for."""
         chosen, wanted = self._choose(now)
         turns = []
         for queue in self.queues.values():
@@ -214,7 +216,7 @@ class Turns:
         return turns
 
     def _choose(self, now: float) -> tuple[Served | None, int]:
-        """The next queue in turn that may have jobs, if there's room for any, and for how many."""
+        """The next queue in rotation that may have jobs and for whose jobs there's room, and how many."""
         for _ in range(len(self._turn_order)):
             queue = self._turn_order[0]
             self._turn_order.rotate(-1)
@@ -238,16 +240,16 @@ class Turns:
         return wanted
 
     def has_more(self) -> bool:
-        """Whether a queue has more jobs, as far as its last answer tells."""
+        """Whether a queue has more jobs, according to its last answer."""
         now = time.monotonic()
         return any(queue.ready_at <= now for queue in self.queues.values())
 
     def is_due(self, now: float) -> bool:
-        """Whether something is to be sent, or nothing will be claimed any more."""
+        """Whether there's something to send, or no more jobs will be claimed."""
         return not self._crew.is_taking or any(queue.is_due(now) for queue in self.queues.values())
 
     def standby(self, queue: Served) -> Call[moves.Turn | None]:
-        """A turn that only claims one job."""
+        """A turn that only claims, and only one job."""
         queue.sequence += 1
         return moves.standby(queue.name, self._owner, sequence=queue.sequence)
 
@@ -270,7 +272,7 @@ class Turns:
         )  # fmt: skip
 
     def _sync(self, queue: Served) -> None:
-        """After a lost reply, or after our leases lapsed: give back what we don't know of."""
+        """Give back jobs that we don't know we hold, after a lost reply or after our leases lapsed."""
         coming = [turn.lease for planned, turn in self._coming() if planned.queue is queue]
         returned = self._link.try_send(moves.sync(queue.name, self._owner, [*queue.leases, *coming]))[0]
         if isinstance(returned, KueError):
@@ -279,7 +281,7 @@ class Turns:
         queue.is_dirty = False
         if returned:
             logger.info(
-                "%s: %s given back that had been claimed by a reply that got lost",
+                "%s: %s given back that had been claimed by a call whose reply was lost",
                 queue.name, many(len(returned), "job"),
             )  # fmt: skip
 
@@ -295,7 +297,7 @@ class Turns:
         self._tell_of(queue.name, turn)
 
     def _accepted(self, acks: list[Run], turn: moves.Turn) -> list[Run]:
-        """The runs whose outcomes hold."""
+        """The runs whose outcomes were accepted."""
         if not turn.refused and not turn.cancelled:
             return acks
         refused, cancelled = set(turn.refused), set(turn.cancelled)
@@ -303,7 +305,7 @@ class Turns:
             if run.key in cancelled:
                 run.outcome = execution.CANCELLED
             elif run.key in refused:
-                # Sent twice, or of a job that was removed: nobody is stale then.
+                # If it was sent twice, or the job was removed, the run isn't stale.
                 is_known = run.is_cancelled and not run.is_lost
                 if not is_known and not run.is_resent and (run.is_lost or run.outcome is not RELEASED):
                     self.log.add_stale(run)
@@ -312,8 +314,8 @@ class Turns:
     def start(
         self, planned: Planned, turn: moves.Turn, asked_at: float, heard_at: float, fresh: float = FRESH
     ) -> None:
-        """Take in what a turn has claimed. What isn't started after a share ``fresh`` of a lease goes back:
-        the claim may be as old as the question."""
+        """Take in what a turn has claimed. What isn't started within ``fresh`` leases goes back: the claim
+        may be as old as the request."""
         queue = planned.queue
         if not turn.keys:
             return
@@ -336,7 +338,7 @@ class Turns:
         self._crew.hand_out(runs, queue.duration if queue.limits.prefetch else None)
 
     def _without_ended(self, queue: Served, runs: list[Run], outcomes: list[Outcome | None]) -> list[Run]:
-        """The runs that are to be; those that have an outcome are over before they began."""
+        """The runs that still have to run; those with an outcome are over before they began."""
         for run, outcome in zip(runs, outcomes, strict=True):
             if outcome is not None:
                 self._crew.done(run, outcome)
@@ -345,7 +347,7 @@ class Turns:
         return [run for run in runs if run.outcome is None]
 
     def _mark_started(self, suspect: Run) -> bool:
-        """Should its worker die now, this run is the one to blame. False: that couldn't be written."""
+        """Record that a suspect started, so that it's blamed if its worker dies now; False if that failed."""
         report = moves.Report(suspect.lease, suspect.key, b"y", b"")
         try:
             self._link.send(moves.report(suspect.queue, [report]))
@@ -361,7 +363,7 @@ class Turns:
 
     @staticmethod
     def block(queue: Served, error: KueError) -> None:
-        """Its calls fail: a pause, in which the other queues go on."""
+        """Pause a queue whose calls fail, while the other queues go on."""
         queue.is_dirty = True
         queue.failures += 1
         now = time.monotonic()
@@ -370,10 +372,10 @@ class Turns:
         queue.blocked_until = now + 1.0
         queue.ready_at = min(queue.ready_at, queue.blocked_until)
 
-    # ── what people hear ──
+    # ── the log, measurements and signals ──
 
     def _ended(self, runs: list[Run]) -> None:
-        """Outcomes were accepted: measure and log them, and tell the receivers on an executor thread."""
+        """Measure and log runs whose outcomes were accepted, and have receivers called."""
         self.log.add(runs)
         ended = [run for run in runs if run.outcome is not None and run.outcome.kind not in "bk"]
         self.measuring.add(ended)

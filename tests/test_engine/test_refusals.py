@@ -209,7 +209,7 @@ def test_who_lacks_a_right_is_told_where_to_look_and_nothing_of_scripts(reply: E
 def test_a_wrong_password_is_told_in_words_that_others_can_go_on_from() -> None:
     told = transport.unavailable(exceptions.AuthenticationError("invalid username-password pair."))
     assert str(told).endswith(
-        'invalid username-password pair (is the password right that KUE["REDIS"] leads to?)'
+        'invalid username-password pair (is the password that KUE["REDIS"] leads to right?)'
     )
 
 
@@ -279,7 +279,7 @@ def test_of_many_jobs_the_error_says_how_many_are_stored(proxy: Proxy) -> None:
         refused.enqueue_many([(number,) for number in range(2_500)])
     assert stored.is_set()
     assert (info.value.stored, info.value.may_be_stored) == (1_000, True)
-    assert "of 2500 jobs those from 1001 to 2000 may have been stored. The first 1000 are stored." in str(
+    assert "of 2500 jobs, numbers 1001 to 2000 may have been stored. The first 1000 are stored." in str(
         info.value
     )
 

@@ -265,9 +265,9 @@ def test_a_password_that_was_changed_is_waited_for_until_it_is_good_again(
         client = server.client
         client.config_set("requirepass", "new")
         drop_others(client)
-        with pytest.raises(EnqueueError, match="is the password right"):
+        with pytest.raises(EnqueueError, match="is the password that"):
             jobs.noop.enqueue()
-        worker.wait_log("is the password right")  # the reason, not only that the connection ended
+        worker.wait_log("is the password that")  # the reason, not only that the connection ended
         client.config_set("requirepass", "")
         assert finished(persistently(lambda: jobs.add.enqueue(1)), 15).result == 3
         assert "died" not in worker.log

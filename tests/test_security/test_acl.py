@@ -180,7 +180,7 @@ def test_who_lacks_a_right_is_told_by_a_clear_error(client: Any, come_as: Any) -
         get_queue("default").clean("failed", older_than=0)
     assert caught.value.is_forbidden
     assert str(caught.value).endswith(
-        ". The Redis user lacks a right: ACL LOG tells which, docs/how-to/redis-users.md what it needs"
+        ". The Redis user lacks a right: ACL LOG shows which, docs/how-to/redis-users.md what it needs"
     )
     assert "script: " not in str(caught.value)
     client.execute_command("ACL", "SETUSER", "kue-producer", "-hset")

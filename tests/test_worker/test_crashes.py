@@ -93,7 +93,7 @@ def test_a_run_that_completed_is_not_repeated_when_its_process_dies_before_it_wa
         job = finished(job)
         assert (job.state, job.result, job.crashes, job.attempts_made) == ("completed", "noted", 0, 1)
         assert path.read_text() == "start\nend\n"
-        worker.wait_log("1 run told that the dead process had completed")
+        worker.wait_log("1 run recorded that the dead process had completed")
         told = [json.loads(text)["signal"] for text in wait_marks("signals", 2)]
         wait_for(lambda: "job_completed" in "".join(marks("signals")))
         assert "job_stalled" not in told
@@ -215,7 +215,7 @@ def test_a_copy_that_comes_back_out_of_its_job_is_ended_and_told_and_settles_not
 ) -> None:
     raised, returned = all_finished([function.enqueue("raise"), function.enqueue("return")])
     assert (raised.result, returned.result) == (1, 1), "what the copies ended with"
-    assert f"job {raised.id} forked a process that came back" in worker.log
+    assert f"job {raised.id} forked a process that returned" in worker.log
     assert "exec failed" in worker.log
 
 
@@ -246,7 +246,7 @@ def test_a_job_that_changes_the_working_folder_costs_its_process(worker: WorkerP
     child = worker.child()
     assert finished(abuse.change_folder.enqueue()).state == "completed"
     wait_for(lambda: not is_running(child), 3, "a new process")
-    assert "working folder" in worker.new_log
+    assert "working directory" in worker.new_log
     assert finished(jobs.add.enqueue(1)).result == 3
 
 

@@ -431,7 +431,7 @@ def test_without_another_thread_the_others_go_on(
             threads._buffer.wake(2)
         for run in (second, third):
             assert settled(outcomes, run).kind == "c"
-        assert caplog.messages == ["can't start new thread beside 2; trying again"]
+        assert caplog.messages == ["can't start new thread (2 running); trying again"]
         again = [run_of("tests.app.jobs.nap", b"[0.1]") for _ in range(2)]
         threads._buffer.put(again, 2)
         wait_for(lambda: threads.busy == 2)

@@ -188,7 +188,7 @@ def test_of_several_that_ran_none_is_blamed_and_each_is_named(said: Callable[[],
     one, other = ids_of(abuse.fail_and_mark, abuse.die)
     dead_with((one, 0), (other, 0))
     assert [[run.outcome for run in Job.get(job_id).runs()] for job_id in (one, other)] == [["stalled"]] * 2
-    why = ": its process died, and it wasn't the only one that ran; it runs again"
+    why = ": its process died, and it wasn't the only job running; it runs again"
     assert sorted(said()) == sorted(
         [f"WARNING suspect   abuse.fail_and_mark {one}{why}", f"WARNING suspect   abuse.die {other}{why}"]
     )
@@ -349,7 +349,7 @@ def test_a_job_that_still_ran_when_its_process_had_to_stop_is_named_and_blamed_o
     graves = Graves(link)
     graves.dig(grave_of(owner, board, -9, late=None, is_killed=True))
     graves.bury()
-    why = ": it still ran when its process had to stop; it runs again"
+    why = ": it was still running when its process had to stop; it runs again"
     assert sorted(said()) == [
         f"INFO cancelled abuse.die {cancelled}", f"WARNING given back abuse.fail_and_mark {running}{why}",
     ]  # fmt: skip
@@ -357,7 +357,7 @@ def test_a_job_that_still_ran_when_its_process_had_to_stop_is_named_and_blamed_o
     assert (run.attempt, run.outcome, run.worker, run.error) == (1, "stopped", "stopped/1", None)
     assert run.started_at is not None
     assert Job.get(unstarted).runs() == []
-    assert "email: 1 job of a process that was to stop handed back" in caplog.text
+    assert "email: 1 job of a process that had to stop handed back" in caplog.text
     assert [(job.state, job.crashes) for job in map(Job.get, (running, unstarted))] == [("waiting", 0)] * 2
     link.close()
     board.close()

@@ -24,7 +24,7 @@ def test_where_nobody_reads_the_log_the_oldest_lines_are_left_out_and_counted(
     log.flush()
     log.flush()
     told = [record.getMessage() for record in caplog.records]
-    assert told[0].startswith("2 lines about jobs are left out")
+    assert told[0].startswith("2 lines about jobs were dropped")
     assert [record.job_id[-1] for record in caplog.records[1:]] == ["2", "3", "4"]
 
 

@@ -172,7 +172,7 @@ def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back() -> None:
             if int(other["id"]) != me:
                 client.client_kill_filter(_id=other["id"])
         wait_marks("lost", 3, 5.0)
-        assert worker.wait_log("claimed by a reply that got lost")
+        assert worker.wait_log("claimed by a call whose reply was lost")
         wait_for(lambda: not counts().keys() & {"active", "waiting"}, 5.0, lambda: f"{counts()} {worker.log}")
     assert is_well("default")
 
@@ -231,7 +231,7 @@ def test_who_isnt_beaten_for_takes_no_more_jobs() -> None:
         put = abuse.begun.enqueue(6, "begun", 1)
         wait_marks("begun")
         first.send(signal.SIGSTOP, first.pid)
-        first.wait_log("supervisor stands still: no jobs are taken")
+        first.wait_log("supervisor has stalled: no jobs are taken")
         later = jobs.noop.enqueue()
         time.sleep(1.5)
         assert later.refresh().state == "waiting"
@@ -242,7 +242,7 @@ def test_who_isnt_beaten_for_takes_no_more_jobs() -> None:
             assert finished(put).state == "completed"
             assert finished(later).state == "completed"
         first.send(signal.SIGCONT, first.pid)
-        first.wait_log("the supervisor goes on")
+        first.wait_log("the supervisor has resumed")
         assert finished(jobs.noop.enqueue()).state == "completed"
         assert len(marks("begun")) == 2
         assert put.refresh().crashes <= 1

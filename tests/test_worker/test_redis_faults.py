@@ -144,7 +144,7 @@ def test_who_stops_without_redis_says_which_jobs_it_leaves(server: OwnServer, no
         assert worker.stop() == 0
         log = worker.log
         server.thaw()
-    again = "but Redis is away: if it stays so, the job runs again when its lease is over"
+    again = "but Redis is away: if it stays away, the job runs again when its lease runs out"
     assert f"{long.id} was running, {again}" in log
     assert f"{completed.id} had completed, {again}" in log
     assert f"{failed.id} ended, {again}" in log

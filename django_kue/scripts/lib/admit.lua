@@ -1,16 +1,16 @@
--- (nothing) -> waiting | delayed: one new job that takes a decision.
--- Returns the key that holds: its own, or that of the job which has its unique key.
+-- (nothing) -> waiting | delayed: one new job that needs decisions.
 -- KEYS: jobs delayed side search
 -- @include lib/events
 -- @include lib/waiting
 -- @include lib/unique
+-- The key of the other job that holds this one's unique key, if there is one.
 local function holder_for(key, record)
   local claim = token(head_of(record), 'u')
   return claim and holder_of(claim, key)
 end
 
--- `due` and `expires` (ms after it, or '') are numbers of ms; `order` sorts the jobs of one call.
--- Returns whether it's delayed.
+-- `due` is in ms, and so is `expires` (counted from `due`, or ''); `order` sorts the jobs of one call.
+-- Returns whether the job is delayed.
 local function admit(key, record, priority, due, expires, unique_ms, order)
   local head, tokens = head_of(record), {}
   local claim, hashes = token(head, 'u'), token(head, 'k')

@@ -1,4 +1,4 @@
--- How many jobs wait, exactly: the entries of all lists without the stale ones. O(priorities).
+-- The exact number of waiting jobs: the entries of all lists without the stale ones. O(priorities).
 -- KEYS: waiting levels stale
 local function depth()
   local waits = 0

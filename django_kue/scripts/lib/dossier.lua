@@ -1,5 +1,5 @@
--- Dossiers: every place where a job's key stands, all of one moment. An audit judges by them.
--- A key of a wrong type counts as empty: audit_keys tells of it.
+-- Dossiers: all the places where a job's key is, read at one moment. An audit judges by them.
+-- A key of a wrong type counts as empty: audit_keys reports it.
 -- KEYS: jobs leases ghosts marks owners delayed completed failed cancelled kept_completed kept_failed
 -- KEYS: kept_cancelled outcomes progress side failed_by unique search
 -- @include lib/record

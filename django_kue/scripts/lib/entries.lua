@@ -1,4 +1,4 @@
--- Entries of the indexes, each held against the job that it names.
+-- Entries of the indexes, each checked against the job that it names.
 -- KEYS: jobs failed failed_by failing unique
 -- @include lib/dossier
 local is_right = {}

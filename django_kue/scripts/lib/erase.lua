@@ -1,4 +1,4 @@
--- Forget jobs: their records and all that hangs on them. Places and leases are the caller's.
+-- Forget jobs: their records and everything attached to them. The caller takes care of places and leases.
 -- KEYS: jobs outcomes progress logs runs side unique search bygone
 -- @include lib/record
 local function release_unique(key, head)

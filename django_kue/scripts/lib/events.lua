@@ -1,4 +1,4 @@
--- Events: gathered by the moves, published once a script, and only while somebody listens.
+-- Events, gathered by the moves and published once per script, and only while somebody listens.
 -- KEYS: flags events
 -- @include lib/clock
 -- @include lib/record

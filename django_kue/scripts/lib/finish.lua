@@ -1,6 +1,6 @@
 -- The end of a job: its outcome is stored, its unique key let go, and its state's shelf trimmed.
--- Retention is `count ms` for completed, failed and cancelled; a job with its own keep has its
--- own time and doesn't count towards the queue's.
+-- Retention is `state=count:ms` for completed, failed and cancelled; a job with a `keep` of its own has its
+-- own time, and doesn't count towards the queue's number.
 -- KEYS: jobs outcomes farewells completed failed cancelled kept_completed kept_failed kept_cancelled
 -- KEYS: failed_by failing flags totals stats
 -- @include lib/clock
@@ -12,8 +12,8 @@ local kept = { completed = KEYS.kept_completed, failed = KEYS.kept_failed, cance
 local SLACK = 256 -- trims are done in batches of about so many
 local FAREWELL = 512 -- bytes of an outcome that's remembered of a job that isn't kept
 
--- Failed jobs are listed by function, too. A name may hold any bytes; it ends the key, so that no two
--- names share one. Completing costs nothing of this.
+-- Failed jobs are listed by function, too. A name may hold any bytes; it's the end of the key, so no two names
+-- share one. This adds no cost to completing.
 local function count_failed(name)
   local count = redis.call('ZCARD', KEYS.failed_by .. name)
   if count > 0 then redis.call('ZADD', KEYS.failing, count, name) else redis.call('ZREM', KEYS.failing, name) end
@@ -24,8 +24,8 @@ local function unlist(name, keys)
   count_failed(name)
 end
 
--- Before their records go: these tell the name. One whose record was evicted is looked for under the names
--- that fail most.
+-- This comes before their records go, since these have the name. A job whose record was evicted is looked for under
+-- the names with the most failed jobs.
 local function unlist_failed(keys)
   local records, by_name, nameless = redis.call('HMGET', KEYS.jobs, unpack(keys)), {}, {}
   for i = 1, #keys do
@@ -43,15 +43,15 @@ local function unlist_failed(keys)
   end
 end
 
--- Finished jobs leave their state; their records are still there.
+-- Take finished jobs out of their state; their records must still be there.
 local function take_off(state, keys)
   redis.call('ZREM', shelves[state], unpack(keys))
   redis.call('ZREM', kept[state], unpack(keys))
   if state == 'failed' then unlist_failed(keys) end
 end
 
--- Remove up to `most` of the oldest that have no keep of their own, of those that finished before `before`
--- (ms; nil: of all). A cursor remembers the score below which only jobs with their own keep are left.
+-- Remove up to `most` of the oldest jobs without a keep of their own, among those that finished before `before`
+-- (ms; nil: among all). A cursor remembers the score below which only jobs with their own keep are left.
 local function trim_oldest(state, most, before)
   local cursor = redis.call('HGET', KEYS.flags, 'trim:' .. state) or '-inf'
   if before and cursor ~= '-inf' and tonumber(cursor) >= before then return end
@@ -78,7 +78,7 @@ local function trim_oldest(state, most, before)
   end
 end
 
--- The same where no job has its own keep: the oldest of all go.
+-- The same if no job has a keep of its own: the very oldest go.
 local function trim_first(state, most)
   local gone = redis.call('ZRANGE', shelves[state], 0, most - 1)
   redis.call('ZREMRANGEBYRANK', shelves[state], 0, most - 1)
@@ -93,8 +93,8 @@ end
 
 local function keeps_none(state, retention) return limits(retention, state) == 0 end
 
--- A small outcome of a job that's forgotten at once stays for a moment: somebody who enqueued it may be about to
--- wait for it.
+-- Keep a small outcome for a moment when its job is forgotten at once: whoever enqueued the job may be about to wait
+-- for it.
 local function bid_farewell(key, outcome)
   if #outcome <= FAREWELL then redis.call('SET', KEYS.farewells .. key, outcome, 'EX', '10') end
 end
@@ -109,7 +109,7 @@ local function trim(state, retention)
   if own == 0 then trim_first(state, math.min(over, 1000)) else trim_oldest(state, math.min(over, 1000)) end
 end
 
--- Where none are kept, those of before go by and by.
+-- If none are kept, remove older ones bit by bit.
 local function trim_rest(state, retention)
   if redis.call('EXISTS', shelves[state]) == 1 then trim(state, retention) end
 end
@@ -121,7 +121,7 @@ local function trim_kept(state, most)
   erase(over)
 end
 
--- By age, and jobs whose own keep is over; bounded, called with the rescue.
+-- Trim by age, and jobs whose own keep is over; bounded, and called with each sweep.
 local function trim_old(retention)
   for state in pairs(shelves) do
     trim_kept(state, SLACK)
@@ -139,7 +139,7 @@ local function count_up(state, count)
   if add_up(hour, field, text) == count then redis.call('EXPIRE', hour, '90000') end
 end
 
--- `keep` is '' (what the record says, else the queue's), or ms; '0' forgets the job at once.
+-- `keep` is ms, or '' for what the record says, or else the queue's retention; '0' forgets the job at once.
 local function finish(state, key, record, outcome, keep, retention)
   local head = head_of(record)
   local schedule, claim = token(head, 't'), token(head, 'u')

@@ -1,6 +1,6 @@
--- How many more jobs may start now, by CONCURRENCY and RATE, over all workers.
--- RATE counts the starts of the last period exactly: a list of `count:ms:sum`, oldest at its head. The sum is
--- of all starts up to and with this entry, so that head and tail tell how many the list holds.
+-- How many more jobs may start now, by CONCURRENCY and RATE, across all workers.
+-- For RATE, the starts of the last period are counted exactly, in a list of `count:ms:sum`, oldest at its head. The
+-- sum is that of all starts up to and including this entry, so that head and tail show how many the list holds.
 -- KEYS: leases ghosts rate
 -- @include lib/clock
 local function start_at(index)
@@ -8,8 +8,8 @@ local function start_at(index)
   return tonumber(count), tonumber(at), tonumber(sum)
 end
 
--- Forget starts that are over, at most 256 a turn: of more, some still count, which holds back too many
--- jobs for a moment, never too few.
+-- Forget starts that were more than a period ago, at most 256 per turn: if there are more, some still count, which
+-- holds back too many jobs for a moment, never too few.
 local function forget_starts(period)
   local _, oldest = start_at(0)
   if not oldest or oldest + period > now then return end
@@ -22,7 +22,7 @@ local function forget_starts(period)
   redis.call('LTRIM', KEYS.rate, gone, -1)
 end
 
--- How many starts the list holds, and when the oldest of them was.
+-- How many starts the list holds, and the time of the oldest.
 local function starts_held()
   local count, oldest, sum = start_at(0)
   local _, _, last = start_at(-1)
@@ -57,8 +57,9 @@ local function count_starts(started, rate_limit)
   redis.call('PEXPIRE', KEYS.rate, period)
 end
 
--- So many jobs of a claim never ran: others may start for them. Only among the last 256 entries, since all sums
--- behind the claim's are written anew: an older one holds back too many jobs for a period, never too few.
+-- Take back starts of a claim whose jobs never ran: others may start in their place. That's done only among the last
+-- 256 entries, since all sums after the claim's are rewritten: an older claim holds back too many jobs for a period,
+-- never too few.
 local function uncount_starts(unstarted, lease)
   if unstarted == 0 then return end
   local claimed = string.match(lease, '|(%d+)|')

@@ -1,4 +1,4 @@
--- Rows of measurements, whose layout measures.py describes: they're added up here.
+-- Adds up rows of measurements, whose layout measures.py describes.
 -- KEYS: measures
 -- @include lib/tiers
 -- @include lib/depth
@@ -6,7 +6,7 @@ local HEAD, HISTOGRAM_AT = '<I4I4I4I4di4', 29
 
 local function row_of_depth(waits) return struct.pack(HEAD, 0, 0, 0, 0, 0, waits) .. '\0\0\0\0' end
 
--- A histogram that begins at a byte: its first cell, its counts, and where it ends.
+-- The histogram that begins at byte `at`: its first cell, its counts, and where the next one begins.
 local function histogram(row, at)
   local first, size = string.byte(row, at, at + 1)
   local counts = {}

@@ -1,4 +1,5 @@
--- Keys by age: base64 begins with the time they were made (see ids.py), in an order of its own.
+-- The order of keys by age: they begin with the time when they were made (see ids.py), in base64, which has an order of
+-- its own.
 local ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 local ranks = {}
 for i = 1, #ALPHABET do ranks[string.byte(ALPHABET, i)] = i end

@@ -1,9 +1,9 @@
--- A page of a state's keys, in the order of `Queue.jobs`: finished jobs by when they finished, delayed by when
--- they're due, active by when they were claimed, waiting in the order in which they will be claimed; each
--- turned round when it's `is_reversed`. `only` (or '') is the one priority that's asked for.
--- A waiting list with stale entries has to be read from its end to know what stands at an offset. A call
--- reads so 5,000 entries; beyond them it takes every entry for a job's, and passes long stale stretches
--- in growing steps: such a page is about right, and any page costs a bounded time.
+-- A page of a state's keys, in the order of `Queue.jobs`: finished jobs by when they finished, delayed ones by when
+-- they're due, active ones by when they were claimed, waiting ones in the order in which they will be claimed; each
+-- reversed if `is_reversed`. `only` (or '') is the only priority that's asked for.
+-- A waiting list with stale entries has to be read from one end to know what's at an offset. A call reads 5,000
+-- entries that way; beyond those it takes every entry for a job's, and passes long stale stretches in growing steps.
+-- Such a page is only about right, but every page takes a bounded time.
 -- KEYS: jobs waiting levels stale leases
 -- @include lib/place
 -- @include lib/waiting
@@ -12,7 +12,7 @@ local function page_of(state, skip, left, is_reversed, only)
   local BATCH = 100
   local exact, budget = 5000, 10000 -- entries that may be looked at: to count exactly, and in all
 
-  -- Entries of a list from one position to another, counted from the end where the page's order begins.
+  -- Entries of a list between two positions, counted from the end where the page's order begins.
   local function entries_of(list, length, from, to)
     if not is_reversed then return redis.call('LRANGE', list, from, to) end
     local entries, turned = redis.call('LRANGE', list, length - 1 - to, length - 1 - from), {}

@@ -1,4 +1,4 @@
--- Where a job is, is its state.
+-- A job's state is the place where it is.
 -- KEYS: jobs leases delayed completed failed cancelled
 local places = { delayed = KEYS.delayed, completed = KEYS.completed, failed = KEYS.failed, cancelled = KEYS.cancelled }
 

@@ -1,6 +1,6 @@
--- What can't be read is put aside, where people can look at it, and is in nobody's way.
+-- What can't be read is put aside, where people can look at it and it's in nobody's way.
 -- KEYS: quarantined
--- The value of a hash's field, if there is one, leaves the hash.
+-- Move the value of a field, if there is one, out of its hash.
 local function keep_aside(name, hash, field)
   local value = redis.call('HGET', hash, field)
   if not value then return end

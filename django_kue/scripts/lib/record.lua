@@ -13,7 +13,7 @@ local function token(head, letter)
   return string.match(',' .. head, ',' .. letter .. '([^,]*)')
 end
 
--- A number out of a head; foreign text is 0. Scripts that stop halfway would lose jobs.
+-- A number from a head; foreign text counts as 0, because scripts that stop halfway would lose jobs.
 local function number_of(head, letter)
   return tonumber(token(head, letter) or '') or 0
 end
@@ -22,7 +22,7 @@ local function priority_of(head)
   return string.format('%d', number_of(head, 'p'))
 end
 
--- The record with tokens set (a text) or dropped (false).
+-- The record with some tokens set (to a text) or dropped (false).
 local function with_tokens(record, changes)
   local bar = string.find(record, '|', 1, true)
   if not bar then return record end

@@ -1,10 +1,10 @@
--- Jobs of dead owners go back to the front of their priority. Nobody is blamed: they're suspects,
--- to be claimed alone; a suspect that had been started when its owner died counts a crash.
--- Supervisors call it every 0.4 leases. If none did for two thirds of one (and a moment, since a busy one may
--- be late), or none ever did, Redis was away, and heartbeats that were due didn't come either: the living first get
--- time to report.
--- A call takes back so many jobs; an owner who has more stays in `owners` as `dead|<owner>`, with the time
--- of its death: a beat doesn't revive it, and what it claims after that isn't taken.
+-- Jobs of dead owners go back to the front of their priority. None is blamed: they're suspects, to be claimed
+-- alone; but for a suspect that had been started when its owner died, a crash is counted.
+-- Supervisors call this every 0.4 leases. If none did for two thirds of a lease (and a moment, since a busy one may
+-- be late), or none ever did, Redis was away, and heartbeats that were due couldn't come either: then living owners
+-- first get time to report.
+-- A call takes back up to MOST jobs; owners that may have more stay in `owners` as `dead|<owner>`, with the time
+-- of their death: a heartbeat doesn't revive them, and what they claim after that isn't taken.
 -- KEYS: jobs leases ghosts marks owners flags
 -- @include lib/clock
 -- @include lib/order
@@ -16,8 +16,8 @@ local function claimed_at(lease) return tonumber(string.match(lease, '|(%d+)|') 
 
 local function sequence_of(lease) return tonumber(string.match(lease, '^%d+') or '') or 0 end
 
--- Up to MOST keys of a hash whose leases are of the dead, of the newest claims first, and their leases.
--- The keys leave the hash. `died` is owner -> when.
+-- Take up to MOST keys out of a hash whose leases belong to the dead, newest claims first. Returns the keys and their
+-- leases. `died` is owner -> when.
 local function take_held(hash, died)
   if redis.call('HLEN', hash) == 0 then return {}, {} end
   local held, by_lease, order = redis.call('HGETALL', hash), {}, {}
@@ -47,7 +47,7 @@ local function take_held(hash, died)
   return keys, lease_of
 end
 
--- The keys that went back, newest first, and whether there may be more.
+-- Returns the keys that went back, newest first, and whether there may be more.
 local function take_back(died, retention, max_runs, max_crashes)
   local removed = take_held(KEYS.ghosts, died)
   if #removed > 0 then redis.call('HDEL', KEYS.marks, unpack(removed)) end
@@ -57,7 +57,7 @@ local function take_back(died, retention, max_runs, max_crashes)
   local records, marked = redis.call('HMGET', KEYS.jobs, unpack(found)), redis.call('HMGET', KEYS.marks, unpack(found))
   redis.call('HDEL', KEYS.marks, unpack(found))
   local rescued, suspects, texts = {}, {}, {}
-  -- What joins the front last is the first there: the newest go first.
+  -- What's pushed to the front last is first there, so the newest go first.
   local function put_back_suspects()
     local oldest_first, theirs = {}, {}
     for i = #suspects, 1, -1 do
@@ -94,7 +94,7 @@ local function take_back(died, retention, max_runs, max_crashes)
   return rescued, #found == MOST or #removed == MOST
 end
 
--- Takes the dead out of `owners`. Returns owner -> when it died, or nil when all are alive.
+-- Take the dead out of `owners`. Returns owner -> when it died, or nil if all are alive.
 local function take_dead()
   local lapsed = redis.call('ZRANGEBYSCORE', KEYS.owners, '-inf', now_text, 'WITHSCORES')
   if #lapsed == 0 then return nil end
@@ -108,8 +108,8 @@ local function take_dead()
   return died
 end
 
--- Time stood still since the last sweep: what was left of a lease then is left of it now, and at least a half,
--- for a heartbeat of who has to connect again.
+-- Don't count the time since the last sweep: what was left of a lease then is left of it now, but at least half a
+-- lease, so that owners which have to reconnect can send a heartbeat.
 local function give_amnesty(last, lease_ms)
   local held = redis.call('ZRANGE', KEYS.owners, 0, -1, 'WITHSCORES')
   for i = 1, #held, 2 do
@@ -120,14 +120,14 @@ local function give_amnesty(last, lease_ms)
   end
 end
 
--- Redis's clock was set back: no lease is longer than one.
+-- Redis's clock was set back: make sure that no lease has more than its full length left.
 local function shorten(lease_ms)
   for _, owner in ipairs(redis.call('ZRANGEBYSCORE', KEYS.owners, string.format('(%d', now + lease_ms), '+inf')) do
     redis.call('ZADD', KEYS.owners, string.format('%d', now + lease_ms), owner)
   end
 end
 
--- Returns the keys that were taken back, and whether there's no trace of an earlier sweep.
+-- Returns the keys that were taken back, and true if there's no trace of an earlier sweep.
 local function rescue(lease_ms, retention, max_runs, max_crashes)
   local last = tonumber(redis.call('HGET', KEYS.flags, 'pulse') or '')
   redis.call('HSET', KEYS.flags, 'pulse', now_text)

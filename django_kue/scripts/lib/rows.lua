@@ -1,5 +1,5 @@
 -- Jobs as rows for the reader (store/reads.py): key, state, record, lease, score, outcome,
--- progress, last run, marked. A key that leads nowhere gives no row.
+-- progress, last run, marked. A key without a job gives no row.
 -- KEYS: jobs leases marks outcomes progress runs
 -- @include lib/place
 local function row_of(key)

@@ -1,14 +1,14 @@
 -- Outcomes of runs, each accepted only while the job's lease is the one it was claimed under.
--- An outcome's first byte says what is asked:
+-- An outcome's first byte says what to do:
 --   c started|result           complete, nothing else to do
---   C keep|started|result      complete, with a look at the record (keep is '' or ms)
+--   C keep|started|result      complete, after looking at the record (keep is '' or ms)
 --   r delay|started|error      retry after so many ms
 --   f keep|started|error       fail
---   x started|                 cancelled: the run ended itself because it was asked to
+--   x started|                 cancelled: the run ended because it was asked to
 --   b                          release: it was never started
---   l word|started|            release: it ran, and was ended through no fault of its own, remembered as this word
---   z started|                 release as a suspect: one of several that ran when their process died
---   k delay                    park: this worker doesn't know its function
+--   l word|started|            release: it was running, and ended through no fault of its own; remembered as this word
+--   z started|                 release as a suspect: it was one of several running when their process died
+--   k delay                    park: this worker can't run it
 --   d started|error            its run killed the process
 -- KEYS: jobs leases ghosts marks
 -- @include lib/events
@@ -23,7 +23,7 @@ end
 
 local failed_ = {} -- keys of the jobs that failed, for who has to tell of them
 
--- The record of a lease's job is gone or foreign: only its lease is dropped.
+-- Settle one outcome of any kind but c and b. Not called if the job's record is gone: then only its lease is dropped.
 local function settle_one(key, outcome, record, worker, retention, max_runs, max_crashes)
   local kind, text = string.sub(outcome, 1, 1), string.sub(outcome, 2)
   if kind == 'r' then
@@ -50,7 +50,8 @@ local function settle_one(key, outcome, record, worker, retention, max_runs, max
   end
 end
 
--- The run of a removed job has ended; a stale worker's word says nothing of another's run.
+-- Drop ghosts: the runs of removed jobs have ended. Only under the same lease, as a stale worker knows nothing about
+-- another worker's run.
 local function drop_ghosts(lease, keys)
   if redis.call('EXISTS', KEYS.ghosts) == 0 then return end
   local held = redis.call('HMGET', KEYS.ghosts, unpack(keys))
@@ -64,7 +65,7 @@ end
 
 local has_refilled = false -- whether jobs went back to where others can take them
 
--- Whether all of these jobs are under the lease, and none has a mark.
+-- Whether all these jobs are under the lease, and there are no marks at all.
 local function are_all_held(lease, keys)
   local held = redis.call('HMGET', KEYS.leases, unpack(keys))
   for i = 1, #keys do
@@ -73,7 +74,7 @@ local function are_all_held(lease, keys)
   return redis.call('EXISTS', KEYS.marks) == 0
 end
 
--- Jobs that completed with nothing else to do; most are. Returns true when that's done, else nothing was.
+-- Settle jobs that completed with nothing else to do, which most are. Returns true, or false if it did nothing.
 local function settle_plain(lease, keys, texts, retention)
   redis.call('HDEL', KEYS.leases, lease) -- no such field: a first write that is never refused for want of memory
   if not are_all_held(lease, keys) then return false end
@@ -82,8 +83,8 @@ local function settle_plain(lease, keys, texts, retention)
   return true
 end
 
--- Returns the keys whose outcome was refused, those that ended as cancelled by their mark, and how many
--- of those it took had never been started.
+-- Returns the keys whose outcome was refused, those that were cancelled by their mark, and how many of the accepted
+-- ones had never been started.
 local function settle(lease, keys, outcomes_, retention, max_runs, max_crashes)
   local held = redis.call('HMGET', KEYS.leases, unpack(keys))
   redis.call('HDEL', KEYS.leases, lease) -- no such field: a first write that is never refused for want of memory

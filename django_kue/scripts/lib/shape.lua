@@ -1,4 +1,5 @@
--- What tells whether somebody touched the lists of a priority: their lengths, their ends and the noted stale entries.
+-- A digest that shows whether the lists of a priority were touched, of their lengths, their ends and the noted number
+-- of stale entries.
 -- KEYS: waiting stale
 -- @include lib/dossier
 local function shape_of(priority)

@@ -1,4 +1,4 @@
--- Where in the waiting lists a job's own entry stands.
+-- Where a job's own entry is in the waiting lists.
 -- KEYS: waiting
 -- @include lib/dossier
 local function own_entry(key, head)
@@ -6,9 +6,9 @@ local function own_entry(key, head)
   return seat and key .. '~' .. seat or key
 end
 
--- How often an entry is in the lists of a priority, and how many entries were looked at. `is_once`: the first that's
--- found is enough, and only the ends of a list are looked through: what stands in between was there all the time that
--- an audit walked through it, so that it was met.
+-- How often an entry is in the lists of a priority, and how many entries were looked at. `is_once`: the first one found
+-- is enough, and only the ends of a list are searched: an entry in between was there all the while when the audit
+-- walked through the list, so the audit has met it.
 local ENDS = 100000
 local function entries_in(priority, entry, is_once)
   local count, looked = 0, 0

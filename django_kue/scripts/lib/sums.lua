@@ -1,4 +1,4 @@
--- A sum that isn't a number begins again: statistics must never stop a script halfway.
+-- A sum that isn't a number starts again: statistics must never stop a script halfway.
 local function add_up(hash, field, count)
   local sum = redis.pcall('HINCRBY', hash, field, count)
   if type(sum) == 'number' then return sum end

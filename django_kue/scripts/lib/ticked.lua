@@ -1,8 +1,8 @@
 -- The last ticks of a schedule, newest first: `tick|key of its job|outcome|ended|how`. The outcome is empty until
--- the job has ended; `how` is n for one that somebody asked for, between the ticks.
--- A tick that made no job has no key: m missed, o the run before wasn't over, u another held its unique key; `ended`
--- is how many ticks were left out at once, or of o, one after the other: each for itself would push the run that's on
--- out of the list.
+-- the job has ended; `how` is n for a run that somebody asked for, between the ticks.
+-- A tick that made no job has no key, and one of these outcomes: m missed, o the previous run wasn't over, u another
+-- job held its unique key. `ended` is then how many ticks were left out together; for o, one after the other: as
+-- separate entries they would push the entry of the ongoing run out of the list.
 -- KEYS: schedules ticked
 -- @include lib/clock
 -- @include lib/record
@@ -20,7 +20,7 @@ local function remember_tick(name, tick, key, outcome, ended, how)
   redis.call('LTRIM', KEYS.ticked .. name, 0, LAST_TICKS - 1)
 end
 
--- Keys of the jobs of its last ticks.
+-- Keys of the jobs of a schedule's last ticks.
 local function ticked_keys(name)
   local keys, texts = {}, redis.call('LRANGE', KEYS.ticked .. name, 0, -1)
   for i = 1, #texts do
@@ -30,7 +30,7 @@ local function ticked_keys(name)
   return keys
 end
 
--- A schedule's job has ended: c completed, f failed, x cancelled. Foreign data mustn't stop the end of a job.
+-- Note that a schedule's job has ended: c completed, f failed, x cancelled. Foreign data mustn't prevent a job's end.
 local function note_end_of_tick(name, key, outcome)
   local texts = redis.pcall('LRANGE', KEYS.ticked .. name, 0, -1)
   if texts.err then return end

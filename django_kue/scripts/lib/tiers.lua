@@ -1,9 +1,9 @@
--- Buckets of time in tiers, in the words of measures.py: `name:step:block:keep` (seconds), separated by spaces.
+-- Buckets of time in tiers, in the format of measures.py: `name:step:block:keep` (seconds), separated by spaces.
 -- A block of buckets is one hash, which expires when all of its buckets have been kept long enough.
 -- @include lib/clock
 local seconds = math.floor(now / 1000)
 
--- Calls act(key, bucket, expires) for the running bucket of each tier; `expires` is a Unix time.
+-- Calls act(key, bucket, expires) for the current bucket of each tier; `expires` is a Unix time.
 local function in_each_tier(prefix, tiers, act)
   for name, step, block, keep in string.gmatch(tiers, '(%w+):(%d+):(%d+):(%d+)') do
     local number = math.floor(seconds / block)
@@ -15,7 +15,8 @@ local function in_each_tier(prefix, tiers, act)
   end
 end
 
--- The last `count` buckets of a tier, the running one last. Calls read(key, buckets) for each block.
+-- Calls read(key, buckets) for each block of the last `count` buckets of a tier, the current one last. Returns the
+-- number of the current one.
 local function in_last_buckets(prefix, tier, count, read)
   local name, step, block = string.match(tier, '(%w+):(%d+):(%d+)')
   local last, a_block = math.floor(seconds / step), block / step

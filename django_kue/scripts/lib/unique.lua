@@ -1,7 +1,7 @@
--- Unique keys: held by a job's states (a hash), or for a time (a string that Redis expires).
+-- Unique keys are held while a job is in certain states (in a hash), or for a time (in a string that Redis expires).
 -- KEYS: jobs unique locks
 -- @include lib/place
--- The key of the job that holds this claim (`hash:mode`), if it's another one than `key`.
+-- The key of the job that holds this claim (`hash:mode`), if it's not `key` itself.
 local function holder_of(claim, key)
   local hash, mode = string.match(claim, '^([^:]*):(.*)$')
   if not hash then return nil end

@@ -1,5 +1,5 @@
--- A unique key that's held for a time is free at once when somebody takes its job back before it runs. Else whoever
--- enqueues again would be given a job that will never run.
+-- A unique key that's held for a time is freed at once if somebody takes its job back before it runs. Otherwise,
+-- whoever enqueues again would be given a job that will never run.
 -- KEYS: locks
 -- @include lib/record
 local function unlock(key, record)

@@ -1,7 +1,7 @@
--- The waiting lists, one a priority. An entry is `key`, or `key~seat`; it counts only while the
--- record's seat is the entry's. A job that leaves from the middle so costs O(1): its entry goes
+-- The waiting lists, one per priority. An entry is `key` or `key~seat`; it counts only while the
+-- record's seat is the entry's. So a job that leaves from the middle costs O(1): its entry goes
 -- stale. Lists that are mostly stale are compacted in slices: live entries move from the head
--- of the list to its *front list*, which is read first and takes its place when all have moved.
+-- of the list to its *front list*, which is read first, and replaces the list when all have moved.
 -- `stale` has a field for a priority exactly while it has stale entries or a front list.
 -- KEYS: jobs waiting levels stale
 -- @include lib/record
@@ -46,7 +46,7 @@ local function drop_if_empty(priority)
   if redis.call('EXISTS', list, list .. ':front') == 0 then drop_level(priority) end
 end
 
--- Up to `count` entries from the head; `is_stale` says that the level may have a front list.
+-- Pop up to `count` entries from the head; `is_stale` says that the level may have a front list.
 local function pop_front(priority, count, is_stale)
   local list = KEYS.waiting .. priority
   local front = is_stale and redis.call('LPOP', list .. ':front', count) or {}
@@ -58,7 +58,7 @@ local function pop_front(priority, count, is_stale)
   return front
 end
 
--- The number of stale entries changes; one that isn't a number begins again.
+-- Change the number of stale entries; if it isn't a number, counting starts again.
 local function count_stale(priority, change)
   -- formatted: Lua writes minus zero as -0, which isn't a whole number to Redis
   local count = redis.pcall('HINCRBY', KEYS.stale, priority, string.format('%d', change))
@@ -83,7 +83,7 @@ local function is_seated(entry, record)
   return token(head_of(record), 's') == seat
 end
 
--- One slice: the live of the list's first entries move to its front list, the others are dropped.
+-- Compact one slice: of the list's first entries, live ones move to its front list, and the others are dropped.
 local function compact_slice(priority, list)
   local entries = redis.call('LPOP', list, SLICE) or {}
   local live, lookups = {}, {}
@@ -99,8 +99,8 @@ local function compact_slice(priority, list)
   settle_stale(priority, #entries - #live)
 end
 
--- The counter only says when to look; what's dropped was seen to be stale. A counter that is too high (its list
--- was evicted) is corrected here, and when the lists are empty.
+-- The counter only says when to look; whatever is dropped was seen to be stale. A counter that's too high (because its
+-- list was evicted) is corrected here, and when the lists are empty.
 local function compact(priority, dead)
   local list = KEYS.waiting .. priority
   for _ = 1, 3 do -- what is left of a level that's all stale is seen by then
@@ -123,7 +123,7 @@ local function compact(priority, dead)
   drop_if_empty(priority)
 end
 
--- The job's entry goes stale; the caller gives its record a new seat, or deletes it, *before*.
+-- Count a job's entry as stale; *before* that, the caller gives the record a new seat, or deletes it.
 local function leave_waiting(priority)
   compact(priority, count_stale(priority, 1))
 end

@@ -1,6 +1,6 @@
--- waiting -> active: the next jobs by priority, each under one lease that they share.
--- A suspect is claimed alone, so that a crash has one culprit. Entries that are nobody's seat are
--- passed by, a bounded number a call. What is past its `expires` is moved to cancelled.
+-- waiting -> active: the next jobs by priority, all under one lease that they share.
+-- A suspect is claimed alone, so that a crash has one culprit. Stale entries are passed by, a bounded
+-- number per call. A job past its `expires` is moved to cancelled.
 -- KEYS: jobs leases owners levels stale
 -- @include lib/clock
 -- @include lib/events

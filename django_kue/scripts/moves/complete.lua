@@ -13,7 +13,7 @@ local function complete(key, record, worker, keep, text, retention)
   emit('completed', key, record, string.match(text, '|(.*)$'))
 end
 
--- Many plain jobs at once: nothing of theirs needs a look.
+-- Complete many plain jobs at once: their records needn't be looked at.
 local function complete_plain(keys, texts, worker, retention)
   local is_kept = not keeps_none('completed', retention)
   local stored, scored, prefix = {}, {}, outcome_text('c', worker, '')

@@ -16,8 +16,8 @@ local function release(keys, records)
   for priority, entries in pairs(by_priority) do push_front(priority, entries) end
 end
 
--- It may have killed its worker, or was only beside: it runs again, claimed alone. How often it was
--- there is counted: whoever always is will be run alone, and then it's certain.
+-- Release jobs that may have killed their worker, or were just beside the culprit: they run again, claimed alone. How
+-- often that happens is counted: a job that's always there will run alone, and then it's certain.
 local function suspect_all(keys, records)
   if #keys == 0 then return end
   local changed, stored = {}, {}
@@ -35,8 +35,8 @@ local function suspect(key, record)
   suspect_all({ key }, { record })
 end
 
--- Its run killed the process. Below the cap it runs again, alone; at the cap it's a poison pill.
--- Returns true when it failed.
+-- Count a crash: the job's run killed the process. Below the cap it runs again, alone; at the cap it's a poison pill.
+-- Returns true if it failed.
 local function crash(key, record, worker, max_crashes, text, retention, max_runs)
   local head = head_of(record)
   local crashes = number_of(head, 'c') + 1

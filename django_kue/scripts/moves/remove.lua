@@ -1,5 +1,5 @@
--- any state -> gone. A removed active job vanishes at once but holds its slot, as a ghost, until
--- its run ends; its worker learns by the mark that it should stop.
+-- any state -> gone. A removed active job vanishes at once, but keeps its slot as a ghost until its run
+-- ends; the mark tells its worker that it should stop.
 -- KEYS: leases ghosts marks delayed
 -- @include lib/erase
 -- @include lib/events

@@ -1,10 +1,10 @@
--- active -> waiting | delayed: a run ended badly and there are attempts left.
--- It joins the back of its priority; with a delay it waits for its time first.
+-- active -> waiting | delayed: a run ended badly, and there are attempts left.
+-- The job joins the back of its priority; with a delay it waits for its time first.
 -- KEYS: jobs delayed runs side totals
 -- @include lib/events
 -- @include lib/sums
 -- @include lib/waiting
--- A run that didn't complete is remembered: `attempt|outcome|started|finished|delay|worker|error`.
+-- Remember a run that didn't complete: `attempt|outcome|started|finished|delay|worker|error`.
 local function remember_run(key, head, outcome, started, delay, worker, error_text, max_runs)
   if max_runs == '0' then return end
   redis.call('RPUSH', KEYS.runs .. key, string.format('%d', number_of(head, 'm') + 1) .. '|' ..
@@ -13,8 +13,8 @@ local function remember_run(key, head, outcome, started, delay, worker, error_te
   redis.call('SADD', KEYS.side, key)
 end
 
--- A run that was cut off: `stopped` or `stalled`. Several in a row are one, and where others have their delay it has
--- how many. It keeps the error of the run before, which is the job's until it runs again.
+-- Remember a run that was cut off: `stopped` or `stalled`. Several in a row become one, which has their number where
+-- others have their delay. It keeps the error of the previous run, which is the job's until it runs again.
 local function remember_cut_off(key, head, word, started, worker, max_runs)
   local times, error_text = 1, ''
   local newest = redis.call('LINDEX', KEYS.runs .. key, -1)
@@ -48,8 +48,8 @@ local function retry(key, record, worker, delay, text, max_runs)
   emit('retrying', key, record, cjson.encode({ delay = tonumber(delay) / 1000, error = error_text }))
 end
 
--- A worker that doesn't know the function puts the job aside for a while; no attempt is used.
--- How often that was is counted: it says how long the next while is.
+-- Put a job aside for a while, because a worker can't run it; no attempt is used up.
+-- How often that happened is counted: the next while depends on it.
 local function park(key, record, delay)
   local due = now + tonumber(delay)
   redis.call('HSET', KEYS.jobs, key, with_tokens(record, {
