@@ -1,9 +1,9 @@
 """A priority job queue for Django over Redis, after Kue.
 
 >>> from django_kue import job
->>> @job(queue="email", attempts=5)  # doctest: +SKIP
+>>> @job(queue="email", attempts=5)
 ... def send_receipt(order_id: int) -> str: ...
->>> send_receipt.enqueue(17)  # doctest: +SKIP
+>>> receipt = send_receipt.enqueue(17)
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class JobContext:
             ValueError: ``total`` is negative, or ``data`` can't be stored or is larger than
                 ``KUE["MAX_PROGRESS_DATA"]``.
 
-        >>> for i, row in enumerate(rows, 1):  # doctest: +SKIP
+        >>> for i, row in enumerate(rows, 1):
         ...     current_job().progress(i, len(rows))
         """
         percent = _percent(done, total)
@@ -102,7 +102,7 @@ class JobContext:
         """Write a line to the job's log; ``%``-style arguments as in ``logging``. Never blocks; arguments
         that don't fit the message are appended to it.
 
-        >>> current_job().log("resized %s to %d px", name, width)  # doctest: +SKIP
+        >>> current_job().log("resized %s to %d px", name, width)
         """
         text = str(message)
         if args:

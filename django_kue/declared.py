@@ -208,7 +208,7 @@ def untaken(known: Collection[str]) -> list[Plan]:
 def place_of(name: str) -> str | None:
     """Where a schedule is declared, in words; ``None`` if this process has no declaration of it.
 
-    >>> place_of("nightly")  # doctest: +SKIP
+    >>> place_of("nightly")
     'KUE["SCHEDULES"]["nightly"]'
     """
     wishes = [*_wishes_of_code(), *_wishes_of_settings()]

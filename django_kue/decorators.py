@@ -93,7 +93,7 @@ class JobFunction(Generic[P, R]):
                 queue isn't declared; or Redis is away. Nothing was stored, unless the error's
                 ``may_be_stored`` is True: Redis didn't answer, and the job may be there.
 
-        >>> send_receipt.enqueue(17, copy_to="me@example.org")  # doctest: +SKIP
+        >>> receipt = send_receipt.enqueue(17, copy_to="me@example.org")
         """
         return enqueueing.enqueue_one(self, args, kwargs)
 
@@ -114,7 +114,7 @@ class JobFunction(Generic[P, R]):
                 ``stored`` says how many of the first are stored. ``KUE["ENQUEUE_TIMEOUT"]`` applies to each
                 1,000.
 
-        >>> send_receipt.enqueue_many([(1,), (2,), {"order_id": 3}])  # doctest: +SKIP
+        >>> receipts = send_receipt.enqueue_many([(1,), (2,), {"order_id": 3}])
         """
         return enqueueing.enqueue(self, enqueueing.calls(self.name, items), is_many=True)
 
@@ -128,7 +128,7 @@ class JobFunction(Generic[P, R]):
         Raises:
             TypeError, ValueError: a wrong option; the message says what was expected.
 
-        >>> send_receipt.using(delay=60, priority="low").enqueue(17)  # doctest: +SKIP
+        >>> receipt = send_receipt.using(delay=60, priority="low").enqueue(17)
         """
         options = read(given, USING, self.options)
         _check_search_keys(options, self.signature)
@@ -226,7 +226,7 @@ def job(function: Any = None, /, **given: Any) -> Any:
         TypeError, ValueError: a wrong option, something that isn't a function of a module, or a
             name that another job has. So mistakes show up when the module is imported.
 
-    >>> @job(queue="email", attempts=5)  # doctest: +SKIP
+    >>> @job(queue="email", attempts=5)
     ... def send_receipt(order_id: int) -> str: ...
     """
     if function is None:
@@ -269,7 +269,7 @@ def schedule(
     Raises:
         TypeError: what it decorates isn't a job.
 
-    >>> @schedule(cron="30 2 * * mon", args=("north",), timezone="Europe/Berlin")  # doctest: +SKIP
+    >>> @schedule(cron="30 2 * * mon", args=("north",), timezone="Europe/Berlin")
     ... @job
     ... def weekly_report(region: str) -> None: ...
     """

@@ -57,8 +57,10 @@ def listen(queue: str | None = None) -> Iterator[Event]:
     Raises:
         LookupError: at once, when the queue isn't declared and never had jobs.
 
-    >>> for event in listen("email"):  # doctest: +SKIP
+    >>> for event in listen("email"):
     ...     print(event.name, event.job and event.job.id)  # a queue's own events have no job
+    enqueued email.AY3w8kR2Sx6mTn0pQv4zWg
+    paused None
     """
     return _all_of(list(settings.queues) if queue is None else [get_queue(queue).name])
 

@@ -59,7 +59,8 @@ class Job(_Unread):
 
     Two are equal if they're the same job, whenever each was read, just like model instances.
 
-    >>> Job.get("email.AY3w8kR2Sx6mTn0pQv4zWg").retry()  # doctest: +SKIP
+    >>> Job.get("email.AY3w8kR2Sx6mTn0pQv4zWg").retry().state
+    <State.WAITING: 'waiting'>
     """
 
     id: str  #: ``<queue>.<key>``; it says where the job is, and grants nothing
@@ -194,7 +195,8 @@ class Job(_Unread):
             JobDoesNotExist: it was removed.
             StoreUnavailable: the time is up, and Redis is away. Until then, Redis is asked again and again.
 
-        >>> send_receipt.enqueue(17).wait(timeout=30)  # doctest: +SKIP
+        >>> send_receipt.enqueue(17).wait(timeout=30)
+        'sent'
         """
         from django_kue import following  # a layer above: events are made of jobs
 

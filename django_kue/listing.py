@@ -65,7 +65,7 @@ class Listing:
         is_patient: looking at jobs one by one may take longer than :data:`PATIENCE`. This says how to look,
             not what to look for, so it isn't part of :meth:`as_dict`.
 
-    >>> Listing(state="failed", queue="email").count()  # doctest: +SKIP
+    >>> Listing(state="failed", queue="email").count()
     3
     """
 

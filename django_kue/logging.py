@@ -25,8 +25,8 @@ class JobFilter(logging.Filter):
     Args:
         nothing: the value when no job is running.
 
-    >>> LOGGING["filters"] = {"job": {"()": "django_kue.logging.JobFilter"}}  # doctest: +SKIP
-    >>> LOGGING["formatters"]["plain"] = {  # doctest: +SKIP
+    >>> LOGGING["filters"] = {"job": {"()": "django_kue.logging.JobFilter"}}
+    >>> LOGGING["formatters"]["plain"] = {
     ...     "format": "{levelname} {job_id} {message}", "style": "{"
     ... }
     """
@@ -46,7 +46,7 @@ class JobFilter(logging.Filter):
 def add_job(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A processor for structlog: adds the running job's facts to an event, unless it has them.
 
-    >>> structlog.configure(processors=[add_job, structlog.processors.JSONRenderer()])  # doctest: +SKIP
+    >>> structlog.configure(processors=[add_job, structlog.processors.JSONRenderer()])
     """
     for name, value in _facts().items():
         event.setdefault(name, value)

@@ -96,7 +96,7 @@ class Watch:
         most: how many queues to look at, as in :func:`overview`.
         running: how many running jobs of each queue to show: those that were claimed first.
 
-    >>> Watch(most=100, running=10).look().busy_share  # doctest: +SKIP
+    >>> Watch(most=100, running=10).look().busy_share
     0.25
     """
 

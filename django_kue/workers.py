@@ -45,7 +45,8 @@ class Process:
 class Worker:
     """A worker as it was at its last heartbeat.
 
-    >>> [worker.id for worker in workers() if worker.state == "lost"]  # doctest: +SKIP
+    >>> [worker.id for worker in workers() if worker.state == "lost"]
+    []
     """
 
     id: str

@@ -28,7 +28,7 @@ _KEY = re.compile(rf"[A-Za-z0-9_-]{{{ids.KEY_LENGTH}}}")
 class JobAdminMixin(JobActions, JobColumns, JobPage, KuePages):
     """Turns a ``ModelAdmin`` (Django's, or a theme's) into the jobs' pages.
 
-    >>> class JobAdmin(JobAdminMixin, unfold.admin.ModelAdmin): ...  # doctest: +SKIP
+    >>> class JobAdmin(JobAdminMixin, unfold.admin.ModelAdmin): ...
     """
 
     list_display = ("job_title",)  # what get_list_display() begins with, whatever the state

@@ -19,7 +19,7 @@ _PARAMETERS = {"state": "state__exact", "queue": "queue__exact", "name": "name__
 def jobs_url(site: str, **filters: str) -> str:
     """The list of jobs, filtered: by ``state``, ``queue``, ``name`` (of the function) or ``text``.
 
-    >>> jobs_url("admin", state="failed", queue="email")  # doctest: +SKIP
+    >>> jobs_url("admin", state="failed", queue="email")
     '/admin/django_kue/job/?state__exact=failed&queue__exact=email'
     """
     return _list_of("job", site) + jobs_query(**filters)

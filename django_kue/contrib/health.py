@@ -53,7 +53,7 @@ def ready(
     Raises:
         LookupError: a queue isn't declared.
 
-    >>> path("healthz/ready", ready(oldest_waiting=300))  # doctest: +SKIP
+    >>> urlpatterns = [path("healthz/ready", ready(oldest_waiting=300))]
     """
     for name in queues or ():
         settings.queue(name)

@@ -146,8 +146,8 @@ class KueCollector(Collector):
     Args:
         by_function: report runs by function, too: up to 500 functions per queue.
 
-    >>> from prometheus_client import REGISTRY  # doctest: +SKIP
-    >>> REGISTRY.register(KueCollector())  # doctest: +SKIP
+    >>> from prometheus_client import REGISTRY
+    >>> REGISTRY.register(KueCollector())
     """
 
     def __init__(self, *, by_function: bool = True) -> None:
@@ -306,7 +306,7 @@ def metrics(
     Raises:
         ImproperlyConfigured: the token is empty. A variable that isn't set shouldn't open a page.
 
-    >>> path("metrics", metrics(token=os.environ["METRICS_TOKEN"]))  # doctest: +SKIP
+    >>> urlpatterns = [path("metrics", metrics(token=os.environ["METRICS_TOKEN"]))]
     """
     if token is not None and not token.strip():
         raise ImproperlyConfigured(

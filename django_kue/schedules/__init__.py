@@ -2,8 +2,8 @@
 ``KUE["SCHEDULES"]``, or created at run time, here.
 
 >>> from django_kue import schedules
->>> schedules.create("north", weekly_report, cron="30 2 * * mon", args=["north"])  # doctest: +SKIP
->>> schedules.pause("north").is_paused  # doctest: +SKIP
+>>> north = schedules.create("north", weekly_report, cron="30 2 * * mon", args=["north"])
+>>> schedules.pause("north").is_paused
 True
 """
 

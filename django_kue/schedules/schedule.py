@@ -42,8 +42,8 @@ class Tick:
 class Schedule:
     """A schedule as it was when it was read. Times are aware, in UTC.
 
-    >>> schedules.get("weekly report").next_run  # doctest: +SKIP
-    datetime.datetime(2026, 3, 30, 0, 30, tzinfo=datetime.timezone.utc)
+    >>> schedules.get("weekly report").next_run
+    datetime.datetime(..., 2, 30, tzinfo=datetime.timezone.utc)
     """
 
     name: str  #: unique in the project

@@ -28,7 +28,8 @@ from django_kue.ticks import Cron, Every
 def all() -> list[Schedule]:  # noqa: A001 - schedules.all() is how it's read
     """Every schedule, sorted by name, with its last ticks and when it last succeeded: a few calls per queue.
 
-    >>> [one.name for one in schedules.all() if one.is_paused]  # doctest: +SKIP
+    >>> [one.name for one in schedules.all() if one.is_paused]
+    ['north']
     """
     found: dict[str, Place] = {}
     for place in shelf.every_place():
@@ -84,7 +85,7 @@ def create(
     Raises:
         ScheduleError: it isn't valid, or there's one with this name; the message says why.
 
-    >>> schedules.create("north", weekly_report, cron="30 2 * * mon", args=["north"])  # doctest: +SKIP
+    >>> north = schedules.create("north", weekly_report, cron="30 2 * * mon", args=["north"])
     """
     wish = Wish(
         f"schedule {name!r}", name, function, cron, every, timezone, declared.as_given(args),

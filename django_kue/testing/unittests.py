@@ -15,7 +15,7 @@ class KueTestMixin(unittest.TestCase):
     The set-up of the class, including ``setUpTestData``, has a test mode of its own, ``cls.kue``: its jobs
     don't belong to any of the tests.
 
-    >>> class ReceiptTests(KueTestMixin, TestCase):  # doctest: +SKIP
+    >>> class ReceiptTests(KueTestMixin, TestCase):
     ...     def test_paying_sends_a_receipt(self):
     ...         self.client.post("/orders/17/pay")
     ...         self.kue.assert_enqueued(send_receipt, 17)

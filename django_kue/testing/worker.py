@@ -33,7 +33,7 @@ class WorkerThread:
         coroutines: coroutine functions that run at once.
         is_burst: end by itself once nothing is waiting; delayed jobs stay.
 
-    >>> with WorkerThread("email"):  # doctest: +SKIP
+    >>> with WorkerThread("email"):
     ...     assert send_receipt.enqueue(17).wait(timeout=5) == "sent"
     """
 
