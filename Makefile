@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
-# The first Python on PATH that's new enough; PYTHON=… takes another.
+# The first Python on PATH that's new enough; PYTHON=… chooses another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -18,22 +18,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ARGS goes to the demo, PYTEST_ARGS to pytest (`make test PYTEST_ARGS="-x -k retry"`).
 ARGS ?=
 PYTEST_ARGS ?=
-# The corners that `make check` runs, of all that tox.ini lists. `make check` itself tests the oldest
+# The corners that `make check` runs, out of those that tox.ini lists. `make check` itself tests the oldest
 # Python and Django with the newest redis-py.
 CORNERS ?= py312-dj60-redis5 py313-dj61-redis7 py314-dj61-redisnew
 
-# The peers that `make bench` compares with stay out of the environment for development.
+# The peers that `make bench` compares with stay out of the development environment.
 BENCH_VENV ?= .venv-bench
 
 ##@ Run it
 .PHONY: demo
-demo: $(VENV)/.demo ## The example shop at work: real jobs, a worker, a site. ARGS=--once ends after the summary
+demo: $(VENV)/.demo ## Shows the example shop at work: real jobs, a worker, a site. ARGS=--once ends after the summary
 	@$(BIN)/python example_project/manage.py demo $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.test ## The tests, with a Redis that they start themselves. PYTEST_ARGS="-k retry"
+test: $(VENV)/.test ## Runs the tests, with a Redis that they start themselves. PYTEST_ARGS="-k retry"
 ifeq ($(strip $(PYTEST_ARGS)),)
-	@$(BIN)/python -m pytest tests/test_cost.py # alone, so that nothing else is counted; the others mostly wait
+	@$(BIN)/python -m pytest tests/test_cost.py # alone, so that nothing else is counted; the other tests mostly wait
 	@$(BIN)/python -m pytest -n 3 --dist loadfile $(addprefix --ignore tests/,test_cost.py test_worker test_faults test_installed chaos)
 	@$(BIN)/python -m pytest -n 3 --dist loadfile tests/test_worker tests/test_faults tests/chaos
 else
@@ -41,60 +41,60 @@ else
 endif
 
 .PHONY: chaos
-chaos: $(VENV)/.test ## 100,000 jobs under all faults, and the judge is judged: a quarter of an hour. ARGS="--seed 2"
+chaos: $(VENV)/.test ## Runs 100,000 jobs under all faults, and checks the judge, too: a quarter of an hour. ARGS="--seed 2"
 	@$(BIN)/python -m tests.chaos --mutants
 	@$(BIN)/python -m tests.chaos --setup sentinel --jobs 3000 --minutes 0.5
 	@$(BIN)/python -m tests.chaos --setup cluster --jobs 3000 --minutes 0.5
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: soak
-soak: $(VENV)/.test ## An hour at work, in which nothing may grow. ARGS="--minutes 5"
+soak: $(VENV)/.test ## Works for an hour, during which nothing may grow. ARGS="--minutes 5"
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 ##@ Check it
 .PHONY: check
-check: lint types floors docs test corners package ## All that CI checks
+check: lint types floors docs test corners package ## Checks everything that CI checks
 	@echo "✓ all checks passed"
 
 .PHONY: lint
-lint: $(VENV)/.dev ## Style and format, by ruff, and weaknesses of the code, by bandit
+lint: $(VENV)/.dev ## Checks style and format with ruff, and security with bandit
 	@echo "→ lint"
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml django_kue
 
 .PHONY: types
-types: $(VENV)/.dev ## Types, by mypy --strict
+types: $(VENV)/.dev ## Checks types with mypy --strict
 	@echo "→ types"
 	@$(BIN)/python -m mypy
 
 .PHONY: floors
-floors: $(VENV)/.dev ## Imports only point down, by import-linter
+floors: $(VENV)/.dev ## Checks with import-linter that imports only point down
 	@echo "→ floors"
 	@$(BIN)/lint-imports --no-logo
 
 SPHINX = $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going
 
 .PHONY: docs
-docs: $(VENV)/.dev ## The documentation's site, into docs/_build/site/: a dead link is an error, as every warning
+docs: $(VENV)/.dev ## Builds the documentation's site into docs/_build/site/: dead links and all warnings are errors
 	@echo "→ docs"
 	@$(SPHINX) docs docs/_build/site
 	@$(BIN)/python .ci/check_site.py docs/_build/site
 
 .PHONY: links
-links: $(VENV)/.dev ## Asks the addresses that the documentation links (needs the network)
+links: $(VENV)/.dev ## Checks the documentation's external links (needs the network)
 	@$(SPHINX) -b linkcheck docs docs/_build/links
 
-# What the corners leave to `make test` and `make matrix`: pages in a browser, the documentation, what's about
-# Redis's scripts and data alone, what takes its time, and what else has little to do with Python's, Django's
-# or redis-py's version.
+# What the corners leave to `make test` and `make matrix`: pages in a browser, the documentation, tests that are
+# only about Redis's scripts and data, slow tests, and whatever else has little to do with the version of
+# Python, Django or redis-py.
 SAME_EVERYWHERE = $(addprefix --ignore tests/,test_browser test_cli test_contrib test_installed test_kue_parity test_schedules \
 	test_security test_deploy_page.py test_docs.py test_demo.py test_embedded.py \
 	$(addprefix test_engine/test_,mutants.py moves_model.py oldest_redis.py audit.py bounds.py damaged_keys.py foreign_data.py) \
 	$(addprefix test_worker/test_,fairness.py foreign_data.py leading.py metrics.py words.py))
 
 .PHONY: corners
-corners: $(VENV)/.dev ## Tests on the version matrix's corners, on the Pythons that are present
+corners: $(VENV)/.dev ## Runs the tests on the corners of the version matrix, with the Pythons that are present
 	@echo "→ corners"
 	@present=; for corner in $(CORNERS); do \
 		python=$$(echo "$$corner" | sed -E 's/^py3([0-9]+)-.*/python3.\1/'); \
@@ -107,11 +107,11 @@ corners: $(VENV)/.dev ## Tests on the version matrix's corners, on the Pythons t
 	fi
 
 .PHONY: matrix
-matrix: $(VENV)/.dev ## The tests on every Python, Django and redis-py that's supported (slow)
+matrix: $(VENV)/.dev ## Runs the tests with every supported Python, Django and redis-py (slow)
 	@$(BIN)/python -m tox run
 
 .PHONY: package
-package: $(VENV)/.dev ## Builds the sdist and the wheel into dist/, and checks them: what's in them, and each installed anew
+package: $(VENV)/.dev ## Builds the sdist and the wheel into dist/, and checks their contents and a fresh install of each
 	@echo "→ package"
 	@rm -rf build dist
 	@$(BIN)/python -m build --outdir dist . >build.log 2>&1 || { cat build.log; rm -f build.log; exit 1; }
@@ -122,19 +122,19 @@ package: $(VENV)/.dev ## Builds the sdist and the wheel into dist/, and checks t
 	@KUE_TEST_DIST=dist $(BIN)/python -m pytest -q -n 2 --dist loadfile --timeout 300 tests/test_installed
 
 .PHONY: audit
-audit: audit-secrets audit-fuzz audit-acl audit-packages ## Looks further than CI does (half an hour, and it needs the network)
+audit: audit-secrets audit-fuzz audit-acl audit-packages ## Looks further than CI does (half an hour; needs the network)
 	@echo "✓ nothing was found"
 
 .PHONY: audit-secrets
-audit-secrets: $(VENV)/.audit # Credentials in the repository, by detect-secrets
+audit-secrets: $(VENV)/.audit # Looks for credentials in the repository, with detect-secrets
 	@echo "→ secrets"
 	@git ls-files -z ':!tests' ':!*.mo' ':!*.png' ':!*package-lock.json' ':!*/uplot/*' | xargs -0 $(BIN)/detect-secrets-hook \
-		--exclude-lines 'SECRET_KEY = |password@|ALPHABET = |"example": ' # what stands for one in settings and pages
+		--exclude-lines 'SECRET_KEY = |password@|ALPHABET = |"example": ' # placeholders in settings and pages
 	@git ls-files -z tests | xargs -0 $(BIN)/detect-secrets-hook \
-		--disable-plugin KeywordDetector --disable-plugin BasicAuthDetector # theirs are made up
+		--disable-plugin KeywordDetector --disable-plugin BasicAuthDetector # the tests' credentials are made up
 
 .PHONY: audit-fuzz
-audit-fuzz: $(VENV)/.audit # Made-up values and bytes for what reads and writes stored text
+audit-fuzz: $(VENV)/.audit # Feeds made-up values and bytes to the code that reads and writes stored text
 	@echo "→ fuzzing"
 	@KUE_TEST_EXAMPLES=10000 $(BIN)/python -m pytest -q --timeout 1200 \
 		tests/test_codecs.py tests/test_security/test_fuzz.py tests/test_security/test_names.py tests/test_api/test_schema.py
@@ -144,34 +144,34 @@ audit-fuzz: $(VENV)/.audit # Made-up values and bytes for what reads and writes 
 
 READERS = arguments record error outcome
 
-# What's left out has servers or prefixes of its own, changes the server's settings, or searches it for lost
-# keys, which that user may not.
+# The tests that are left out have servers or prefixes of their own, change the server's settings, or search it
+# for lost keys, which that user may not do.
 AS_A_USER = tests/test_engine tests/test_admin tests/test_cli tests/test_worker $(addprefix --ignore tests/,\
 	test_cli/test_doctor.py test_cli/test_doctor_deep.py test_engine/test_audit.py test_engine/test_damaged_keys.py \
 	test_worker/test_redis_faults.py)
 
 .PHONY: audit-acl
-audit-acl: $(VENV)/.audit # All tests as the worker's user of docs/how-to/redis-users.md
-	@echo "→ all tests as a restricted user of Redis"
+audit-acl: $(VENV)/.audit # Runs tests as the worker's Redis user of docs/how-to/redis-users.md
+	@echo "→ tests as a restricted Redis user"
 	@KUE_TEST_ACL=kue-worker $(BIN)/python -m pytest -q -m "not slow" $(AS_A_USER)
 
 .PHONY: audit-packages
-audit-packages: $(VENV)/.audit # Known weaknesses of what's installed, by pip-audit, which asks PyPI
+audit-packages: $(VENV)/.audit # Looks for known vulnerabilities in what's installed, with pip-audit, which asks PyPI
 	@echo "→ packages"
 	@$(BIN)/python .ci/audit_packages.py
 
 ##@ Measure it
 .PHONY: bench
-bench: $(BENCH_VENV)/.bench benchmarks/node/node_modules/.made ## What django-kue and others cost: half an hour, into docs/explanation/. ARGS=--quick only shows it
+bench: $(BENCH_VENV)/.bench benchmarks/node/node_modules/.made ## Measures what django-kue and its peers cost: half an hour, into docs/explanation/. ARGS=--quick only shows it
 	@$(BENCH_VENV)/bin/python -m benchmarks.compare $(or $(strip $(ARGS)),--page)
 
 ##@ Show it
 .PHONY: screenshots
-screenshots: $(VENV)/.test ## Pictures of the admin's pages into docs/images/ (needs Chromium; six minutes)
+screenshots: $(VENV)/.test ## Takes pictures of the admin's pages into docs/images/ (needs Chromium; six minutes)
 	@$(BIN)/python docs/screenshots.py $(ARGS)
 
 .PHONY: diagrams
-diagrams: $(VENV)/.test ## Pictures of the pages' diagrams into docs/images/, for the site (needs npm and Chromium)
+diagrams: $(VENV)/.test ## Draws the pages' diagrams into docs/images/, for the site (needs npm and Chromium)
 	@$(BIN)/python -m docs.diagrams
 
 ##@ Tidy
@@ -185,19 +185,19 @@ hooks: $(VENV)/.dev ## Makes git run the quick checks before each commit
 	@$(BIN)/pre-commit install
 
 .PHONY: clean
-clean: ## Removes the environment, caches and builds; what the demo made stays
+clean: ## Removes the environments, caches and builds; keeps what the demo made
 	rm -rf $(VENV) $(BENCH_VENV) benchmarks/node/node_modules .tox build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
-help: ## This list
+help: ## Shows this list
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # ── The environment: made once, filled again only when pyproject.toml changes ─────────────────────
 
-# Each has what stands above it, and says so.
+# Each includes those above it, and marks them as installed, too.
 $(VENV)/.demo: EXTRAS = demo,embedded,fast
 $(VENV)/.test: EXTRAS = demo,embedded,fast,test
 $(VENV)/.test: ABOVE = .demo
@@ -221,7 +221,7 @@ $(BENCH_VENV)/.bench: pyproject.toml benchmarks/requirements.txt
 benchmarks/node/node_modules/.made: benchmarks/node/package.json
 	@mkdir -p $(@D)
 	@if command -v npm >/dev/null; then cd benchmarks/node && npm ci --silent --no-audit --no-fund; \
-		else echo "There's no npm on this machine: the peers for Node.js take no part."; fi
+		else echo "There's no npm on this machine, so the peers for Node.js take no part."; fi
 	@touch $@
 
 $(VENV)/.made:
@@ -232,7 +232,7 @@ $(VENV)/.made:
 		echo "django-kue needs Python 3.11 or newer; $(PYTHON) isn't." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) can't make virtual environments: it lacks ensurepip." >&2; \
-		echo "On Debian and Ubuntu: apt-get install python3-venv (as root), then once more." >&2; exit 1; }
+		echo "On Debian and Ubuntu: apt-get install python3-venv (as root), then try again." >&2; exit 1; }
 	@echo "→ making a virtual environment in $(VENV) with $$("$(PYTHON)" --version)"
 	@"$(PYTHON)" -m venv --clear $(VENV)
 	@touch $@

@@ -1,5 +1,5 @@
-"""Known weaknesses of what's installed beside this Python, by pip-audit. Fails when there's one, and when
-a package couldn't be looked up: pip-audit itself passes over those, or with ``--strict`` ends at the first.
+"""Looks for known vulnerabilities in what's installed for this Python, with pip-audit. Fails if there's one,
+or if a package couldn't be looked up: pip-audit skips those, or with ``--strict`` ends at the first.
 
     python .ci/audit_packages.py
 """
@@ -12,17 +12,17 @@ import sys
 import tempfile
 from typing import Any
 
-MOST = 5  # packages that are named
+MOST = 5  # packages that are named at most
 
 
 def installed() -> str:
-    """What pip knows here, as requirements; our own checkout isn't on PyPI."""
+    """The installed packages, as requirements, without our own checkout, which isn't on PyPI."""
     words = [sys.executable, "-m", "pip", "--disable-pip-version-check", "freeze", "--exclude-editable"]
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
 def asked(requirements: str) -> subprocess.CompletedProcess[str]:
-    """What pip-audit says of them; it asks PyPI."""
+    """What pip-audit says about them; it asks PyPI."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(requirements)
         file.flush()
@@ -33,9 +33,9 @@ def asked(requirements: str) -> subprocess.CompletedProcess[str]:
 
 
 def findings(packages: list[dict[str, Any]]) -> list[str]:
-    """A line for each weakness, and one for all that couldn't be looked up."""
+    """A line for each vulnerability, and one for all packages that couldn't be looked up."""
     found = [
-        f"{package['name']} {package['version']}: {weakness['id']}, mended in "
+        f"{package['name']} {package['version']}: {weakness['id']}, fixed in "
         f"{', '.join(weakness['fix_versions']) or 'no release yet'}"
         for package in packages
         for weakness in package.get("vulns", ())
@@ -46,7 +46,7 @@ def findings(packages: list[dict[str, Any]]) -> list[str]:
         more = f" and {len(skipped) - MOST} more" if len(skipped) > MOST else ""
         found.append(
             f"{len(skipped)} of {len(packages)} packages couldn't be looked up ({names}{more}). "
-            f"{skipped[0]['skip_reason']}. Is this an index that knows no weaknesses? Ask from where "
+            f"{skipped[0]['skip_reason']}. Does this index list no vulnerabilities? Run it where "
             "https://pypi.org/pypi/django/json can be read."
         )
     return found

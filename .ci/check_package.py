@@ -1,8 +1,8 @@
-"""Fails when a file of the package is missing from the built sdist or wheel, or the dashboard from the sdist.
+"""Fails if a file of the package is missing from the built sdist or wheel, or the dashboard from the sdist.
 
     python .ci/check_package.py dist
 
-The Lua scripts, templates and ``py.typed`` are data: a build that forgets one succeeds all the same.
+The Lua scripts, templates and ``py.typed`` are data: a build that forgets one still succeeds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def in_sdist(path: Path) -> set[str]:
 def only(folder: Path, pattern: str) -> Path:
     found = list(folder.glob(pattern))
     if len(found) != 1:
-        sys.exit(f"{folder}/ must hold one {pattern}; it holds {len(found)}. Empty it and build again.")
+        sys.exit(f"{folder}/ must contain one {pattern}; it contains {len(found)}. Empty it and build again.")
     return found[0]
 
 
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
     if DASHBOARD not in in_sdist(only(folder, "*.tar.gz")):
         sys.exit(f"The sdist lacks {DASHBOARD}. MANIFEST.in should name it.")
     if parts := sorted(name for name in in_sdist(only(folder, "*.tar.gz")) if name.startswith("tests/")):
-        sys.exit(f"The sdist has some of the tests, which run from a checkout only: {', '.join(parts)}.")
+        sys.exit(f"The sdist contains tests, which only run from a checkout: {', '.join(parts)}.")
     strangers = {name.partition("/")[0] for name in in_wheel(only(folder, "*.whl"))} - {PACKAGE}
     if unexpected := sorted(name for name in strangers if not name.endswith(".dist-info")):
         sys.exit(f"The wheel also installs {', '.join(unexpected)}; it must install {PACKAGE} alone.")

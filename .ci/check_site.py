@@ -1,9 +1,9 @@
-"""Fails when a page of the built site links what isn't there, or loads something from another host.
+"""Fails if a page of the built site has a dead link, or loads something from another host.
 
     python .ci/check_site.py docs/_build/site
 
-Sphinx checks the links that people write. This looks at what came of it: navigation, pictures, scripts, and
-the anchors of the reference.
+Sphinx checks the links that people write. This checks the result: navigation, pictures, scripts, and the
+reference's anchors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 
 class Page(HTMLParser):
-    """The anchors of a page, where it leads, and what it loads."""
+    """A page's anchors, where it links to, and what it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ def faults(pages: dict[Path, Page]) -> Iterator[str]:
         for link in sorted(page.links | page.loads):
             if is_foreign(link):
                 if link in page.loads:
-                    yield f"{path} loads {link}; the site has to work offline"
+                    yield f"{path} loads {link}, but the site has to work offline"
             elif reason := dead(path, link, pages):
-                yield f"{path} links {link}: {reason}"
+                yield f"{path} links to {link}: {reason}"
 
 
 def dead(path: Path, link: str, pages: dict[Path, Page]) -> str | None:
-    """Why a link leads nowhere; ``None`` when it leads somewhere."""
+    """Why a link is dead; ``None`` if it isn't."""
     parts = urlsplit(link)
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
     if target not in pages:
@@ -66,7 +66,7 @@ def main(site: Path) -> None:
         sys.exit("\n".join(found))
     if not pages:
         sys.exit(f"{site} has no pages. `make docs` makes them.")
-    print(f"{len(pages)} pages: each link leads somewhere, and nothing is loaded from elsewhere")
+    print(f"{len(pages)} pages: no link is dead, and nothing is loaded from elsewhere")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What django-kue costs, and what others cost: ``make bench``."""
+"""What django-kue and other queues cost: ``make bench``."""

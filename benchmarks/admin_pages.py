@@ -2,9 +2,9 @@
 
     python benchmarks/admin_pages.py [--jobs 1000000]
 
-It starts a Redis of its own, fills it, and asks each page eleven times by Django's test client with
-``DEBUG`` off; the first time, which loads templates, doesn't count. Times are the median in
-milliseconds on this machine, so compare them with each other and with an empty queue's, not with yours.
+It starts a Redis of its own, fills it, and requests each page eleven times with Django's test client and
+``DEBUG`` off; the first time, which loads templates, doesn't count. Times are medians, in milliseconds, on
+this machine: compare them with each other, not with those of another machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 ASKED = 10
-FAILED, DELAYED = 0.02, 0.1  # of all jobs; the rest waits. By default 10,000 failed ones are kept.
+FAILED, DELAYED = 0.02, 0.1  # of all jobs; the rest are waiting. By default 10,000 failed ones are kept.
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def times_of(ask: Callable[[], None]) -> Iterator[float]:
 
 
 def fill(total: int) -> None:
-    """Enqueue so many jobs; a part of them fails, a part is delayed, the others wait."""
+    """Enqueue this many jobs: some fail, some are delayed, the others wait."""
     from django_kue import get_queue
     from tests.app.jobs import add
     from tests.test_engine.hands import Hands, failed

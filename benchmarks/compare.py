@@ -1,4 +1,4 @@
-"""Measures django-kue beside its peers, in rounds that take turns. ``make bench`` runs it."""
+"""Measures django-kue and its peers, in rounds in which they take turns. ``make bench`` runs it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUICK = {"backlog": 300_000}  # jobs of some workloads with --quick
 
 def main() -> None:
     asked = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no worker stays behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no worker is left behind
     if asked.again:
         found = results.load()
     else:
@@ -48,7 +48,7 @@ def run(asked: argparse.Namespace) -> Results:
 
 
 def ask(found: Results, driver: Driver) -> bool:
-    """What a peer says of itself. False: it isn't installed, or doesn't even start."""
+    """Ask a peer about itself. False if it isn't installed, or doesn't even start."""
     with driver.server() as server:
         if not found.machine:
             found.machine = results.machine(server.version())
@@ -111,9 +111,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", metavar="WORKLOADS", help=f"separated by commas: {', '.join(w.name for w in WORKLOADS)}"
     )
-    parser.add_argument("--peers", metavar="NAMES", help="separated by commas; also limit and plain")
+    parser.add_argument("--peers", metavar="NAMES", help="separated by commas; may include limit and plain")
     parser.add_argument("--page", action="store_true", help="write docs/explanation/benchmarks.md")
-    parser.add_argument("--again", action="store_true", help="show the last run once more")
+    parser.add_argument("--again", action="store_true", help="show the last run again")
     return parser.parse_args()
 
 

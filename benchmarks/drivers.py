@@ -1,4 +1,4 @@
-"""Calls the drivers of the peers: ``benchmarks/peers/__init__.py`` says what they take and give."""
+"""Calls the peers' drivers: ``benchmarks/peers/__init__.py`` says what they take and return."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NoSuchCall(Failed):
     """The peer can't do this, and says so."""
 
 
-# What's installed has its bytecode beside it; what's run from its sources takes more memory without.
+# Installed packages have their bytecode beside them; what's run from a checkout takes more memory without it.
 WITHOUT = ("PYTHONDONTWRITEBYTECODE",)
 
 
@@ -29,7 +29,7 @@ class Driver:
     """A peer, or a variant of one: other variables in the environment, other options for Redis."""
 
     name: str
-    peer: str = ""  # when it's not the name
+    peer: str = ""  # if it isn't the name
     environment: Mapping[str, str] = field(default_factory=dict)
     redis: tuple[str, ...] = ()
 
@@ -47,11 +47,11 @@ class Driver:
         return Server(*self.redis)
 
     def enqueue(self, server: Server, kind: str, jobs: int, *options: str, **environment: str) -> float:
-        """Seconds that the loop took."""
+        """How many seconds the loop took."""
         return float(self._told(server, "enqueue", kind, str(jobs), *options, **environment)["seconds"])
 
     def fill(self, server: Server, kind: str, jobs: int) -> float:
-        """Enqueue in the quickest way that the peer has."""
+        """Enqueue in the fastest way that the peer has."""
         try:
             return self.enqueue(server, kind, jobs, "--bulk")
         except NoSuchCall:
@@ -73,7 +73,7 @@ class Driver:
         try:
             return json.loads(answer)
         except ValueError as error:
-            raise Failed(f"{' '.join(arguments)}: it says {answer!r}") from error
+            raise Failed(f"{' '.join(arguments)}: it printed {answer!r}") from error
 
     def _ask(self, server: Server, *arguments: str, **environment: str) -> str:
         done = subprocess.run(
@@ -93,4 +93,4 @@ class Driver:
 
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
-    return lines[-1] if lines else "it ended without a word"
+    return lines[-1] if lines else "it ended without any output"

@@ -1,4 +1,4 @@
-"""What django-kue wants to reach: each goal compares medians of one run, most of them as a ratio."""
+"""What django-kue aims for: each goal compares medians of one run, most of them as a ratio."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PYTHON_PEERS = tuple(name for name in PYTHON if name != "kue")
 
 @dataclass(frozen=True)
 class Goal:
-    """``measure`` gives ``None`` where something that it compares wasn't measured."""
+    """A goal. ``measure`` returns ``None`` if something that it compares wasn't measured."""
 
-    row: str  # the workload and the metric that it's about
+    row: str  # the workload and the metric
     text: str
     measure: Measure
     limit: float
-    is_least: bool = True  # else the limit is the most that's good
+    is_least: bool = True  # otherwise the limit is a maximum
     unit: str = "×"
 
     def is_met(self, value: float) -> bool:
@@ -37,7 +37,7 @@ def kue(workload: str, metric: str) -> Measure:
 
 
 def against(workload: str, metric: str, *others: str, best: Callable[..., float] = max) -> Measure:
-    """django-kue's median divided by the best of the others'."""
+    """django-kue's median, divided by the best of the others'."""
 
     def measure(results: Results) -> float | None:
         mine = results.median(workload, "kue", metric)
@@ -48,7 +48,7 @@ def against(workload: str, metric: str, *others: str, best: Callable[..., float]
 
 
 def beside(workload: str, metric: str, other_workload: str, driver: str = "kue", other: str = "") -> Measure:
-    """One median divided by another workload's."""
+    """One median, divided by another workload's."""
 
     def measure(results: Results) -> float | None:
         one = results.median(workload, driver, metric)
@@ -67,7 +67,7 @@ def against_all(workload: str, metric: str, best: Callable[..., float]) -> Measu
 
 
 def speed_up(results: Results) -> float | None:
-    """Against the same loop in one plain process."""
+    """How much faster than the same loop in one plain process."""
     plain = results.median("plain", "plain", "seconds")
     mine = results.median("cpu", "kue", "seconds")
     return plain / mine if plain and mine else None
@@ -85,7 +85,7 @@ GOALS = (
     Goal("drain rate", "the bare loop of the same scripts", against("drain", "rate", "limit"), 0.5),
     Goal("drain cpu_rate", "Dramatiq", against("drain", "cpu_rate", "dramatiq"), 8),
     Goal("receivers rate", "the drain without receivers", beside("receivers", "rate", "drain"), 0.7),
-    Goal("coroutines rate", "the drain of functions", beside("coroutines", "rate", "drain"), 0.6),
+    Goal("coroutines rate", "the drain of plain functions", beside("coroutines", "rate", "drain"), 0.6),
     Goal("fsync rate", "the drain without it", beside("fsync", "rate", "drain"), 0.4),
     Goal("queues rate", "the drain of one queue", beside("queues", "rate", "drain"), 0.9),
     Goal("enqueue rate", "Huey", against("enqueue", "rate", "huey"), 1.3),
@@ -104,6 +104,6 @@ GOALS = (
     Goal("late p99", "", kue("late", "p99"), 25, is_least=False, unit=" ms"),
     Goal("late early", "", kue("late", "early"), 0, is_least=False, unit=" early"),
     Goal("backlog enqueue_full", "enqueueing into an empty queue", ENQUEUE_FULL, 0.85),
-    Goal("backlog drain_many", "the drain of a tenth", DRAIN_MANY, 0.85),
-    Goal("backlog bytes_many", "bytes a job with a tenth", BYTES_MANY, 1.15, is_least=False),
+    Goal("backlog drain_many", "the same with 100,000 waiting", DRAIN_MANY, 0.85),
+    Goal("backlog bytes_many", "bytes per job with 100,000", BYTES_MANY, 1.15, is_least=False),
 )  # fmt: skip

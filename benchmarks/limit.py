@@ -1,6 +1,6 @@
 """The limit: django-kue's own scripts in a bare loop, without jobs, Django or a worker's bookkeeping.
 
-It takes the verbs of a peer's driver. Two processes claim and complete as many jobs a turn as a
+It takes the verbs of a peer's driver. Two processes claim and complete as many jobs per turn as a
 worker does, and do nothing else.
 """
 
@@ -46,11 +46,11 @@ def run() -> NoReturn:
             tally.count()
         switches = ""
         if not turn.keys and bell.wait(min(turn.wait / 1000, BEAT_EVERY)):
-            switches = "w"  # as a worker does, it wakes the next
+            switches = "w"  # like a worker, it wakes the next one
 
 
 def work() -> NoReturn:
-    """Like ``runworker``: a process that minds others, of which each has a core."""
+    """Like ``runworker``: a process that supervises others, one for each core."""
     start_django()
     children = []
     for _ in range(PROCESSES):

@@ -1,4 +1,4 @@
-"""Processes and what they take: a private Redis, a worker with all its processes, CPU time, memory."""
+"""Processes and what they use: a private Redis, a worker with all its processes, CPU time, memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.conftest import free_port, start_redis
 
 ROOT = Path(__file__).parents[1]
 TICKS = os.sysconf("SC_CLK_TCK")
-PATIENCE = 180.0  # seconds after which a worker that doesn't go on has failed
+PATIENCE = 180.0  # seconds for the jobs of one measurement; after that, the worker has failed
 
 
 class Failed(Exception):
-    """A peer didn't do what a workload asks for; the reason is its text."""
+    """A peer didn't do what a workload asks for; the message says why."""
 
 
 class Server:
@@ -58,8 +58,8 @@ class Server:
         return int(info["used_memory"])
 
     def commands(self, seconds: float) -> tuple[int, int]:
-        """How many commands Redis carries out in this time, and how many of them were sent by clients: the
-        others are those of scripts."""
+        """How many commands Redis runs in this time, and how many of them were sent by clients: the others
+        come from scripts."""
         with self.client.monitor() as monitor:  # type: ignore[no-untyped-call]
             before = self._command_count()
             time.sleep(seconds)
@@ -75,7 +75,7 @@ class Server:
 
 
 class Tally:
-    """Reads what workers count, cheaply enough to be asked each millisecond."""
+    """Reads what workers count, cheaply enough to be asked every millisecond."""
 
     LOOK = 0.05  # seconds between looks for new processes
 
@@ -98,14 +98,14 @@ class Tally:
         return sum(path.stat().st_size // 8 for path in self.folder.glob("*.delays"))
 
     def wait(self, jobs: int, patience: float = PATIENCE) -> None:
-        """Until so many have been counted."""
+        """Wait until this many have been counted."""
         self._wait(self.counted, jobs, 0.001, patience)
 
     def wait_recorded(self, jobs: int, patience: float = PATIENCE) -> None:
         self._wait(self.recorded, jobs, 0.02, patience)
 
     def forget_recorded(self) -> None:
-        """All that's recorded is the first jobs'."""
+        """Drop everything recorded so far: it's from the warm-up."""
         for path in self.folder.glob("*.delays"):
             os.truncate(path, 0)  # its writer appends
 
@@ -124,7 +124,7 @@ class Tally:
 
 
 def _sent_between_looks(monitor: Any) -> int:
-    """How many commands of clients were seen between the first INFO and the second, which are ours."""
+    """How many commands clients sent between the first INFO and the second, both of which are ours."""
     looks = sent = 0
     for line in monitor.listen():
         if line["command"].lower().startswith("info"):
@@ -146,7 +146,7 @@ def _sum_of(file: int) -> int:
 
 
 class Worker:
-    """A peer's worker: the process that was started, and all below it."""
+    """A peer's worker: the process that was started, and all its descendants."""
 
     def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
         self._log = log
@@ -171,7 +171,7 @@ class Worker:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """No process of it runs meanwhile."""
+        """Stop all its processes inside the block."""
         pids = self.pids()
         _signal(pids, signal.SIGSTOP)
         try:
@@ -180,13 +180,13 @@ class Worker:
             _signal(pids, signal.SIGCONT)
 
     def stop(self) -> None:
-        """In order if it's quick about it, otherwise not: its Redis ends next."""
+        """Stop it, gracefully if that's quick, otherwise not: its Redis ends next."""
         known = {pid: _started(pid) for pid in self.pids()}
         self.process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(2)
         known |= {pid: _started(pid) for pid in self.pids()}
-        # A number may be another process's by now.
+        # By now a pid may belong to another process.
         _signal(
             [pid for pid, started in known.items() if started and started == _started(pid)], signal.SIGKILL
         )
@@ -194,9 +194,9 @@ class Worker:
 
 
 def tree(root: int) -> list[int]:
-    """A process, its descendants, and what else is left of its session; the process itself first."""
+    """A process, its descendants, and whatever else is left of its session; the process itself is first."""
     parents = {pid: stat for pid in _processes() if (stat := _stat(pid))}
-    found = [root]  # it grows as it's walked through
+    found = [root]  # it grows while it's iterated over
     for pid in found:
         found += [
             child
@@ -211,7 +211,7 @@ def _processes() -> list[int]:
 
 
 def _fields(pid: int) -> list[str]:
-    """``/proc/<pid>/stat`` after the command's name, which may contain blanks; empty when it's gone."""
+    """``/proc/<pid>/stat`` after the command's name, which may contain spaces; empty if it's gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -224,7 +224,7 @@ def _stat(pid: int) -> tuple[int, int] | None:
 
 
 def _started(pid: int) -> str:
-    """When, in the kernel's words; empty when it's gone."""
+    """When it started, in the kernel's format; empty if it's gone."""
     fields = _fields(pid)
     return fields[19] if fields else ""
 
@@ -236,12 +236,12 @@ def _signal(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def cpu_of(pids: Iterable[int]) -> float:
-    """Seconds of CPU that processes and their ended children have used, in user and kernel."""
+    """CPU seconds that processes and their ended children have used, in user and kernel mode."""
     return sum(_cpu(pid) for pid in pids)
 
 
 def _cpu(pid: int) -> float:
-    """The process's own time is also told in whole ticks of 10 ms, which knows threads that have ended."""
+    """The process's time in ticks of 10 ms includes threads that have ended; the threads' own is exact."""
     fields = _fields(pid)
     if not fields:
         return 0.0
@@ -250,7 +250,7 @@ def _cpu(pid: int) -> float:
 
 
 def _cpu_of_threads(pid: int) -> float:
-    """Exact, for the threads that live."""
+    """Exact, but only for threads that still live."""
     nanoseconds = 0
     for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with suppress(OSError):

@@ -14,11 +14,11 @@ PAGE = Path(__file__).parents[1] / "docs/explanation/benchmarks.md"
 INTRODUCTION = """\
 # Benchmarks
 
-What django-kue costs beside other queues on Redis, measured by `make bench` on one machine in one run. That
-command writes this page: run it on your machine, since only the numbers of one run compare. Each number is
-the median of {rounds} rounds, with the lowest and the highest; of fewer where rounds hardly differ. In a
-round the peers take turns, each with a private Redis and a worker that has just started, so that what else
-the machine does hits all of them.
+What django-kue costs compared with other queues on Redis, measured by `make bench` on one machine in one run.
+That command writes this page. Run it on your own machine, since only numbers from one run can be compared.
+Each number is the median of {rounds} rounds, or of fewer where rounds hardly differ; the lowest and the
+highest are in parentheses. In each round the peers take turns, each with a private Redis and a worker that
+has just started, so that whatever else the machine does affects all of them.
 
 | | |
 | --- | --- |
@@ -26,9 +26,9 @@ the machine does hits all of them.
 | versions | Python {python}, Django {django}, Redis {redis}, {versions} |
 | date | {date} |
 
-Every peer runs the same functions on two cores, in the configuration that was found best for it, and logs
-warnings only. The Python peers' workers have Django loaded, since it's Django's people who choose here.
-Results aren't kept where that can be said; django-kue keeps its last 1,000 completed jobs, as it does by
+Every peer runs the same functions on two cores, in the best configuration that was found for it, and logs
+only warnings. The Python peers' workers have Django loaded, since that's how a Django project would use them.
+Results aren't kept where a peer allows that; django-kue keeps its last 1,000 completed jobs, as it does by
 default.
 """
 
@@ -61,7 +61,7 @@ def _goals(results: Results) -> Iterator[str]:
 
 
 def _section(results: Results, section: Section) -> Iterator[str]:
-    """A line for each peer, or for each row where django-kue is alone."""
+    """A line for each peer, or for each row if django-kue is alone."""
     rows = tuple(row for row in section.rows if columns(results, (row,)))
     if not rows:
         return
@@ -114,10 +114,11 @@ def _after(results: Results) -> Iterator[str]:
 METHOD = """\
 ## How it's measured
 
-- The drain: a worker runs 200 jobs, and is stopped by SIGSTOP with all its processes. The queue is filled,
-  and the time runs from SIGCONT until the last job has counted itself. Then the peer's own account must say
-  that nothing waits or runs, and every job must have run once.
-- A job counts itself in memory that its process shares with the harness: a fifth of a microsecond.
-- CPU time is the kernel's for the worker's processes and threads, ended ones included, and for Redis.
-- All peers are asked by the same words: `benchmarks/peers/` and `benchmarks/node/` have a file for each, with
-  its configuration."""
+- The drain: a worker runs 200 jobs, and is then frozen with all its processes by SIGSTOP. The queue is
+  filled, and the time is taken from SIGCONT until the last job has counted itself. After that, nothing may be
+  waiting or running by the peer's own account, and every job must have run exactly once.
+- A job counts itself in memory that its process shares with the harness. That takes a fifth of a microsecond.
+- CPU time is what the kernel reports for Redis and for the worker's processes and threads, including those
+  that have ended.
+- All peers are driven by the same commands: `benchmarks/peers/` and `benchmarks/node/` have a file for each,
+  with its configuration."""

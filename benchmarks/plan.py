@@ -1,4 +1,4 @@
-"""Which workloads there are, for whom, with how many jobs, in how many rounds."""
+"""Which workloads there are, for which peers, with how many jobs, in how many rounds."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PEERS = tuple(Driver(name) for name in NAMES)
 class Workload:
     """A function of ``workloads.py``, and what it's run with.
 
-    ``fewer``: how many jobs the slow take, so that a run ends. ``rounds``: at most
-    so many, where one is as good as five.
+    ``fewer``: how many jobs slow peers get, so that a run ends. ``rounds``: the most that it's run, where
+    fewer are as good as five.
     """
 
     name: str

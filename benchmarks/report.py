@@ -13,7 +13,7 @@ EXTRA = {"limit": "bare loop", "plain": "no queue"}
 
 
 def columns(results: Results, rows: tuple[Row, ...]) -> list[str]:
-    """The drivers that have a value in one of the rows: django-kue first, then as they were run."""
+    """The drivers that have a value in one of the rows: django-kue first, then in the order they ran in."""
     have = {
         driver
         for workload, driver, metric in results.values
@@ -51,11 +51,11 @@ def goals_of(results: Results, row: Row) -> Iterator[str]:
     for goal, value in judged(results):
         if goal.row == row.key:
             what = f" of {goal.text}" if goal.unit == "×" else ""
-            yield f"      {mark(goal, value)} {measured(goal, value)}{what}; the goal is {goal.asked}"
+            yield f"      {mark(goal, value)} {measured(goal, value)}{what}; goal: {goal.asked}"
 
 
 def judged(results: Results) -> list[tuple[Goal, float]]:
-    """The goals of which all was measured that they compare. A workload that failed misses its goals."""
+    """The goals for which everything they compare was measured. A workload that failed misses its goals."""
     found = [(goal, goal.measure(results)) for goal in GOALS]
     return [
         (goal, math.nan if value is None else value)

@@ -1,4 +1,4 @@
-"""What a run has measured, and where and with what; kept in a file, so that it can be shown again."""
+"""What a run has measured, on which machine and versions; kept in a file, so that it can be shown again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FILE = Path(__file__).parent / "last-run.json"
 
 @dataclass
 class Results:
-    """Values by workload, driver's name and metric: one of each round."""
+    """Values by workload, driver's name and metric: one for each round."""
 
     values: dict[tuple[str, str, str], list[float]] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)  # of a workload with a driver
-    about: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each peer says of itself
+    about: dict[str, dict[str, Any]] = field(default_factory=dict)  # what each peer says about itself
     missing: dict[str, str] = field(default_factory=dict)  # peers that couldn't be asked, and why
     machine: dict[str, str] = field(default_factory=dict)
     rounds: int = 0
@@ -44,7 +44,7 @@ class Results:
 
 
 def load() -> Results:
-    """The last run's."""
+    """The results of the last run."""
     plain = json.loads(FILE.read_text())
     plain["values"] = {tuple(place): values for *place, values in plain["values"]}
     plain["failures"] = {tuple(place): text for *place, text in plain["failures"]}

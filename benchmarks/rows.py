@@ -9,7 +9,7 @@ from benchmarks.results import Results
 
 
 def number(value: float) -> str:
-    """Three significant digits, which is more than the spread deserves."""
+    """Three significant digits, which is more than the spread warrants."""
     if value == 0 or abs(value) >= 100:
         digits = len(str(int(abs(value))))
         return f"{round(value, 3 - digits) if digits > 3 else round(value):,.0f}"
@@ -50,25 +50,26 @@ class Section:
 SECTIONS = (
     Section(
         "Running no-op jobs",
-        "20,000 jobs with three small arguments wait when the worker is let go; Taskiq and Kue have 10,000, "
-        "Celery 5,000, RQ 2,000. The bare loop is django-kue's own scripts, called by "
-        "two processes that do nothing else. A CPU-second is one of the worker's or of Redis's.",
+        "20,000 jobs with three small arguments are waiting when the worker is released; for Taskiq and Kue "
+        "10,000, for Celery 5,000, for RQ 2,000. The bare loop is django-kue's own scripts, called by "
+        "two processes that do nothing else. CPU-seconds are the worker's and Redis's together.",
         (
             Row("drain", "rate", "jobs a second"),
-            Row("drain", "cpu_rate", "jobs a CPU-second"),
-            Row("receivers", "rate", "… a receiver on every signal"),
-            Row("coroutines", "rate", "… coroutine functions"),
-            Row("fsync", "rate", "… appendfsync always"),
-            Row("queues", "rate", "… 30 queues, one of them busy"),
+            Row("drain", "cpu_rate", "jobs per CPU-second"),
+            Row("receivers", "rate", "… with a receiver on every signal, jobs a second"),
+            Row("coroutines", "rate", "… with coroutine functions, jobs a second"),
+            Row("fsync", "rate", "… with appendfsync always, jobs a second"),
+            Row("queues", "rate", "… with 30 queues, one of them busy, jobs a second"),
         ),
     ),
     Section(
         "Enqueueing",
-        "No worker runs. One at a time: each call waits for Redis's reply. In bulk: by the call for many.",
+        "No worker is running. One at a time: each call waits for Redis's reply. In bulk: with the call for "
+        "many jobs.",
         (
             Row("enqueue", "rate", "one at a time, jobs a second"),
             Row("bulk", "rate", "in bulk, jobs a second"),
-            Row("bytes", "bytes", "bytes of Redis a waiting job"),
+            Row("bytes", "bytes", "bytes in Redis per waiting job"),
         ),
     ),
     Section(
@@ -78,11 +79,11 @@ SECTIONS = (
     ),
     Section(
         "Jobs that wait or compute",
-        "2,000 jobs that wait 10 ms, 100 at once: in 0.2 s at best. 400 jobs that compute for about 5 ms; "
-        "the Node peers run a loop of their own, so that only the Python peers compare with each other.",
+        "2,000 jobs that wait 10 ms, 100 at a time: 0.2 s at best. 400 jobs that compute for about 5 ms; "
+        "the Node peers run a different loop, so only the Python peers can be compared with each other.",
         (
             Row("io", "seconds", "2,000 × 10 ms of waiting, s"),
-            Row("io", "times_ideal", "… of the ideal, ×"),
+            Row("io", "times_ideal", "… times the ideal, ×"),
             Row("cpu", "seconds", "400 × 5 ms of computing, s"),
             Row("cpu", "rate", "… jobs a second"),
             Row("plain", "seconds", "… the loops in one plain process, s"),
@@ -91,8 +92,8 @@ SECTIONS = (
     ),
     Section(
         "A worker that has nothing to do",
-        "Memory is the proportional set size of all the worker's processes. Commands are those that were "
-        "sent to Redis; those that scripts carry out there are counted apart.",
+        "Memory is the proportional set size of all the worker's processes. Commands are those sent to "
+        "Redis; the next column adds those that scripts run there.",
         (
             Row("idle", "pss", "MiB, after 200 jobs", mebibytes),
             Row("drain", "pss", "MiB, after the drain", mebibytes),
@@ -103,7 +104,7 @@ SECTIONS = (
     ),
     Section(
         "How late delayed jobs start",
-        "Due evenly over four seconds: 20,000 with django-kue, and 2,000 with each.",
+        "Jobs that become due evenly over four seconds: 20,000 with django-kue, and 2,000 with each peer.",
         (
             Row("late", "p50", "20,000: median, ms"),
             Row("late", "p99", "20,000: 99th percentile, ms"),
@@ -117,13 +118,13 @@ SECTIONS = (
         "A backlog of a million",
         "The same work with 100,000 jobs in the queue and with 1,000,000.",
         (
-            Row("backlog", "enqueue_empty", "in bulk into an empty queue, jobs a second"),
-            Row("backlog", "enqueue_full", "… on top of 900,000"),
+            Row("backlog", "enqueue_empty", "enqueued in bulk into an empty queue, jobs a second"),
+            Row("backlog", "enqueue_full", "… enqueued on top of 900,000"),
             Row("backlog", "drain_few", "run with 100,000 waiting, jobs a second"),
-            Row("backlog", "drain_many", "… with 1,000,000"),
-            Row("backlog", "drain_all", "… all of them"),
-            Row("backlog", "bytes_few", "bytes a job with 100,000"),
-            Row("backlog", "bytes_many", "… with 1,000,000"),
+            Row("backlog", "drain_many", "… run with 1,000,000 waiting"),
+            Row("backlog", "drain_all", "… run, averaged over all 1,000,000"),
+            Row("backlog", "bytes_few", "bytes per job with 100,000"),
+            Row("backlog", "bytes_many", "… bytes per job with 1,000,000"),
         ),
     ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """How a worker's process tells the harness what it has run: files in the folder ``$BENCH_TALLY``.
 
-``<pid>.count`` holds unsigned 64-bit numbers whose sum is how many jobs the process has run; a number
-for each thread, since two threads that write the same number could undo each other's count.
+``<pid>.count`` holds unsigned 64-bit numbers whose sum is how many jobs the process has run: one number
+for each thread, since two threads that write the same number could undo each other's counts.
 ``<pid>.delays`` holds float64s, one for each job that recorded how late it was. Both are little-endian.
 """
 
@@ -18,7 +18,7 @@ from itertools import count as counter
 from pathlib import Path
 
 FLUSH_EVERY = 0.05
-THREADS = 512  # of one process that run jobs
+THREADS = 512  # the most in one process that run jobs
 
 _number = struct.Struct("<Q")
 _seats = counter()
@@ -76,7 +76,7 @@ def count() -> None:
 
 
 def record(delay: float) -> None:
-    """A job has run this many seconds after it should or could have."""
+    """A job has started this many seconds after it should or could have."""
     _delays.append(delay)
     if not _writing:
         _begin_writing()
@@ -99,7 +99,7 @@ def _write_on() -> None:
 
 
 def flush() -> None:
-    """Write the recorded delays; called by itself, and by workers that leave without ``atexit``."""
+    """Write the recorded delays; called automatically, and by workers that exit without ``atexit``."""
     with _lock:
         ready = len(_delays)
         if ready:
@@ -127,7 +127,7 @@ def counted(folder: Path) -> int:
 
 
 def delays(folder: Path) -> list[float]:
-    """What all processes have recorded so far, in seconds, in no order."""
+    """What all processes have recorded so far, in seconds, in no particular order."""
     found: list[float] = []
     for path in _files(folder, ".delays"):
         data = path.read_bytes()

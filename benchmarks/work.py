@@ -1,4 +1,4 @@
-"""What the jobs of the benchmarks do, the same for every Python peer: each registers these functions.
+"""What the benchmarks' jobs do, the same for every Python peer: each registers these functions.
 
 A job's *kind* says which: ``noop``, ``io``, ``cpu``, ``stamp`` or ``late``.
 """
@@ -56,9 +56,9 @@ def late(due_at: float) -> None:
 
 
 def arguments(kind: str) -> tuple[Any, ...]:
-    """A new job's arguments, made at the enqueue call; those of ``late`` are its due time.
+    """A new job's arguments, made at the enqueue call; ``late`` gets its due time instead.
 
-    ``BENCH_GAP``: seconds to wait before each job that tells how soon it started, for the worker to be idle.
+    ``BENCH_GAP``: seconds to wait before each ``stamp`` job, so that it finds the worker idle.
     """
     if kind in ("noop", "noop_async"):
         return (1, "two", 3.0)
@@ -69,7 +69,7 @@ def arguments(kind: str) -> tuple[Any, ...]:
 
 
 def seconds_of_spins(times: int) -> float:
-    """What so many CPU-bound jobs take without any queue."""
+    """How long this many CPU-bound jobs take without any queue."""
     begin = time.perf_counter()
     for _ in range(times):
         spin()

@@ -1,6 +1,6 @@
-"""What is measured: one function a workload. Each takes a driver and a number of jobs, and gives values.
+"""What is measured: a function for each workload. It takes a driver and a number of jobs, and returns values.
 
-A workload begins with a fresh Redis and, where jobs run, with a fresh worker that has run a first few.
+A workload begins with a fresh Redis and, if it runs jobs, with a fresh worker that has already run a few.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def cpu(driver: Driver, jobs: int) -> Values:
 
 
 def cpu_plain(driver: Driver, jobs: int) -> Values:
-    """The loop of the CPU-bound jobs in one plain process, and in two at once: what two cores can give."""
+    """The CPU-bound jobs' loop in one plain process, and in two at once: what two cores can do."""
     (one,) = _spin(jobs, 1)
     return {"seconds": one, "seconds_two": max(_spin(jobs // 2, 2))}
 
@@ -91,7 +91,7 @@ def _spin(times: int, processes: int) -> list[float]:
 
 
 def drained(driver: Driver, server: Server, worker: Worker, kind: str, jobs: int) -> Values:
-    """Run so many jobs that wait when the worker is let go: from there to the end of the last."""
+    """Run jobs that are waiting when the worker is released: timed from there to the end of the last one."""
     before = server.tally.counted()
     with worker.frozen():
         driver.fill(server, kind, jobs)
@@ -107,7 +107,7 @@ def drained(driver: Driver, server: Server, worker: Worker, kind: str, jobs: int
 
 
 def _check_nothing_left(driver: Driver, server: Server) -> None:
-    """By the peer's own account; the last acknowledgements may be on their way."""
+    """By the peer's own account; the last acknowledgements may still be on their way."""
     for _ in range(5):
         left = driver.left(server)
         if left == 0:
@@ -130,7 +130,7 @@ def enqueue_bulk(driver: Driver, jobs: int) -> Values:
 
 def bytes_waiting(driver: Driver, jobs: int) -> Values:
     with driver.server() as server:
-        driver.fill(server, "noop", 1)  # scripts and the names of queues aren't a job's
+        driver.fill(server, "noop", 1)  # scripts and queue names don't belong to a job
         before = server.used_memory()
         driver.fill(server, "noop", jobs)
         return {"bytes": (server.used_memory() - before) / jobs}
@@ -140,7 +140,7 @@ def bytes_waiting(driver: Driver, jobs: int) -> Values:
 
 
 def idle(driver: Driver, jobs: int) -> Values:
-    """What a worker takes that has run some jobs and now has none."""
+    """What a worker uses that has run some jobs and now has none."""
     with working(driver, "noop", warm_up=jobs) as (server, worker):
         time.sleep(SETTLE)
         cpu = worker.cpu()
@@ -163,7 +163,7 @@ def latency(driver: Driver, jobs: int) -> Values:
 
 
 def late(driver: Driver, jobs: int) -> Values:
-    """How much later than they're due delayed jobs start."""
+    """How late delayed jobs start."""
     with working(driver, "late", warm_up=50) as (server, _):
         lead = _seconds_to_enqueue(driver, jobs)
         driver.enqueue(server, "late", jobs, "--spread", str(SPREAD), BENCH_LEAD=str(lead))
@@ -175,7 +175,7 @@ def late(driver: Driver, jobs: int) -> Values:
 
 
 def _seconds_to_enqueue(driver: Driver, jobs: int) -> float:
-    """Enough for all to be in their place before the first is due."""
+    """How many seconds are enough to enqueue them all before the first is due."""
     with driver.server() as server:
         sample = max(50, jobs // 20)
         seconds = driver.enqueue(server, "late", sample, "--spread", str(SPREAD))
@@ -195,7 +195,7 @@ def _percentiles(delays: list[float]) -> Values:
 
 
 def backlog(driver: Driver, jobs: int) -> Values:
-    """The same work with a tenth of so many jobs waiting, and with all of them."""
+    """The same work with a tenth of the jobs waiting, and with all of them."""
     part = jobs // 10
     few = _filled_and_drained(driver, [part], part)
     many = _filled_and_drained(driver, [part, jobs - 2 * part, part], part)
@@ -211,9 +211,9 @@ def backlog(driver: Driver, jobs: int) -> Values:
 
 
 def _filled_and_drained(driver: Driver, parts: list[int], first: int) -> Values:
-    """How fast the last part is enqueued, and how fast the first jobs after that run.
+    """How fast the last part is enqueued, and how fast the first jobs then run.
 
-    A fifth of those are left to a worker that has just started, to come to its speed.
+    The first fifth of those isn't measured: a worker that has just started needs it to get up to speed.
     """
     jobs, steady, measured = sum(parts), first // 5, first * 7 // 10
     with driver.server() as server:

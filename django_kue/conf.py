@@ -1,7 +1,7 @@
-"""The settings: what may stand in ``KUE``, read, checked and kept.
+"""The settings: what ``KUE`` may contain, read, checked and kept.
 
-The fields of :class:`Settings`, :class:`QueueSettings` and :class:`ScheduleSettings` are the one table of all
-settings. The system checks, the errors at use and ``docs/reference/settings.md`` come from it.
+The fields of :class:`Settings`, :class:`QueueSettings` and :class:`ScheduleSettings` are the only table of
+settings. The system checks, the errors at use and ``docs/reference/settings.md`` are made from it.
 
 >>> from django_kue.conf import settings
 >>> settings.LEASE
@@ -119,7 +119,7 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleSettings:
-    """What may be said of a schedule: ``KUE["SCHEDULES"]["weekly report"]``."""
+    """What may be set for one schedule: ``KUE["SCHEDULES"]["weekly report"]``."""
 
     job: str | None = setting(
         None, kinds.optional(kinds.JOB_NAME), "The function, by its stored name. Required."
@@ -346,7 +346,7 @@ class Settings:
             ) from None
 
     def queue_or_default(self, name: str) -> QueueSettings:
-        """The settings of a queue; one that isn't declared (any more) has the defaults."""
+        """The settings of a queue; a queue that isn't declared (any more) has the defaults."""
         return self.QUEUES.get(name) or QueueSettings()
 
 
@@ -354,7 +354,7 @@ class Settings:
 
 
 def problems(raw: object) -> list[Problem]:
-    """Everything that's wrong with a value of ``KUE``, in the order in which it's written.
+    """Everything that's wrong with a value of ``KUE``, in the order in which it's written there.
 
     >>> [problem.path for problem in problems({"LEASE": 0, "PREFIX": "shop"})]
     ['KUE["LEASE"]']
@@ -412,7 +412,7 @@ def _of_all_queues(key: object) -> str:
 
 
 def alias_problem(alias: str) -> Problem | None:
-    """What's wrong with the cache alias in ``KUE["REDIS"]``: there's none, or it isn't django-redis."""
+    """What's wrong with the alias in ``KUE["REDIS"]``: it isn't in ``CACHES``, or isn't django-redis."""
     caches = django_settings.CACHES
     entry = f'"{alias}": {{"BACKEND": "{_DJANGO_REDIS}", "LOCATION": "redis://127.0.0.1:6379/0"}}'
     advice = f'Write CACHES = {{{entry}}}, or for development KUE["REDIS"] = "{EMBEDDED}".'
@@ -423,7 +423,7 @@ def alias_problem(alias: str) -> Problem | None:
     try:
         ancestors = import_string(backend).__mro__
     except ImportError as error:
-        hint = f"It can't be imported ({error}). Is it installed (pip install django-redis), and spelt so?"
+        hint = f"It can't be imported ({error}). Is it installed (pip install django-redis) and spelt right?"
         return Problem(f'CACHES["{alias}"]["BACKEND"]', repr(_DJANGO_REDIS), repr(backend), hint)
     if any(f"{cls.__module__}.{cls.__qualname__}" == _DJANGO_REDIS for cls in ancestors):
         return None
@@ -435,7 +435,7 @@ def read() -> Settings:
     """The project's settings, checked.
 
     Raises:
-        ImproperlyConfigured: with the text of every problem that ``manage.py check`` would show.
+        ImproperlyConfigured: with the text of every problem that ``manage.py check`` would report.
     """
     raw = getattr(django_settings, "KUE", {})
     found = problems(raw)
@@ -445,9 +445,9 @@ def read() -> Settings:
 
 
 class _Lazy:
-    """Stands for the project's :class:`Settings`, which are read at the first use.
+    """Stands in for the project's :class:`Settings`, which are read at the first use.
 
-    Afterwards each is a plain attribute. When a test overrides ``KUE`` or ``CACHES`` they're read again.
+    Afterwards each is a plain attribute. When a test overrides ``KUE`` or ``CACHES``, they're read again.
     """
 
     def __getattr__(self, name: str) -> Any:

@@ -1,6 +1,6 @@
-"""The options of ``@job`` and ``.using()``: what may be said, where, and what holds in the end.
+"""The options of ``@job`` and ``.using()``: which there are, where they're allowed, and which take effect.
 
-The fields of :class:`Options` are the one table; errors and ``docs/reference/options.md`` come from it.
+The fields of :class:`Options` are the only table; errors and ``docs/reference/options.md`` are made from it.
 """
 
 # ruff: noqa: RUF009 - option() returns a field
@@ -26,7 +26,7 @@ from django_kue.states import State
 
 
 class Unset(Enum):
-    """The value of an option that nobody gave, where ``None`` means something."""
+    """The value of an option that wasn't given, for options where ``None`` means something."""
 
     UNSET = "unset"
 
@@ -38,7 +38,7 @@ UNSET: Final = Unset.UNSET
 
 
 def _of_queue(name: str) -> Kind:
-    """An option that a queue has too takes the same values there."""
+    """The kind of an option that queues have, too: it takes the same values as there."""
     [row] = [row for row in dataclasses.fields(QueueSettings) if row.name == name]
     kind: Kind = row.metadata["kind"]
     return kind
@@ -58,7 +58,7 @@ def option(default: Any, kind: Kind, doc: str, *places: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Options as read: names are numbers, times are seconds. ``UNSET`` leaves it to the queue."""
+    """Options as read: priority names are numbers, times are seconds. ``UNSET`` leaves it to the queue."""
 
     queue: str = option(
         DEFAULT_QUEUE,
@@ -173,12 +173,12 @@ class Options:
 TABLE: Mapping[str, dataclasses.Field[Any]] = {row.name: row for row in dataclasses.fields(Options)}
 
 Seconds = float | timedelta
-States = tuple[str, ...] | list[str] | Sequence[State] | Set[str]  # no Sequence[str]: a text is one
+States = tuple[str, ...] | list[str] | Sequence[State] | Set[str]  # no Sequence[str]: a str is one
 Exceptions = type[Exception] | Sequence[type[Exception]] | Set[type[Exception]]
 
 
 class UsingOptions(TypedDict, total=False):
-    """What ``.using()`` takes, for type checkers. A test holds it to the table."""
+    """What ``.using()`` takes, for type checkers. A test compares it with the table."""
 
     queue: str
     priority: int | str
@@ -198,7 +198,7 @@ class UsingOptions(TypedDict, total=False):
 
 
 class JobOptions(TypedDict, total=False):
-    """What ``@job`` takes, without ``takes_context``, which changes the function's type."""
+    """What ``@job`` takes, except ``takes_context``, which changes the function's type."""
 
     queue: str
     priority: int | str
@@ -226,16 +226,16 @@ def read(given: Mapping[str, Any], place: str, base: Options | None = None) -> O
     """Options as people gave them, checked, on top of ``base``.
 
     Args:
-        place: :data:`DECORATOR` or :data:`USING`: some options belong to one only.
+        place: :data:`DECORATOR` or :data:`USING`: some options belong to only one of them.
 
     Raises:
-        TypeError: an unknown option, one that doesn't belong here, or a value of a wrong type.
+        TypeError: an unknown option, one that doesn't belong here, or a value of the wrong type.
         ValueError: a value out of range, or two options that contradict each other.
     """
     values = {name: _read_one(name, value, place) for name, value in given.items()}
     if {"delay", "run_at"} <= values.keys():
         raise ValueError(f"{place}: delay and run_at exclude each other; give one of them")
-    if "delay" in values or "run_at" in values:  # the later says when, whatever an earlier one said
+    if "delay" in values or "run_at" in values:  # a later call decides when, whatever an earlier one said
         values = {"delay": None, "run_at": None, **values}
     before = base or Options()
     outbox, on_commit = values.get("outbox"), values.get("on_commit")
@@ -247,19 +247,19 @@ def read(given: Mapping[str, Any], place: str, base: Options | None = None) -> O
     if options.cron is not None and options.every is not None:
         raise ValueError(f"{place}: cron and every exclude each other; give one of them")
     if "unique_for" in values and not options.unique:
-        raise ValueError(f"{place}: unique_for says how long unique holds; give unique, too")
+        raise ValueError(f"{place}: unique_for says how long unique lasts; give unique, too")
     return options
 
 
 def is_option(name: str, place: str) -> bool:
-    """Whether there's an option of this name there."""
+    """Whether there's an option of this name in this place."""
     return name in TABLE and place in TABLE[name].metadata["places"]
 
 
 def _transaction_of(
     outbox: bool | str, on_commit: bool | str | None, base: Options, place: str
 ) -> bool | str:
-    """``on_commit`` for an outbox: its table is in the database whose transaction is meant."""
+    """``on_commit`` for an outbox: the transaction that counts is the one in the outbox's database."""
     if on_commit is False:
         raise ValueError(
             f"{place}: on_commit=False sends at once, an outbox keeps jobs until the commit; give one of them"
@@ -290,7 +290,7 @@ def _read_one(name: str, value: Any, place: str) -> Any:
         raise wrong(message) from error
 
 
-# What the decorator takes and .using() doesn't: functions and templates belong to the definition.
+# These accept less in .using() than in the decorator: functions and templates belong to the definition.
 _IN_USING: Mapping[str, Kind] = {
     "backoff": _of_queue("backoff"),
     "unique": option_kinds.BOOL._replace(advice="A template goes onto the decorator."),
@@ -306,14 +306,14 @@ def _did_you_mean(name: str, place: str) -> str:
     return f" Did you mean {close[0]!r}?" if close else f" It takes {', '.join(known)}."
 
 
-# ── What a record stores, and what holds when it runs ─────────────────────────────────────────────
+# ── What a record stores, and what applies when it runs ───────────────────────────────────────────
 
-# The others stand in a record's head, or matter only while it's enqueued.
+# The others are in a record's head, or matter only while the job is enqueued.
 STORED = ("title", "attempts", "backoff", "timeout", "keep")
 
 
 def to_store(options: Options, definition: Options) -> dict[str, Any]:
-    """What a job's record must say, because it differs from its function's definition: plain data."""
+    """What a job's record must say because it differs from its function's definition, as plain data."""
     changed = {
         name: getattr(options, name) for name in STORED if getattr(options, name) != getattr(definition, name)
     }
@@ -324,7 +324,7 @@ def to_store(options: Options, definition: Options) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class RunRules:
-    """What holds for the runs of one job. Times are seconds."""
+    """What applies to the runs of one job. Times are seconds."""
 
     attempts: int
     backoff: Backoff | BackoffFunction | None
@@ -337,7 +337,7 @@ class RunRules:
         """Seconds to wait after run number ``attempt`` (from 1) has failed.
 
         Raises:
-            TypeError, ValueError: the job's own backoff function returned no number of seconds.
+            TypeError, ValueError: the job's own backoff function didn't return a number of seconds.
         """
         if self.backoff is None:
             return 0.0
@@ -354,17 +354,17 @@ class RunRules:
         return min(float(seconds), LONGEST)
 
     def may_retry(self, exception: BaseException) -> bool:
-        """True when ``discard_on`` and ``retry_on`` leave this exception another attempt."""
+        """Whether ``discard_on`` and ``retry_on`` allow another attempt after this exception."""
         if isinstance(exception, self.discard_on):
             return False
         return self.retry_on is None or isinstance(exception, self.retry_on)
 
 
 def rules(definition: Options, stored: Mapping[str, Any], queue: QueueSettings) -> RunRules:
-    """What holds: the record beats the definition, that beats the queue's setting.
+    """What applies: the record beats the definition, which beats the queue's setting.
 
     Raises:
-        ValueError: the record says something that can't hold: it's corrupt.
+        ValueError: the record says something impossible: it's corrupt.
     """
     own = {name: _read_stored(name, value) for name, value in stored.items() if name in STORED}
     held = {
@@ -375,7 +375,7 @@ def rules(definition: Options, stored: Mapping[str, Any], queue: QueueSettings) 
 
 
 def effective(definition: Options, name: str, queue: QueueSettings) -> Any:
-    """An option's value for jobs of a definition: its own, else the queue's. ``keep`` may be ``None``."""
+    """An option's value for a definition's jobs: its own, or the queue's. ``keep`` may be ``None``."""
     value = getattr(definition, name)
     return getattr(queue, name, None) if value is UNSET else value
 

@@ -1,7 +1,7 @@
-"""Sphinx's settings: ``make docs`` makes the site of these pages, without the network.
+"""Sphinx's settings: ``make docs`` builds the site from these pages, without the network.
 
-The pages are plain Markdown that reads well on GitHub, too. What only the site needs is added on the way, by
-the functions at the end: the navigation, file names above code, pictures in the dark.
+The pages are plain Markdown that reads well on GitHub, too. What only the site needs is added by the
+functions at the end: the navigation, file names above code, pictures for dark mode.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 settings.configure(
     INSTALLED_APPS=[f"django.contrib.{app}" for app in ("contenttypes", "auth", "admin")] + ["django_kue"],
-    KUE={"REDIS": "redis://127.0.0.1:1/0"},  # nobody is asked
+    KUE={"REDIS": "redis://127.0.0.1:1/0"},  # never connected to
     USE_TZ=True,
 )
 django.setup()
@@ -36,14 +36,14 @@ release = version = django_kue.__version__
 exclude_patterns = ["_build"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 myst_heading_anchors = 4
-# Kue's calls are shown abridged, with an …, which isn't JavaScript.
+# Kue's calls are abridged with an …, which isn't JavaScript.
 suppress_warnings = ["misc.highlighting_failure"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
-# A docstring's link that leads nowhere is a warning; so would be each type that has no page here.
+# A dead link in a docstring is a warning; so would be every type that has no page here.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections\.abc|datetime|django|prometheus_client|typing)\..*"),
@@ -65,7 +65,7 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#4fd1a5", "color-brand-content": "#4fd1a5"},
 }
 copybutton_prompt_text, copybutton_prompt_is_regexp = r"\$ |>>> |\.\.\. ", True
-# Examples in the pages that aren't addresses of ours to check.
+# Example addresses in the pages, which can't be checked.
 linkcheck_ignore = [r"https?://(127\.0\.0\.1|localhost|example\.)"]
 
 
@@ -85,7 +85,7 @@ def setup(app: Sphinx) -> None:
 
 
 def pages_of_the_project(app: Sphinx, page: str, source: list[str]) -> None:
-    """What stands beside ``docs/``, where GitHub looks for it, is on the site, too: in ``project/``."""
+    """Files beside ``docs/``, where GitHub looks for them, are on the site, too: in ``project/``."""
     source[0] = re.sub(
         r"\]\((?:\.\./)+(CHANGELOG|CONTRIBUTING|SECURITY)\.md\)",
         lambda link: f"](/project/{link[1].lower()}.md)",
@@ -94,31 +94,31 @@ def pages_of_the_project(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def navigation(app: Sphinx, page: str, source: list[str]) -> None:
-    """An index links its pages; the site's navigation is made of these links, in their order."""
+    """An index links to its pages; the site's navigation is made from these links, in their order."""
     if page != "index" and not page.endswith("/index"):
         return
     links = re.findall(r"\]\(([\w/-]+)\.md\)", source[0])
-    if page == "index":  # it links favourites, too; the navigation has sections
+    if page == "index":  # it also links to single pages; the navigation only has sections
         links = [link for link in links if link.endswith("/index") or link.startswith("/project/")]
     source[0] += "\n".join(["", "```{toctree}", ":hidden:", *dict.fromkeys(links), "```", ""])
 
 
 def file_names(app: Sphinx, page: str, source: list[str]) -> None:
-    """Where code belongs stands in a comment, for the tests that run it; on the site it's a caption."""
+    """A comment says which file code belongs to, for the tests that run it; on the site it's a caption."""
     source[0] = re.sub(
         r"^<!-- file: (\S+) -->\n```(\w+)\n", r"```{code-block} \2\n:caption: \1\n\n", source[0], flags=re.M
     )
 
 
 def diagrams(app: Sphinx, tree: nodes.document) -> None:
-    """Mermaid's text, which GitHub draws itself, as the picture that ``docs/diagrams.py`` has made of it."""
+    """Mermaid's text, which GitHub draws itself, becomes the picture that ``docs/diagrams.py`` made of it."""
     for block in list(tree.findall(lambda node: isinstance(node, nodes.literal_block))):
         if block.get("language") == "mermaid":
             block.replace_self(nodes.image(uri=f"/{picture_of(block.astext())}", alt=block.astext()))
 
 
 def pictures_in_the_dark(app: Sphinx, tree: nodes.document) -> None:
-    """``…-light.png`` is shown in the light, and ``…-dark.png`` in its place in the dark."""
+    """In dark mode, ``…-dark.png`` is shown in place of ``…-light.png``."""
     for image in list(tree.findall(nodes.image)):
         if "-light." in image["uri"]:
             dark = image.deepcopy()
@@ -132,7 +132,7 @@ def pictures_in_the_dark(app: Sphinx, tree: nodes.document) -> None:
 
 
 def read_google_style(app: Sphinx, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
-    """As napoleon, but for attributes: it takes what stands before a colon there for the type."""
+    """Like napoleon, except for attributes, where it would take what comes before a colon for the type."""
     if what not in ("attribute", "data", "property"):
         lines[:] = GoogleDocstring(lines, STYLE, app, what, name, member, options).lines()
 
@@ -141,7 +141,7 @@ STYLE = Config(napoleon_use_rtype=False, napoleon_attr_annotations=False)
 
 
 def keep_twins(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
-    """A public method for asyncio without a docstring is shown: its name says whose twin it is."""
+    """Public asyncio methods without a docstring are shown: the name says whose twin each one is."""
     return False if _twin_of(member) and not name.startswith("_") else None
 
 
@@ -158,7 +158,7 @@ def _twin_of(member: Any) -> str | None:
 def hide_constructors(
     app: Sphinx, what: str, name: str, member: Any, options: Any, signature: str, returns: str
 ) -> tuple[str, None] | None:
-    """Of most classes nobody makes objects; what people get is told by the functions that give it."""
+    """Users don't construct most classes; the functions that return their objects are documented."""
     return ("", None) if what == "class" and name not in CONSTRUCTED else None
 
 

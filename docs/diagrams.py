@@ -1,7 +1,7 @@
-"""Draws the pages' diagrams for the site: ``make diagrams``, after one was changed (needs npm and Chromium).
+"""Draws the pages' diagrams for the site: ``make diagrams``, after one has changed (needs npm and Chromium).
 
 GitHub draws Mermaid's text itself; the site shows a picture of it, light and dark, so that no page loads
-megabytes of JavaScript. A picture's name is made of the text: the site's build fails when one is old.
+megabytes of JavaScript. A picture's name is a hash of the text: the site's build fails if one is out of date.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DRAW = """async ([text, theme]) => {
 
 
 def picture_of(text: str, look: str = "light") -> str:
-    """Where the picture of a diagram is, from ``docs/`` on."""
+    """The path of a diagram's picture, relative to ``docs/``."""
     return f"images/diagram-{sha256(text.strip().encode()).hexdigest()[:12]}-{look}.svg"
 
 

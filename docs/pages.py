@@ -1,6 +1,6 @@
-"""Writes the pages of the reference that are made from the tables in the code: ``python -m docs.pages``.
+"""Writes the reference pages that are generated from the tables in the code: ``python -m docs.pages``.
 
-A test holds them together.
+A test checks that they agree.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def options_page() -> str:
 
 
 def metrics_page() -> str:
-    """Only its table is made; what stands around it is written by hand."""
+    """Only its table is generated; the text around it is written by hand."""
     from django_kue.contrib.prometheus import METRICS
 
     rows = [

@@ -1,8 +1,7 @@
 """Takes the pictures of the admin's pages for the documentation: ``make screenshots``.
 
-The example shop's demo runs with its worker and its site; meanwhile this script goes on enqueuing real
-jobs for some minutes, so that there's something to see. Then Chromium looks at each page: light, dark, and on
-a phone.
+The example shop's demo runs with its worker and its site, while this script goes on enqueuing real jobs for
+some minutes, so that there's something to see. Then Chromium visits each page: light, dark, and on a phone.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def main() -> None:
 
 @contextmanager
 def shop(folder: Path) -> Iterator[str]:
-    """The demo, once it has shown all and stays; the URL of its site."""
+    """Run the demo. Yields the URL of its site, once it has shown everything and stays open."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -72,7 +71,7 @@ def shop(folder: Path) -> Iterator[str]:
 
 
 def keep_busy(seconds: float) -> None:
-    """A shop on a good day: orders and newsletters, now and then a report or a photo, some trouble."""
+    """Imitate a shop on a good day: orders, newsletters, now and then a report or a photo, some trouble."""
     from images.jobs import make_sizes
     from images.models import Photo
     from mail.jobs import ask_for_review, send_newsletter
@@ -145,7 +144,7 @@ def take(page: Any, url: str, to: Path) -> None:
 
 
 def pages_and_session() -> tuple[dict[str, str], str]:
-    """The pages by name, and the session of somebody who may see them all."""
+    """The pages by name, and the session key of a user who may see them all."""
     from django.contrib.admin.utils import quote
     from django.contrib.auth import get_user_model
     from django.test import Client

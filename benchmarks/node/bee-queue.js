@@ -8,12 +8,12 @@ const { handlers } = require('./jobs');
 const QUEUE = 'jobs';
 const SLOTS = 200;
 const STALL_INTERVAL_MS = 5000; // the default
-const DELAYED_DEBOUNCE_MS = 10; // 1,000 by default: delayed jobs could be so much late
+const DELAYED_DEBOUNCE_MS = 10; // 1,000 by default: delayed jobs could be that late
 
 function open(settings) {
   return new Queue(QUEUE, {
     redis: { host: '127.0.0.1', port: redisPort() },
-    // Nobody listens to events, so no process keeps its jobs to tell them.
+    // Nobody listens to events, so no process keeps its jobs in order to emit theirs.
     getEvents: false,
     sendEvents: false,
     storeJobs: false,
@@ -52,7 +52,7 @@ async function work(kind, slots) {
   queue.on('error', console.error);
   const handler = handlers[kind];
   queue.process(slots, async (job) => handler(job.data));
-  // Without it nobody looks after the jobs of a worker that died.
+  // Without this, nobody looks after a dead worker's jobs.
   queue.checkStalledJobs(STALL_INTERVAL_MS / 2);
   return () => queue.close();
 }
@@ -63,11 +63,11 @@ main({
   command: 'node benchmarks/node/bee-queue.js work noop',
   guarantee: 'at least once',
   onKill:
-    'Nothing, since the worker calls checkStalledJobs each 2.5 s, as its documents advise; by default only the next ' +
-    'worker’s start lets jobs of a dead worker run again.',
+    'Nothing, since the worker calls checkStalledJobs every 2.5 s, as its documentation advises; by default, a dead ' +
+    'worker’s jobs only run again when the next worker starts.',
   notes:
     `2 processes, each queue.process(${SLOTS}, …) for no-ops; 10, 50, 100, 200 and 400 were tried. removeOnSuccess, ` +
-    'and no events, no stored jobs. activateDelayedJobs only for delayed jobs, with a delayedDebounce of ' +
+    'no events, no stored jobs. activateDelayedJobs only for delayed jobs, with a delayedDebounce of ' +
     `${DELAYED_DEBOUNCE_MS} ms. Bulk: saveAll of 1,000.`,
   slots: SLOTS,
   connect,

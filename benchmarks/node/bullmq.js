@@ -51,12 +51,12 @@ main({
   command: 'node benchmarks/node/bullmq.js work noop',
   guarantee: 'at least once',
   onKill:
-    'Nothing: a job’s lock of 30 s runs out, and a check each 30 s lets it run again; a job that this befalls twice ' +
-    'fails (maxStalledCount 1).',
+    'Nothing: a job’s lock runs out after 30 s, and a check every 30 s lets it run again; a job to which this happens ' +
+    'twice fails (maxStalledCount 1).',
   notes:
     `2 processes, each new Worker(…, {concurrency: ${SLOTS}, removeOnComplete: {count: 0}}) for no-ops; 10, 50, 100, ` +
-    '200 and 400 were tried. node-redis 5, for it drained more than ioredis, with and without its automatic ' +
-    `pipelining, and than node-redis 6. The stream of events keeps about ${EVENTS_KEPT} events. Bulk: addBulk of 1,000.`,
+    '200 and 400 were tried. node-redis 5, because it drained faster than node-redis 6, and than ioredis with or ' +
+    `without its automatic pipelining. The event stream keeps about ${EVENTS_KEPT} events. Bulk: addBulk of 1,000.`,
   slots: SLOTS,
   connect,
   work,

@@ -3,10 +3,10 @@
 /**
  * The command line of a Node peer; `benchmarks/peers/__init__.py` says what its verbs do.
  *
- * A peer gives `{name, package, guarantee, onKill, notes, command, connect, work}`:
- * `connect()` gives a producer `{enqueue(kind, args, due), enqueueBulk(kind, list), left(), close()}`, `due` in unix
- * seconds or undefined, `list` of `{args, due}`, and no `enqueueBulk` where the peer has no such call;
- * `work(kind, slots)` works in this process and gives a function that stops it.
+ * A peer is `{name, package, guarantee, onKill, notes, command, connect, work}`:
+ * `connect()` returns a producer `{enqueue(kind, args, due), enqueueBulk(kind, list), left(), close()}`, with `due` in
+ * unix seconds or undefined, `list` of `{args, due}`, and no `enqueueBulk` if the peer has no such call;
+ * `work(kind, slots)` works in this process and returns a function that stops it.
  */
 
 const { fork } = require('node:child_process');
@@ -37,7 +37,7 @@ const verbs = {
     await producer.close();
   },
 
-  /** Works in this process and in the others that it starts: no process only minds them and takes memory. */
+  /** Works in this process and in others that it starts, so that no process takes memory just to supervise them. */
   async work(peer, asked) {
     const others = Array.from({ length: PROCESSES - 1 }, () => fork(process.argv[1], ['join', ...process.argv.slice(3)]));
     await run(peer, asked, (signal) => others.forEach((other) => other.kill(signal)));
@@ -64,7 +64,7 @@ const verbs = {
 
 // ── Enqueueing ────────────────────────────────────────────────────────────────────────────────────
 
-/** Delayed jobs go by the bulk call where there is one: they shall wait before they're due. */
+/** Delayed jobs go through the bulk call if there is one: they have to be waiting before they're due. */
 function enqueue(producer, asked) {
   const next = asked.spread ? dueOver(asked.jobs, Number(asked.spread)) : newOf(asked.kind);
   const inBulk = asked.bulk || (asked.spread && producer.enqueueBulk);
@@ -74,7 +74,7 @@ function enqueue(producer, asked) {
 async function oneByOne(producer, { kind, jobs }, next) {
   const gap = kind === 'stamp' ? 1000 * Number(process.env.BENCH_GAP || 0) : 0;
   for (let number = 0; number < jobs; number++) {
-    if (gap) await new Promise((resolve) => setTimeout(resolve, gap)); // the job shall find an idle worker
+    if (gap) await new Promise((resolve) => setTimeout(resolve, gap)); // so that the job finds an idle worker
     const { args, due } = next(number);
     await producer.enqueue(kind, args, due);
   }

@@ -1,9 +1,9 @@
 'use strict';
 
 /**
- * What the jobs of the benchmarks do in Node; `benchmarks/work.py` has the same for Python.
+ * What the benchmarks' jobs do in Node; `benchmarks/work.py` has the same for Python.
  *
- * A handler gets a job's list of arguments. Only `io` gives a promise.
+ * A handler gets a job's list of arguments. Only `io` returns a promise.
  */
 
 const tally = require('./tally');

@@ -1,6 +1,6 @@
 'use strict';
 
-process.noDeprecation = true; // it's of 2017, and so is its Redis client
+process.noDeprecation = true; // it's from 2017, and so is its Redis client
 
 const { promisify } = require('node:util');
 
@@ -12,7 +12,7 @@ const { handlers } = require('./jobs');
 const TYPE = 'jobs';
 const SLOTS = 200;
 const TTL_MS = 30_000;
-const PROMOTION = { interval: 250, limit: 10_000 }; // 1,000 ms and 1,000 jobs by default: too few and too late
+const PROMOTION = { interval: 250, limit: 10_000 }; // 1,000 ms and 1,000 jobs by default: too late and too few
 const STOP_WITHIN_MS = 1000;
 
 function open(options) {
@@ -36,7 +36,7 @@ async function connect() {
 }
 
 function save(job, due) {
-  // The time to live and the second attempt are what lets a dead worker's job run again.
+  // The time to live and the second attempt are what let a dead worker's job run again.
   job.removeOnComplete(true).ttl(TTL_MS).attempts(2);
   if (due !== undefined) job.delay(new Date(due * 1000));
   return new Promise((resolve, reject) => job.save((error) => (error ? reject(error) : resolve())));
@@ -60,13 +60,13 @@ main({
   command: 'node benchmarks/node/kue.js work noop',
   guarantee: 'less than at least once',
   onKill:
-    'Some of the jobs in hand: a worker takes a job from the queue before it marks it active, and what dies between ' +
-    'stays unseen; active jobs run again after their time to live, which they have here (30 s, 2 attempts) and not by ' +
-    'default.',
+    'Some of its jobs: a worker takes a job from the queue before it marks it as active, and if it dies in between, ' +
+    'nobody sees that job again; active jobs run again after their time to live, which they have here (30 s, ' +
+    '2 attempts), but not by default.',
   notes:
     `2 processes, each queue.process('jobs', ${SLOTS}, …) for no-ops; 10, 50, 100, 200 and 400 were tried. ` +
-    'removeOnComplete, no job events, no search, watchStuckJobs as its documents advise; delayed jobs are looked for ' +
-    `each ${PROMOTION.interval} ms, ${PROMOTION.limit} at most. No bulk call. Not maintained since 2017.`,
+    'removeOnComplete, no job events, no search, watchStuckJobs as its documentation advises; Kue looks for delayed ' +
+    `jobs every ${PROMOTION.interval} ms, ${PROMOTION.limit} at most. No bulk call. Not maintained since 2017.`,
   slots: SLOTS,
   connect,
   work,

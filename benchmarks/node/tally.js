@@ -3,7 +3,7 @@
 /**
  * How a worker's process tells the harness what it has run; `benchmarks/tally.py` says what the files hold.
  *
- * Node writes by timers instead of a mapped file, so that a job costs an addition and no system call.
+ * Node writes on timers instead of to a mapped file, so that a job costs an addition and no system call.
  */
 
 const fs = require('node:fs');
@@ -68,12 +68,12 @@ function fileOf(kind) {
   return path.join(process.env.BENCH_TALLY, `${process.pid}.${kind}`);
 }
 
-/** Unix seconds with their microseconds, which `Date.now()` hasn't. */
+/** Unix seconds with microseconds, which `Date.now()` doesn't have. */
 function now() {
   return (unixMsAtZero + performance.now()) / 1000;
 }
 
-/** Where a millisecond of the system's clock begins, by the fine clock. */
+/** The unix time in milliseconds at which `performance.now()` was 0, found where a millisecond begins. */
 function findUnixMsAtZero() {
   const before = Date.now();
   let edge = before;

@@ -44,7 +44,7 @@ def connect() -> None:
 
 
 def worker(kind: str, slots: int | None) -> Worker:
-    # Many short jobs are fetched ahead; where each takes long, a process mustn't hold another's share.
+    # Many short jobs are fetched ahead; if each takes long, a process mustn't hold another's share.
     ahead = {"io": 2, "cpu": 4}.get(kind, 128)
     pool = f"threads -c {slots // PROCESSES}" if slots else "solo -c 1"
     command = (
@@ -64,14 +64,14 @@ PEER = Peer(
     package="celery",
     guarantee="at least once",
     on_kill=(
-        "Nothing as configured here (task_acks_late), but its jobs wait for the visibility timeout of 1 h; "
-        "by default a job is acknowledged before it runs, and the running ones are lost."
+        "Nothing, as configured here (task_acks_late), but its jobs wait for the visibility timeout of 1 h; "
+        "by default a job is acknowledged before it runs, and running jobs are lost."
     ),
     notes=(
         "No result backend, no events, no remote control. Two solo workers ran twice as many no-op jobs a "
         "second as one with -P prefork -c 2 or -P threads -c 2, whose main process is the bottleneck, and "
         "a quarter more than two with -P threads -c 1. Threads for I/O. "
-        "It has no bulk call: group() sends one by one, and took as long."
+        "It has no bulk call: group() sends jobs one by one, and took just as long."
     ),
     enqueue=enqueue,
     enqueue_bulk=None,

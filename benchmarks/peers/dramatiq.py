@@ -14,7 +14,7 @@ start_django()
 
 broker = RedisBroker(url=redis_url())
 dramatiq.set_broker(broker)
-# By default twice the threads are fetched ahead; whoever has so many then sleeps for 5 ms or more.
+# By default, twice as many jobs as threads are fetched ahead; a process that has them sleeps for ≥ 5 ms.
 PREFETCH = 200
 ACTORS = {
     kind: dramatiq.actor(getattr(work, kind), actor_name=kind)
@@ -40,7 +40,7 @@ def enqueue_late(due: list[float]) -> float:
 
 def worker(kind: str, slots: int | None) -> Worker:
     threads = slots // PROCESSES if slots else 8
-    # A process mustn't hold another's share where each job takes long.
+    # A process mustn't hold another's share if each job takes long.
     environ = {} if kind == "cpu" else {"dramatiq_queue_prefetch": str(PREFETCH)}
     command = f"dramatiq benchmarks.peers.dramatiq --processes {PROCESSES} --threads {threads} --skip-logging"
     return Worker([command], environ)
@@ -55,13 +55,14 @@ PEER = Peer(
     package="dramatiq",
     guarantee="at least once",
     on_kill=(
-        "Nothing: its unacknowledged jobs are put back 60 s after its last heartbeat, "
-        "by chance of one in a thousand commands of the others."
+        "Nothing: its unacknowledged jobs are put back once its last heartbeat is 60 s old, "
+        "by one in a thousand of the others' commands, at random."
     ),
     notes=(
-        "The default middleware, no results. It has no bulk call: group() and the broker send one by one. "
-        "It polls, 5 ms after a job and up to 1 s apart when there were none for a while: its latency grows "
-        "with the time without jobs. dramatiq_worker_timeout=100 bounds that, for nine times the commands."
+        "The default middleware, no results. It has no bulk call: group() and the broker send jobs one by "
+        "one. It polls, 5 ms after a job and up to 1 s apart if there have been none for a while, so its "
+        "latency grows with the time without jobs. dramatiq_worker_timeout=100 limits that, at the price of "
+        "nine times as many commands."
     ),
     enqueue=enqueue,
     enqueue_bulk=None,

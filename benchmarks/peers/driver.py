@@ -23,7 +23,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.shop.settings")
 
 @dataclass(frozen=True)
 class Worker:
-    """A peer's worker as typed in a shell; several commands are started side by side."""
+    """A peer's worker, as typed in a shell; several commands are started side by side."""
 
     commands: Sequence[str]
     environ: dict[str, str] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Peer:
-    """What a peer's file tells. The functions that enqueue give the seconds that it took."""
+    """What a peer's file says about it. The functions that enqueue return how many seconds that took."""
 
     name: str
     package: str
@@ -96,15 +96,15 @@ def _or_leave(call: Any) -> Any:
 
 
 def _due_times(jobs: int, spread: float) -> list[float]:
-    """In whole milliseconds, which all peers know."""
+    """In whole milliseconds, which all peers support."""
     begin = time.time() + float(os.environ.get("BENCH_LEAD", "1"))
     return [round(begin + spread * number / jobs, 3) for number in range(jobs)]
 
 
 def become(worker: Worker) -> NoReturn:
-    """Replace this process by the worker's command, or by a shell that minds several."""
+    """Replace this process with the worker's command, or with a shell that supervises several."""
     environ = os.environ | worker.environ
-    # The commands of this Python's environment, whether or not it's activated.
+    # Finds the commands of this Python's environment, whether or not it's activated.
     environ["PATH"] = f"{Path(sys.executable).parent}:{environ['PATH']}"
     if len(worker.commands) == 1:
         words = shlex.split(worker.commands[0])
@@ -129,7 +129,7 @@ def start_django() -> None:
 
 
 def seconds_of(call: Callable[..., Any], kind: str, times: int) -> float:
-    """Call so many times with a job's arguments, one call after the other."""
+    """Call this many times with a job's arguments, one call after another, and return how long it took."""
     begin = time.perf_counter()
     for _ in range(times):
         call(*arguments(kind))

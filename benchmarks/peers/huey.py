@@ -29,7 +29,7 @@ def enqueue_late(due: list[float]) -> float:
 
 def worker(kind: str, slots: int | None) -> Worker:
     command = "huey_consumer benchmarks.peers.huey.huey -q -n"
-    if slots:  # a process of its own for each would take 8 MB a slot
+    if slots:  # a process for each would take 8 MB per slot
         return Worker([f"{command} -k thread -w {slots // PROCESSES}"] * PROCESSES)
     return Worker([f"{command} -k process -w {PROCESSES}"])
 
@@ -42,12 +42,12 @@ PEER = Peer(
     name="Huey",
     package="huey",
     guarantee="at most once",
-    on_kill="The jobs that it runs or has just taken are lost: they leave Redis before they run.",
+    on_kill="The jobs that it's running or has just taken are lost: they leave Redis before they run.",
     notes=(
-        "It has nothing better than at most once. No results. Redis doesn't know which jobs run. "
+        "It offers nothing better than at most once. No results. Redis doesn't know which jobs are running. "
         "It has no bulk call: map() enqueues one by one. Delayed jobs are moved once a second. "
-        "Four processes, two consumers with threads, and PriorityRedisHuey ran no-op jobs as fast within the "
-        "spread; for I/O two consumers with threads ran a third more than 100 processes."
+        "Four processes, two consumers with threads, and PriorityRedisHuey were equally fast with no-op "
+        "jobs, within the spread; for I/O, two consumers with threads ran a third more than 100 processes."
     ),
     enqueue=enqueue,
     enqueue_bulk=None,

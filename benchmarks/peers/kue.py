@@ -15,7 +15,7 @@ PROCESSES = 2  # runworker's default here: one for each core
 
 
 def jobs() -> Any:
-    """The project's jobs, with a connection that's open: connecting isn't what's measured."""
+    """The project's jobs, with an open connection: connecting isn't measured."""
     start_django()
     from benchmarks.shop import jobs
     from django_kue import get_queue
@@ -57,8 +57,8 @@ PEER = Peer(
     package="django-kue",
     guarantee="at least once",
     on_kill=(
-        "Nothing: its jobs run again elsewhere, at once where its supervisor lives, "
-        "else when their lease of 10 s is over."
+        "Nothing: its jobs run again elsewhere, at once if its supervisor is alive, "
+        "otherwise when their lease of 10 s has run out."
     ),
     notes="",
     enqueue=enqueue,

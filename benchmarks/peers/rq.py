@@ -12,12 +12,12 @@ from benchmarks.peers.driver import PROCESSES, Peer, Worker, redis_url, seconds_
 
 start_django()
 
-# A job that a killed worker held is only run again when it has retries; no result, nothing kept afterwards.
+# A job that a killed worker held only runs again if it has retries. No results are kept.
 OPTIONS = {"result_ttl": 0, "retry": rq.Retry(max=3)}
 QUEUE = "default"
 REDIS_URL = redis_url()  # read by `rq -c`, like Django's start above
 BULK = 1_000
-IO_PROCESSES = 16  # a process runs one job at a time, and RQ's own work keeps two cores busy with these
+IO_PROCESSES = 16  # a process runs one job at a time; with these, RQ's own work keeps two cores busy
 
 
 def queue() -> rq.Queue:
@@ -75,12 +75,12 @@ PEER = Peer(
     package="rq",
     guarantee="at least once",
     on_kill=(
-        "Nothing as configured here (Retry): the job runs again when its registry entry has expired, minutes "
-        "later; by default it's kept as failed and not run again."
+        "Nothing, as configured here (Retry): the job runs again when its registry entry has expired, "
+        "minutes later; by default it's kept as failed and not run again."
     ),
     notes=(
-        "SimpleWorker, which doesn't fork for each job, results not kept. A process runs one job at a time: "
-        f"for I/O {IO_PROCESSES} processes. Delayed jobs are moved once a second, up to 1 s early."
+        "SimpleWorker, which doesn't fork for each job; no results. A process runs one job at a time: "
+        f"for I/O there are {IO_PROCESSES} processes. Delayed jobs are moved once a second, up to 1 s early."
     ),
     enqueue=enqueue,
     enqueue_bulk=enqueue_bulk,

@@ -16,8 +16,8 @@ from benchmarks.peers.driver import PROCESSES, Peer, Worker, redis_url, start_dj
 MODULE = "benchmarks.peers.taskiq"
 start_django()
 
-# "0": jobs that were enqueued before the first worker came are not skipped.
-# No timeout of the socket: redis-py's own ends a worker that was stopped for longer.
+# "0": jobs that were enqueued before the first worker started aren't skipped.
+# No socket timeout: redis-py's default would end a worker that was frozen for longer.
 broker = RedisStreamBroker(url=redis_url(), consumer_id="0", socket_timeout=None)
 source = ListRedisScheduleSource(redis_url())
 scheduler = TaskiqScheduler(broker, [source])
@@ -31,7 +31,7 @@ async def late(due_at: float) -> None:
     work.late(due_at)
 
 
-# Coroutines where Taskiq's people would write coroutines: functions go through a pool of threads.
+# Coroutines where Taskiq's users would write coroutines: plain functions go through a thread pool.
 FUNCTIONS = {"noop": work.noop_async, "io": work.io_async, "cpu": work.cpu, "stamp": stamp, "late": late}
 TASKS = {kind: broker.register_task(function, task_name=kind) for kind, function in FUNCTIONS.items()}
 
@@ -86,13 +86,13 @@ PEER = Peer(
     package="taskiq",
     guarantee="at least once",
     on_kill=(
-        "Nothing: its unacknowledged jobs are claimed by another worker after 10 min, which also runs every "
-        "job that takes longer than that a second time."
+        "Nothing: its unacknowledged jobs are claimed by another worker after 10 min. So is every job that "
+        "takes longer than that: it runs a second time."
     ),
     notes=(
-        "RedisStreamBroker, uvloop, no result backend; jobs are coroutines. The stream keeps what has run: "
-        "trimming it by maxlen could drop waiting ones. It has no bulk call. "
-        "Delayed jobs need its scheduler, which looks once a second."
+        "RedisStreamBroker, uvloop, no result backend; jobs are coroutines. The stream keeps jobs that have "
+        "run: trimming it by maxlen could drop waiting ones. It has no bulk call. "
+        "Delayed jobs need its scheduler, which here looks for them once a second."
     ),
     enqueue=enqueue,
     enqueue_bulk=None,

@@ -1,1 +1,1 @@
-"""A small Django project: what people have who would choose between these queues."""
+"""A small Django project, like those of people who choose between these queues."""

@@ -1,4 +1,4 @@
-"""The project's jobs, named as those of an app ``shop`` would be; ``benchmarks/work.py`` has what they do."""
+"""The project's jobs, named like those of an app ``shop``; ``benchmarks/work.py`` says what they do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ late = job(name="shop.jobs.late")(work.late)
 
 
 def take_notice(**kwargs: Any) -> None:
-    """A receiver that does nothing: what remains is what telling it costs."""
+    """A receiver that does nothing: what remains is the cost of calling it."""
 
 
 if os.environ.get("BENCH_RECEIVERS"):

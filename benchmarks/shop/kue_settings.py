@@ -1,6 +1,6 @@
-"""The project with django-kue, as its README says, and quiet like the peers.
+"""The project with django-kue, set up as its README says, and as quiet as the peers.
 
-``BENCH_QUEUES`` declares so many queues; ``BENCH_RECEIVERS`` connects a receiver to every signal.
+``BENCH_QUEUES`` is how many queues are declared; ``BENCH_RECEIVERS`` connects a receiver to every signal.
 """
 
 import os

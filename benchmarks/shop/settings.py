@@ -1,6 +1,6 @@
-"""The project without any queue: every Python peer runs its jobs with Django loaded, as it would be used.
+"""The project without any queue: every Python peer runs its jobs with Django loaded, as in real use.
 
-The database is there so that Django's care for connections costs what it costs; no job opens it.
+The database is there so that Django's handling of connections costs what it would; no job opens it.
 """
 
 SECRET_KEY = "for benchmarks only"

@@ -1,4 +1,4 @@
-"""Product photos: work for the processor, in steps, with progress and a log that staff can read.
+"""Product photos: CPU-bound work in steps, with progress and a log that staff can read.
 
 A worker runs several processes, so that photos use all cores.
 """

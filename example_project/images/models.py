@@ -1,4 +1,4 @@
-"""Product photos, and the smaller pictures made of them."""
+"""Product photos, and the smaller pictures made from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db import models
 
 
 def original_path(photo: Photo, filename: str) -> str:
-    """Where an upload is stored: under a name of ours, so that a customer's never matters."""
+    """Where an upload is stored: under a name that we choose, so that the customer's doesn't matter."""
     return f"photos/{photo.key}/original{PurePath(filename).suffix.lower()}"
 
 

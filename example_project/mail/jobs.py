@@ -20,10 +20,10 @@ from django_kue import Backoff, Discard, current_job, job
 from storefront.models import Order
 
 
-# Jobs take ids, not objects: by the time a job runs, the row may have changed, and the id finds today's.
+# Jobs take ids, not objects: by the time a job runs, the row may have changed, and the id finds it as it is.
 #
-# attempts and backoff: mail servers refuse for a while and mean it. 1 s, 2 s, 4 s, … at most 10 minutes.
-# timeout: a server that never answers must not hold one of our four places for ever.
+# attempts and backoff: mail servers may refuse for a while. Wait 1 s, 2 s, 4 s, … at most 10 minutes.
+# timeout: a server that never answers must not occupy one of our four slots forever.
 # search_keys: get_queue("mail").find(order_id=17) answers "did this customer get a mail?".
 @job(
     queue="mail",
@@ -39,12 +39,12 @@ def send_confirmation(order_id: int) -> str:
     return send(order.customer, f"Your order {order.pk}", "confirmation", order=order)
 
 
-# Somebody sits and waits for this one: it overtakes everything that's less urgent in its queue.
+# Somebody is waiting for this one: it overtakes everything that's less urgent in its queue.
 @job(
     queue="mail", priority="high", attempts=3, backoff=2, timeout=30, title="Password reset of user {user_id}"
 )
 def send_password_reset(user_id: int) -> str:
-    """Mail a link to choose a new password. Returns the address."""
+    """Mail a link for choosing a new password. Returns the address."""
     # The secret link is made here, not by the caller: a job's arguments are stored, and staff can read them.
     user = get_user_model().objects.get(pk=user_id)
     token = default_token_generator.make_token(user)
@@ -53,7 +53,7 @@ def send_password_reset(user_id: int) -> str:
     return send(user.email, "Choose a new password", "password_reset", link=link)
 
 
-# Nobody waits for this one. `expires`: yesterday's newsletter isn't worth sending any more.
+# Nobody is waiting for this one. `expires`: yesterday's newsletter isn't worth sending any more.
 @job(
     queue="mail", priority="low", attempts=2, timeout=30, expires=24 * 3600, title="Newsletter for {address}"
 )
@@ -65,25 +65,25 @@ def send_newsletter(address: str, issue: int) -> str:
 # Enqueued with a delay: `ask_for_review.using(delay=timedelta(days=7)).enqueue(order.pk)`.
 @job(queue="mail", attempts=3, backoff=60, timeout=30, title="Review of order {order_id}?")
 def ask_for_review(order_id: int) -> str:
-    """Ask a customer how they liked it. Returns the address."""
+    """Ask a customer how they like their order. Returns the address."""
     order = Order.objects.get(pk=order_id)
     return send(order.customer, "How do you like it?", "review", order=order)
 
 
 def send(address: str, subject: str, template: str, **context: object) -> str:
-    """Send one mail, and sort the server's refusals into those for now and those for good.
+    """Send one mail, and tell the server's permanent refusals from its temporary ones.
 
     Raises:
-        Discard: the server will never take it (SMTP 5xx): the job fails at once.
-        smtplib.SMTPException: anything else: the job is tried again, as its ``attempts`` allow.
+        Discard: the server will never accept it (SMTP 5xx); the job fails at once.
+        smtplib.SMTPException: anything else; the job is tried again if its ``attempts`` allow it.
     """
-    running = current_job().job  # None when it's called plainly, in a shell or a test
+    running = current_job().job  # None when this is called directly, in a shell or a test
     message = EmailMessage(
         subject,
         render_to_string(f"mail/{template}.txt", context),
         to=[address],
-        # A job runs *at least* once: when its worker dies right after the server took the mail, it's sent
-        # again. The job's id is the same in every run, so the reader's mail program can drop the double.
+        # A job runs *at least* once: if its worker dies right after the server accepted the mail, it's sent
+        # again. The job's id is the same in every run, so the reader's mail program can drop the duplicate.
         headers={"Message-ID": f"<{running.id}@shop.example>"} if running else {},
     )
     try:

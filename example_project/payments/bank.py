@@ -1,4 +1,4 @@
-"""Our bank's HTTP interface, as far as we use it."""
+"""Our bank's HTTP interface: the part that we use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class CardDeclined(Exception):
 
 
 def charge(reference: str, amount_cents: int, card: str) -> str:
-    """Take money. The same reference is never charged twice, however often it's sent.
+    """Charge a card. The same reference is never charged twice, however often it's sent.
 
     Args:
         reference: our name for this payment; the bank keeps it as the key of the charge.
@@ -25,8 +25,8 @@ def charge(reference: str, amount_cents: int, card: str) -> str:
         The bank's name for the charge.
 
     Raises:
-        CardDeclined: it's final.
-        httpx.HTTPError: no answer, or not a useful one: the money may or may not have moved. Ask again.
+        CardDeclined: the bank refuses, and that's final.
+        httpx.HTTPError: no answer, or not a useful one; the money may or may not have moved. Ask again.
     """
     answer = httpx.post(
         f"{settings.PARTNER_URL}/bank/charges",

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Payment(models.Model):
-    """One recorded payment. An order has at most one: the database says so, whatever jobs do."""
+    """One recorded payment. An order has at most one: the database enforces it, whatever jobs do."""
 
     order = models.OneToOneField("storefront.Order", on_delete=models.PROTECT)
     reference = models.CharField(max_length=40, unique=True)  # our name for it, chosen before the first try

@@ -1,4 +1,4 @@
-"""A bar chart drawn with Pillow alone: one small dependency less than a plotting library."""
+"""A bar chart drawn with Pillow alone, so that no plotting library is needed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_months(title: str, cents: Sequence[int]) -> bytes:
 
 
 def _round_step(raw: float) -> int:
-    """The next of 1, 2, 5, 10, 20, 50, … that's not below ``raw``."""
+    """The first of 1, 2, 5, 10, 20, 50, … that isn't below ``raw``."""
     power = 1
     while True:
         for digit in (1, 2, 5):

@@ -1,4 +1,4 @@
-"""A long report: read in chunks, so that memory stays small and progress is true."""
+"""A long report, read in chunks, so that memory stays small and progress is accurate."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CHUNK = 2000  # rows
 Totals = Counter[tuple[int, str]]  # (month, product): cents
 
 
-# unique: asking twice while one is under way gives the first one's Job, and the work is done once.
-# api: other programs may ask for it, too, by POST /kue/jobs.
+# unique: asking again while a report is under way returns its Job, and the work is done once.
+# api: other programs may ask for it, too, with POST /kue/jobs.
 @job(queue="reports", attempts=2, backoff=5, timeout=120, unique=True, title="Sales report {year}", api=True)
 def sales_report(year: int) -> dict[str, Any]:
-    """Sum a year's sales by month and product, as CSV and chart. Returns totals and ``{"files": …}``."""
+    """Sum a year's sales by month and product, as a CSV and a chart. Returns totals and ``{"files": …}``."""
     run = current_job()
     sales = Sale.objects.filter(sold_on__year=year)
     rows = sales.count()
@@ -40,7 +40,7 @@ def sales_report(year: int) -> dict[str, Any]:
         for sold_on, product, cents in chunk:
             totals[sold_on.month, product] += cents
         done += len(chunk)
-        # Staff can cancel a running job. One that looks now and then stops early and cleanly.
+        # Staff can cancel a running job. A job that checks now and then stops early and cleanly.
         run.raise_if_cancelled()
         run.progress(done, rows, {"rows": done})
 
@@ -50,21 +50,21 @@ def sales_report(year: int) -> dict[str, Any]:
     return {"report": report.pk, "rows": rows, "total_cents": report.total_cents, "files": files}
 
 
-# Comes by itself, each night by the clock of the shop's own town, whatever TIME_ZONE is. overlap: should a
-# night's run still be on when the next is due, that one is left out.
+# Runs every night, by the clock of the shop's own town, whatever TIME_ZONE is. overlap: if a night's run is
+# still going on when the next is due, that one is left out.
 @schedule(
     cron="30 2 * * *", timezone="Europe/Berlin", args=(7,), name="sales of the last 7 days", overlap=False
 )
 @job(queue="reports", timeout=120, title="Sales of the last {days} days")
 def recent_sales(days: int) -> dict[str, int]:
-    """Count and sum the sales since so many days ago."""
+    """Count and sum the sales of the last ``days`` days."""
     since = timezone.localdate() - timedelta(days=days)
     found = Sale.objects.filter(sold_on__gte=since).aggregate(rows=Count("pk"), cents=Sum("amount_cents"))
     return {"rows": found["rows"], "total_cents": found["cents"] or 0}
 
 
 def store(year: int, rows: int, totals: Totals) -> Report:
-    """Write both files and the row: once a year, whoever asks and however often."""
+    """Write both files and the row: one set for each year, however often a report is made."""
     months = [sum(cents for (month, _), cents in totals.items() if month == m) for m in range(1, 13)]
     table = default_storage.save(f"reports/sales-{year}.csv", ContentFile(as_csv(totals)))
     chart = default_storage.save(
@@ -78,7 +78,7 @@ def store(year: int, rows: int, totals: Totals) -> Report:
 
 
 def as_csv(totals: Totals) -> bytes:
-    """The table: one line a month and product."""
+    """The table, with a line for each month and product."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["month", "product", "cents"])

@@ -1,4 +1,4 @@
-"""Sales, and the reports made of them."""
+"""Sales, and the reports made from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Sale(models.Model):
-    """One line of the till. Money is whole cents, so that sums are exact on every database."""
+    """One line of a receipt. Amounts are whole cents, so that sums are exact on every database."""
 
     sold_on = models.DateField(db_index=True)
     product = models.CharField(max_length=40)
@@ -18,7 +18,7 @@ class Sale(models.Model):
 
 
 class Report(models.Model):
-    """A year's sales as a table and as a picture."""
+    """A year's sales as a table and as a chart."""
 
     year = models.PositiveIntegerField(unique=True)
     rows = models.PositiveIntegerField()

@@ -4,6 +4,6 @@ from django.apps import AppConfig
 
 
 class ShopConfig(AppConfig):
-    """The project's own app: it brings ``manage.py demo``."""
+    """The project's own app: it provides ``manage.py demo``."""
 
     name = "shop"

@@ -1,7 +1,7 @@
-"""Settings of the example shop: one folder for all it makes, one Redis, one worker's queues.
+"""Settings of the example shop: one folder for everything it makes, one Redis, one worker's queues.
 
 Environment:
-    SHOP_VAR: the folder for database, uploads, logs and the embedded Redis (default: ``var/`` here).
+    SHOP_VAR: the folder for the database, uploads, logs and the embedded Redis (default: ``var/`` here).
     SHOP_SMTP_PORT: where the mail server listens on this machine (default 8025).
     SHOP_PARTNER_URL: where the bank and the partners' webhooks answer.
     KUE_REDIS: ``embedded`` (default), or the URL of a Redis that you run.
@@ -17,8 +17,8 @@ from typing import Any
 import django
 
 PROJECT = Path(__file__).resolve().parent.parent
-# Beside the code in most projects. Here all that's made has a folder of its own; an embedded Redis keeps its
-# files in BASE_DIR, too.
+# Most projects have this beside the code. Here, everything that's made has a folder of its own; an embedded
+# Redis keeps its files in BASE_DIR, too.
 BASE_DIR = Path(os.environ.get("SHOP_VAR", PROJECT / "var")).resolve()
 BASE_DIR.mkdir(parents=True, exist_ok=True)
 
@@ -71,8 +71,8 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-# SQLite lets many processes read and one write. A write-ahead log keeps readers going meanwhile, and
-# IMMEDIATE makes a writer queue at its transaction's start, instead of failing in the middle of it.
+# SQLite lets many processes read and one write. A write-ahead log lets them read during a write, and
+# IMMEDIATE makes a writer wait at the start of its transaction, instead of failing in the middle of it.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
@@ -86,8 +86,8 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# A job may run twice (its worker died before it could report), so it writes its files under a name that
-# it always chooses the same, over those of the run before.
+# A job may run twice (if its worker dies before it can report), so it always writes its files under the
+# same name, over those of the previous run.
 STORAGES: dict[str, dict[str, Any]] = {
     "default": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
@@ -122,7 +122,7 @@ USE_I18N = False
 KUE: dict[str, Any] = {
     "REDIS": os.environ.get("KUE_REDIS", "embedded"),
     "PREFIX": os.environ.get("KUE_PREFIX", "shop"),
-    # A queue is a line of its own with its own limits. They hold over all workers together.
+    # Each queue has limits of its own, which hold across all workers.
     "QUEUES": {
         "default": {},
         "mail": {"CONCURRENCY": 4, "RATE": "50/s", "KEEP_COMPLETED": 1000},  # what our mail provider allows

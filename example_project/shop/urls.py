@@ -12,6 +12,6 @@ urlpatterns = [
     path("accounts/", include("django.contrib.auth.urls")),  # a password reset's link leads here
     path("admin/", admin.site.urls),
     path("kue/", include("django_kue.api.urls")),
-    # For development: in a real shop the web server hands out files, and something checks who asks.
+    # For development: in a real shop the web server serves files, and something checks who asks for them.
     *static(settings.MEDIA_URL, document_root=settings.MEDIA_ROOT),
 ]

@@ -13,7 +13,7 @@ LARGEST_UPLOAD = 10 * 1024 * 1024  # bytes
 
 
 class PhotoForm(forms.Form):
-    """An upload. ``ImageField`` opens it with Pillow: what isn't a picture is refused here and now."""
+    """An upload. ``ImageField`` opens it with Pillow, so anything that isn't a picture is refused at once."""
 
     picture = forms.ImageField(
         label="A JPEG or PNG, at most 10 MB",
@@ -30,7 +30,7 @@ class PhotoForm(forms.Form):
 
 
 class ReportForm(forms.Form):
-    """A year that we have sales of."""
+    """A year for which we have sales."""
 
     year = forms.TypedChoiceField(coerce=int)
 

@@ -46,9 +46,9 @@ def describe(job: Job) -> dict[str, Any]:
 
 
 def note(job: Job) -> str:
-    """One short line: where it is."""
+    """Where the job is, in one short line."""
     if job.state == "failed":
-        return "That didn't work. We have a note of it and will look."
+        return "That didn't work. We've made a note of it and will look into it."
     if job.state == "active" and isinstance(job.progress_data, dict):
         return ", ".join(f"{key} {value}" for key, value in job.progress_data.items())
     return {

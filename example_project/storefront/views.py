@@ -1,4 +1,4 @@
-"""The customer's page. A view hands work over and answers at once; the page then asks how it goes."""
+"""The customer's page. A view hands work over and answers at once; the page then asks for its progress."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["POST"])
 def photo(request: HttpRequest) -> HttpResponse:
-    """Take a picture; its sizes are made by a job."""
+    """Accept a picture; a job makes its sizes."""
     form = PhotoForm(request.POST, request.FILES)
     if not form.is_valid():
         return page(request, form, ReportForm(), status=422)
     picture = form.cleaned_data["picture"]
     title = PurePath(picture.name).name[:100]
     try:
-        # The row and its job: both or none. Sent after the commit, so that the worker finds the row.
+        # The job is sent after the commit, so that the worker finds the row; if that's rolled back, never.
         with transaction.atomic():
             stored = Photo.objects.create(title=title, original=picture)
             job = make_sizes.using(priority="high", title=f"Your photo {title}").enqueue(stored.pk)
@@ -50,7 +50,7 @@ def photo(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["POST"])
 def report(request: HttpRequest) -> HttpResponse:
-    """Take an order for a report. Asking twice while it's being made shows the same job."""
+    """Start a report. Asking again while it's being made shows the same job."""
     form = ReportForm(request.POST)
     if not form.is_valid():
         return page(request, PhotoForm(), form, status=422)

@@ -1,4 +1,4 @@
-"""What we know about ffmpeg: how to call it, and how to read what it says."""
+"""What we know about ffmpeg: how to call it, and how to read its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Report(NamedTuple):
     """One of ffmpeg's progress reports."""
 
     frame: int
-    seconds: float  # of the clip, that are written
+    seconds: float  # of the clip that have been written
     speed: str  # as ffmpeg words it: "1.9x"
 
 
@@ -34,8 +34,8 @@ def command(source: Path, target: Path, *, realtime: bool = False) -> list[str]:
 
 
 def read_lines(pipe: IO[bytes], pause: float = 0.2) -> Iterator[str]:
-    """Whole lines, as they come. Between them it never sleeps for longer than a pause, in seconds: a timeout
-    gets in, even while ffmpeg has nothing to say."""
+    """Whole lines, as they come. It never sleeps for longer than ``pause`` seconds, so that a timeout can be
+    raised even while ffmpeg has nothing to say."""
     poll, rest = select.poll(), b""
     poll.register(pipe, select.POLLIN)
     while True:
@@ -71,7 +71,7 @@ def film(target: Path, seconds: int) -> None:
     """Make a clip: ffmpeg's own test card and a tone.
 
     Raises:
-        subprocess.CalledProcessError: ffmpeg could not; its words are on standard error.
+        subprocess.CalledProcessError: ffmpeg failed; its message is on standard error.
     """
     picture = f"testsrc=size=640x360:rate=25:duration={seconds}"
     tone = f"sine=frequency=440:duration={seconds}"

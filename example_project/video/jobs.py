@@ -1,4 +1,4 @@
-"""A job that runs another program: ffmpeg. Its progress is ours, and it dies when we're stopped."""
+"""A job that runs another program, ffmpeg, reports its progress, and kills it when the job is stopped."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class TranscodingFailed(Exception):
 
 
 # timeout: when it's over, JobTimeout is raised *inside* this function, at its next line of Python. That's why
-# read_lines() wakes up five times a second, whether ffmpeg has said something or not. Who sleeps in C for
-# longer than 0.8 s has its process ended, and the other jobs there begin again.
+# read_lines() wakes up five times a second, whether or not ffmpeg has said something. If a function sleeps in
+# C for more than 0.8 s after that, its process is killed, and the other jobs there start again.
 @job(queue="video", attempts=2, backoff=5, timeout=120, title="Clip {clip_id}")
 def transcode(clip_id: int, *, realtime: bool = False) -> dict[str, Any]:
     """Turn a clip into H.264 that every browser plays. Returns ``{"files": {"Clip": URL}}``.
 
     Args:
-        realtime: read the source no faster than it plays: gentle to a machine that does other things, too.
+        realtime: read the source no faster than it plays, to be gentle on a machine with other work, too.
     """
     run = current_job()
     clip = Clip.objects.get(pk=clip_id)
     name = f"clips/{clip.pk}.mp4"
     target = Path(default_storage.path(name))
-    # Written beside the target and moved over it at the end: whoever opens the target sees a whole file,
+    # Written beside the target and moved over it at the end: anyone who opens the target sees a whole file,
     # even if this process is killed in the middle. The random name keeps two runs apart.
     part = target.with_name(f"{target.stem}.{uuid4().hex}.part.mp4")
     with tempfile.TemporaryFile("w+") as complaints:
@@ -59,7 +59,7 @@ def transcode(clip_id: int, *, realtime: bool = False) -> dict[str, Any]:
 
 
 def follow(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Report ffmpeg's progress until it ends. It never outlives this function."""
+    """Report ffmpeg's progress until it ends. ffmpeg never outlives this function."""
     run = current_job()
     run.log("ffmpeg has process %d", process.pid)
     assert process.stdout is not None

@@ -1,7 +1,7 @@
-"""Telling partners over HTTP: coroutines, because all they do is wait.
+"""Notifying partners over HTTP: coroutines, because all they do is wait.
 
 A coroutine function runs on the worker's event loop, hundreds at a time, beside the threads that run plain
-functions. A sync job and an async job look the same to whoever enqueues them.
+functions. A sync job and an async job look the same to the code that enqueues them.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ TLS = ssl.create_default_context()
 
 
 def announce(order: Order, partners: tuple[str, ...] = PARTNERS) -> list[Job]:
-    """Tell all partners about an order. ``enqueue_many`` hands over any number of jobs in few round trips."""
+    """Tell all partners about an order. ``enqueue_many`` sends any number of jobs in a few round trips."""
     deliveries = [Delivery(order=order, partner=partner) for partner in partners]
     Delivery.objects.bulk_create(deliveries, ignore_conflicts=True)
     keys = Delivery.objects.filter(order=order, partner__in=partners).values_list("pk", flat=True)
     return deliver.enqueue_many([(key,) for key in keys])
 
 
-# Backoff.exponential(0.5): after 0.5 s, 1 s, 2 s, … Jitter, a little chance in it, spreads the crowd that a
-# partner's outage gathers. A timeout cancels the coroutine where it waits, and counts as a failed attempt.
+# Backoff.exponential(0.5): after 0.5 s, 1 s, 2 s, … Jitter adds a little chance, so that jobs that failed in
+# a partner's outage don't all return at once. A timeout cancels the coroutine where it waits, and counts as a
+# failed attempt.
 @job(
     queue="webhooks",
     attempts=4,
@@ -43,13 +44,13 @@ async def deliver(delivery_id: int) -> int:
     """Post one delivery to its partner. Returns the HTTP status.
 
     Raises:
-        Discard: the partner says that our message is wrong (4xx): sending it again won't make it right.
+        Discard: the partner says that our message is wrong (4xx); sending it again won't make it right.
         Retry: the partner asks us to come back later (429), and says when.
-        httpx.HTTPError: it's down or can't be reached: try again after the backoff.
+        httpx.HTTPError: the partner is down or can't be reached; the backoff says when to try again.
     """
     delivery = await Delivery.objects.select_related("order").aget(pk=delivery_id)
     if delivery.delivered_at and delivery.answer:
-        return delivery.answer  # an earlier run got through, and its worker died before it could say so
+        return delivery.answer  # an earlier run got through, and its worker died before it could report that
     answer = await post(delivery)
     delivery.answer = answer.status_code
     if answer.is_success:
@@ -65,7 +66,7 @@ async def deliver(delivery_id: int) -> int:
 
 
 async def post(delivery: Delivery) -> httpx.Response:
-    """Send it. The key lets a partner who gets it twice see that it's the same one."""
+    """Send a delivery. The key lets a partner that gets it twice see that it's the same one."""
     async with httpx.AsyncClient(base_url=settings.PARTNER_URL, verify=TLS) as client:
         return await client.post(
             f"/hooks/{delivery.partner}",

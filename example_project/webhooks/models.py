@@ -8,7 +8,7 @@ from django.db import models
 
 
 class Delivery(models.Model):
-    """One message for one partner: stored before it's sent, so that it's known what's still owed."""
+    """One message for one partner, stored before it's sent, so that we know what's still owed."""
 
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     order = models.ForeignKey("storefront.Order", on_delete=models.CASCADE, related_name="deliveries")

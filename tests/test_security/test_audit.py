@@ -20,7 +20,7 @@ def audited(monkeypatch: pytest.MonkeyPatch, stdout: str, stderr: str = "") -> i
 
 def test_a_weakness_is_named_with_the_release_that_mends_it() -> None:
     weak = {"name": "django", "version": "5.2", "vulns": [{"id": "PYSEC-1", "fix_versions": ["5.2.1"]}]}
-    assert SCRIPT["findings"]([weak]) == ["django 5.2: PYSEC-1, mended in 5.2.1"]
+    assert SCRIPT["findings"]([weak]) == ["django 5.2: PYSEC-1, fixed in 5.2.1"]
 
 
 def test_what_was_looked_up_and_is_well_is_no_finding(

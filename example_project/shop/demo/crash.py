@@ -1,4 +1,4 @@
-"""One worker process is killed with -9 in the middle of its work."""
+"""Kills one worker process with -9 in the middle of its work."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Crash:
     """The kill, and what came after it."""
 
     plan: Plan
-    clip: Planned  # the job in whose middle it happens
+    clip: Planned  # the job that's interrupted
     worker: int  # the process id of the worker's supervisor, which must survive
     killed: int | None = None  # a process id
-    starts: int = 0  # of ffmpeg for the clip, until then
+    starts: int = 0  # of ffmpeg for the clip, up to the kill
     victims: list[Planned] = field(default_factory=list)  # what the killed process was running
 
     def happens_now(self) -> bool:
-        """Kill the process that transcodes the clip, once that's under way. True when it's just done so."""
+        """Kill the process that transcodes the clip, once that's under way. True if this call killed it."""
         process = process_of(self.clip.job)
         if self.killed is not None or process is None or self.clip.job.progress < ENOUGH:
             return False
@@ -40,19 +40,19 @@ class Crash:
 
     @property
     def is_healed(self) -> bool:
-        """Another process has the job, or finished it."""
+        """Whether another process has taken over the job, or finished it."""
         if self.killed is None:
             return False
         return self.clip.job.is_finished or process_of(self.clip.job) not in {None, self.killed}
 
 
 def starts_of_ffmpeg(job: Job) -> int:
-    """How often the job has started it, in all its runs so far."""
+    """How often the job has started ffmpeg, in all its runs so far."""
     return sum("ffmpeg has process" in line.text for line in job.logs())
 
 
 def process_of(job: Job) -> int | None:
-    """The id of the process that runs it, as the job itself reports it."""
+    """The id of the process that runs the job, as the job itself reports it."""
     data = job.progress_data
     return data.get("process") if job.state == "active" and isinstance(data, dict) else None
 

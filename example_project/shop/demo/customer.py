@@ -1,4 +1,4 @@
-"""A customer with a browser: what the page promises, it has to keep over real HTTP."""
+"""A customer with a browser: the page has to keep its promises over real HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 from django_kue import Job
 
-EVERY = 0.5  # seconds, as the page's own script
+EVERY = 0.5  # seconds, like the page's own script
 
 
 class Customer:
@@ -21,7 +21,7 @@ class Customer:
         self.downloads: dict[str, bytes] = {}  # by label: "large", "CSV", …
 
     def visit(self, picture: bytes, year: int, tell: Callable[[Job], object]) -> None:
-        """Send both forms, watch the page until all is ready, and follow every link; or until :meth:`leave`.
+        """Send both forms, watch the page until all is ready (or :meth:`leave`), and follow every link.
 
         Args:
             tell: called with each job that the page shows.
@@ -43,11 +43,11 @@ class Customer:
         return jobs
 
     def leave(self) -> None:
-        """Wait no longer."""
+        """Stop waiting."""
         self.leaving.set()
 
     def _post(self, path: str, **content: Any) -> str:
-        """Send a form as a browser does: with the page's token against forgery."""
+        """Send a form as a browser does: with the page's CSRF token."""
         self.http.get("/")
         headers = {"X-CSRFToken": self.http.cookies["csrftoken"], "Referer": str(self.http.base_url)}
         return self.http.post(path, headers=headers, **content).raise_for_status().text

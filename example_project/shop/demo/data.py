@@ -1,4 +1,4 @@
-"""What the demo's work is done on: a database, sales, photos, a clip, and people."""
+"""What the demo's jobs work on: a database, sales, photos, a clip, and people."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ LOGIN = "demo"  # name and password
 
 @contextmanager
 def own_folder() -> Iterator[None]:
-    """Hold the demo's folder, emptied of what an earlier demo left.
+    """Lock the demo's folder, and remove what an earlier demo left there.
 
     Raises:
-        DemoError: another demo holds it.
+        DemoError: another demo has locked it.
     """
     folder = settings.BASE_DIR
     with (folder / "demo.lock").open("w") as lock:
@@ -56,7 +56,7 @@ def own_folder() -> Iterator[None]:
 
 
 def empty_queues() -> None:
-    """Forget what an earlier demo has left in a Redis that isn't ours to wipe."""
+    """Remove what an earlier demo left in a Redis that isn't ours to wipe."""
     for queue in queues():
         queue.resume()
         queue.empty()
@@ -91,7 +91,7 @@ def make_sales() -> int:
 
 
 def make_photos() -> list[Photo]:
-    """Pictures as a camera takes them: large, with noise, most of them JPEG, some PNG."""
+    """Pictures like a camera's: large, with noise, most of them JPEG, some PNG."""
     return [
         Photo.objects.create(title=f"Product {number}", original=ContentFile(*photograph(number)))
         for number in range(1, PHOTOS + 1)
@@ -99,7 +99,7 @@ def make_photos() -> list[Photo]:
 
 
 def make_broken_photo() -> Photo:
-    """A file that only says that it's a picture."""
+    """A file that only claims to be a picture."""
     return Photo.objects.create(
         title="Broken", original=ContentFile(b"not a picture at all " * 500, "broken.jpg")
     )

@@ -1,5 +1,5 @@
-"""Which jobs the demo enqueues, and how each of them has to end. The trouble is planned, so that it can be
-told from trouble that isn't."""
+"""Which jobs the demo enqueues, and how each of them has to end. Trouble is planned, so that it can be told
+from trouble that isn't."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Planned:
 
     job: Job
     ends: str = "completed"
-    because: str = ""  # of one that fails: what its error says
-    runs: int = 1  # that end, each by its own doing; one that dies with its process isn't counted
+    because: str = ""  # if it fails: what its error says
+    runs: int = 1  # that end by themselves; one that dies with its process isn't counted
     not_before: datetime | None = None
 
     @property
@@ -50,7 +50,7 @@ class Rollback(Exception):
 
 @dataclass
 class Plan:
-    """All jobs so far, and what else the checks want to know."""
+    """All jobs so far, and what else the checks need."""
 
     jobs: list[Planned] = field(default_factory=list)
     resets: list[Planned] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Plan:
     refused_mail: set[str] = field(default_factory=set)  # job ids
 
     def add(self, job: Job, **expected: Any) -> Planned:
-        """Put a job on the list, with the fields of :class:`Planned` that aren't as usual."""
+        """Add a job, with those fields of :class:`Planned` that differ from the defaults."""
         planned = Planned(job, **expected)
         self.jobs.append(planned)
         return planned
@@ -68,14 +68,14 @@ class Plan:
     # ── First: work that takes a while ────────────────────────────────────────────────────────────
 
     def heavy_work(self, photos: Iterable[Photo], broken: Photo, clip: Clip, years: Iterable[int]) -> Planned:
-        """Photos, reports and video. Returns the clip's job: in the middle of it, its process is killed."""
+        """Photos, reports and video. Returns the clip's job, whose process is killed in mid-work."""
         filmed = self.add(transcode.using(title=clip.title).enqueue(clip.pk, realtime=True))
         too_long = transcode.using(timeout=1, attempts=1, title=f"{clip.title}, in 1 second")
         self.add(too_long.enqueue(clip.pk, realtime=True), ends="failed", because="JobTimeout")
         for photo in photos:
             self.add(make_sizes.using(title=photo.title).enqueue(photo.pk))
         self.add(
-            make_sizes.using(title="A photo that is none").enqueue(broken.pk),
+            make_sizes.using(title="A photo that isn't one").enqueue(broken.pk),
             ends="failed",
             because="UnidentifiedImageError",
         )
@@ -98,7 +98,7 @@ class Plan:
         mail.resume()
 
     def orders(self) -> None:
-        """Orders with their payments: good ones, a lost reply, two that fail, one that never was."""
+        """Orders with their payments: good ones, some lost replies, two that fail, one that's rolled back."""
         for number in range(12):
             reply_lost, greylisted = number % 4 == 1, number % 5 == 2
             customer = f"buyer{number}@{GREYLISTED if greylisted else 'people.example'}"
@@ -119,7 +119,7 @@ class Plan:
             pass  # neither the order nor its job exists now
 
     def find_confirmations(self) -> None:
-        """The mails that the receivers in ``payments/receivers.py`` have enqueued by now."""
+        """Add the mails that the receivers in ``payments/receivers.py`` have enqueued by now."""
         for order in self.paid_orders:
             if order.pk in self.confirmations:
                 continue
@@ -128,7 +128,7 @@ class Plan:
                 self.confirmations[order.pk] = self.add(job, runs=2 if greylisted else 1)
 
     def later(self) -> None:
-        """Delayed jobs, in each of the ways to say when."""
+        """Delayed jobs, with each way of saying when."""
         now = timezone.now()
         delays: list[dict[str, Any]] = [
             {"delay": PATIENCE},
@@ -140,7 +140,7 @@ class Plan:
             self.add(job, not_before=now + timedelta(seconds=PATIENCE))
 
     def webhooks(self) -> None:
-        """Deliveries to partners, of whom some are in trouble."""
+        """Deliveries to partners, some of whom are in trouble."""
         for order in self.paid_orders[:4]:
             for job in announce(order):
                 self.add(job)
@@ -160,7 +160,7 @@ class Plan:
     # ── How it goes ───────────────────────────────────────────────────────────────────────────────
 
     def refresh(self) -> list[tuple[Planned, Job]]:
-        """Read unfinished jobs anew. Returns those that changed, each with what it was before."""
+        """Read unfinished jobs again. Returns those that changed, each with the job as it was before."""
         self.find_confirmations()
         changed = []
         for planned in self.jobs:
@@ -171,12 +171,12 @@ class Plan:
 
     @property
     def is_over(self) -> bool:
-        """All is enqueued that has to be, and everything has ended."""
+        """Whether everything has been enqueued and has ended."""
         return len(self.confirmations) == len(self.paid_orders) and all(p.job.is_finished for p in self.jobs)
 
 
 def unfinished_counts() -> dict[str, int]:
-    """Jobs of all queues that wait or run, by queue; empty when there are none."""
+    """How many jobs are waiting, delayed or running, by queue; empty if there are none."""
     counts = {queue.name: queue.counts() for queue in queues()}
     left = {name: c["waiting"] + c["delayed"] + c["active"] for name, c in counts.items()}
     return {name: count for name, count in left.items() if count}

@@ -1,4 +1,4 @@
-"""Processes that the demo starts, and ends again whatever happens."""
+"""Processes that the demo starts, and stops again whatever happens."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class DemoError(Exception):
 class ManagePy:
     """``manage.py <arguments>`` as a process of its own, whose output goes to a log file.
 
-    As a context manager it's started and, in the end, told to stop (SIGTERM) and waited for. What isn't gone
-    after 15 seconds is killed, and with it whatever it has left behind.
+    As a context manager, it's started, and at the end told to stop (SIGTERM) and waited for. After 15 seconds
+    it's killed. Whatever it leaves behind is killed, too.
     """
 
     def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
@@ -42,7 +42,7 @@ class ManagePy:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the demo alone, which stops all in order
+                start_new_session=True,  # Ctrl-C reaches only the demo, which stops everything in order
             )
         return self
 
@@ -52,7 +52,7 @@ class ManagePy:
         self.stop()
 
     def stop(self) -> None:
-        """End it; does nothing when it has ended."""
+        """Stop it; does nothing if that's been done."""
         if self.exit_code is not None:
             return
         self.process.terminate()
@@ -65,22 +65,22 @@ class ManagePy:
             self.process.wait()
 
     def check(self) -> None:
-        """Raises DemoError when it has ended by itself."""
+        """Raise DemoError if it has ended by itself."""
         code = self.process.poll()
         if code is not None:
             raise DemoError(f"manage.py {self.arguments[0]} ended with {code}.\n{self.last_lines()}")
 
     def last_lines(self, count: int = 20) -> str:
-        """The end of its log, and where all of it is."""
+        """The end of its log, and where the whole log is."""
         lines = self.log.read_text(errors="replace").splitlines()[-count:]
-        return "\n".join([*lines, f"(all of it: {self.log})"])
+        return "\n".join([*lines, f"(the whole log: {self.log})"])
 
 
 def wait_for(what: str, condition: Callable[[], object], *, timeout: float, alive: ManagePy) -> None:
     """Wait until ``condition()`` is true.
 
     Raises:
-        DemoError: the process ended, or the time is over.
+        DemoError: the process ended, or time ran out.
     """
     deadline = time.monotonic() + timeout
     while not condition():
@@ -91,7 +91,7 @@ def wait_for(what: str, condition: Callable[[], object], *, timeout: float, aliv
 
 
 def end_session(leader: int) -> None:
-    """Kill what's left of a session: a worker that was killed itself couldn't end what its jobs started."""
+    """Kill what's left of a session: a worker that was killed couldn't stop what its jobs had started."""
     for process in all_processes():
         try:
             if os.getsid(process) == leader:
@@ -101,7 +101,7 @@ def end_session(leader: int) -> None:
 
 
 def all_processes() -> list[int]:
-    """The ids of all processes of this machine that we may see."""
+    """The ids of all processes on this machine that we may see."""
     if Path("/proc/self").exists():
         return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
     told = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""The terminal: lines that stay, and under them bars that are drawn anew. No terminal: only the lines."""
+"""The terminal: lines that stay, and below them bars that are redrawn. Without a terminal: only the lines."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ GREEN, RED, YELLOW, FAINT, BOLD = "32", "31", "33", "2", "1"
 
 
 class Screen:
-    """Writes to the terminal, or calmly to a pipe or file."""
+    """Writes to the terminal, or plain lines to a pipe or file."""
 
     def __init__(self, out: TextIO = sys.stdout) -> None:
         self.out = out
         self.is_live = out.isatty() and os.environ.get("TERM") != "dumb"
         self.has_colour = self.is_live and "NO_COLOR" not in os.environ
         self.started = time.monotonic()
-        self.rows = 0  # of bars that stand under the last line
+        self.rows = 0  # of bars below the last line
 
     # ── Lines that stay ───────────────────────────────────────────────────────────────────────────
 
@@ -38,7 +38,7 @@ class Screen:
         self.out.flush()
 
     def heading(self, text: str) -> None:
-        """A line that begins something."""
+        """A line that begins a section."""
         self.say()
         self.say(self.paint(text, BOLD))
 
@@ -47,10 +47,10 @@ class Screen:
         self.say(f"{self.paint(f'{time.monotonic() - self.started:6.1f} s', FAINT)}  {text}")
 
     def tell(self, changes: Iterable[tuple[Planned, Job]]) -> None:
-        """What became of jobs, where that's worth a line; many that just went well share one.
+        """What became of jobs, if that's worth a line; those that simply went well share one.
 
         Args:
-            changes: a job as it's now, and as it was before.
+            changes: a job as it is now, and as it was before.
         """
         done = defaultdict(list)
         for planned, before in changes:
@@ -75,7 +75,7 @@ class Screen:
     # ── Bars ──────────────────────────────────────────────────────────────────────────────────────
 
     def draw(self, planned: Iterable[Planned]) -> None:
-        """Draw the bars: one a queue, and one for each of a few jobs that run."""
+        """Draw the bars: one for each queue, and one for each of a few running jobs."""
         if not self.is_live:
             return
         jobs = [one.job for one in planned]
@@ -89,7 +89,7 @@ class Screen:
         self.out.flush()
 
     def clear(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self.rows:
             self.out.write(f"\033[{self.rows}F\033[J")
             self.rows = 0
@@ -121,7 +121,7 @@ class Screen:
 
 
 def reason(job: Job) -> str:
-    """Why it failed, in one short line."""
+    """Why a job failed, in one short line."""
     if job.error is None:
         return "no error is stored"
     message = job.error.message.strip().splitlines()
@@ -129,7 +129,7 @@ def reason(job: Job) -> str:
 
 
 def cut(text: str, width: int) -> str:
-    """The text in ``width`` columns at most, colour codes not counted: a wrapped row spoils the redraw."""
+    """The text cut to ``width`` columns, not counting colour codes: a wrapped row would spoil the redraw."""
     shown, result, inside = 0, "", False
     for character in text:
         inside = inside or character == "\033"

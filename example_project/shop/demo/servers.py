@@ -21,18 +21,18 @@ GREYLISTED = "greylisted.example"  # refused once, for now (SMTP 451), as carefu
 NOBODY = "nobody.example"  # refused for good (SMTP 550)
 
 CARD_DECLINED = "card_declined"  # 402
-CARD_REPLY_LOST = "card_reply_lost"  # charged, and then the line goes dead before the bank's reply
+CARD_REPLY_LOST = "card_reply_lost"  # charged, and then the connection drops before the bank's reply
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nobody listens on."""
+    """A TCP port on this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return cast(int, probe.getsockname()[1])
 
 
 class MailServer:
-    """A real SMTP server that keeps what it takes."""
+    """A real SMTP server that keeps the mail it accepts."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -43,7 +43,7 @@ class MailServer:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """Say whether mail for this address is taken."""
+        """Say whether mail for this address is accepted."""
         domain = address.rpartition("@")[2]
         if domain == NOBODY:
             return "550 5.1.1 No such mailbox"
@@ -54,7 +54,7 @@ class MailServer:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        """Take a mail."""
+        """Accept a mail."""
         content = cast(bytes, envelope.content)
         self.received.append(message_from_bytes(content, policy=policy.default))
         return "250 OK"
@@ -70,7 +70,7 @@ class MailServer:
 
 
 class _Server(ThreadingHTTPServer):
-    request_queue_size = 128  # of http.server's five many calls at once overflow, and come a second late
+    request_queue_size = 128  # many calls at once overflow http.server's five, and come a second late
 
 
 class PartnerServer:
@@ -78,7 +78,7 @@ class PartnerServer:
 
     def __init__(self) -> None:
         self.charges: dict[str, dict[str, Any]] = {}  # reference: charge
-        self.charge_requests: Counter[str] = Counter()  # reference: how often it was asked for
+        self.charge_requests: Counter[str] = Counter()  # reference: how often it was requested
         self.hooks: Counter[tuple[str, str]] = Counter()  # (partner, delivery): how often it was sent
         self.accepted: set[tuple[str, str]] = set()  # (partner, delivery)
         self.lock = threading.Lock()
@@ -114,7 +114,7 @@ class PartnerServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers as its path asks for."""
+    """Answers as the path demands."""
 
     world: PartnerServer
 
@@ -173,4 +173,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Quiet: the terminal is the demo's."""
+        """Stay quiet: the terminal belongs to the demo."""

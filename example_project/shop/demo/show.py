@@ -30,9 +30,9 @@ USUAL_PORT = 8000
 
 
 def run(screen: Screen, *, once: bool, port: int | None) -> bool:
-    """Run the demo. True when everything was as it had to be.
+    """Run the demo. True if everything went as it should.
 
-    All that's started here is stopped again when this function is left, however it's left.
+    Everything that's started here is stopped again when this function ends, however it ends.
     """
     with ExitStack() as stack:
         screen.heading("The scene")
@@ -115,9 +115,9 @@ def work(
 
 
 def watch(screen: Screen, scene: Scene, worker: ManagePy, *, until: Callable[[], bool]) -> None:
-    """Show what happens, and kill a process in between, until the condition holds or the time is over.
+    """Show what happens, and kill a process in between, until the condition holds or time runs out.
 
-    What hasn't ended by then is for the checks to report.
+    The checks report what hasn't ended by then.
     """
     while time.monotonic() < scene.deadline:
         screen.tell(scene.plan.refresh())
@@ -133,7 +133,7 @@ def watch(screen: Screen, scene: Scene, worker: ManagePy, *, until: Callable[[],
 
 
 def summarize(screen: Screen, scene: Scene, results: list[Verdict]) -> None:
-    """What ran, and whether it's as it had to be."""
+    """Say what ran, and whether it went as it should."""
     plan = scene.plan
     jobs = [planned.job for planned in plan.jobs]
     ended = Counter(str(job.state) for job in jobs)
@@ -147,9 +147,9 @@ def summarize(screen: Screen, scene: Scene, results: list[Verdict]) -> None:
     )
     screen.say(f"  on purpose   {sum(p.fails_on_purpose for p in plan.jobs)} failed for good")
     screen.say(
-        f"  retried      {len(retried)} jobs, in {sum(job.attempts_made - 1 for job in retried)} more runs"
+        f"  retried      {len(retried)} jobs, in {sum(job.attempts_made - 1 for job in retried)} extra runs"
     )
-    screen.say(f"  run again    {len(scene.crash.victims)} after the process that was killed")
+    screen.say(f"  run again    {len(scene.crash.victims)} because their process was killed")
     screen.say(f"  delayed      {sum(p.not_before is not None for p in plan.jobs)}")
     screen.say("  by priority  " + ", ".join(f"{names.get(p, p)} ({p}): {count}" for p, count in by_priority))
     screen.say(
@@ -172,7 +172,7 @@ def stay(screen: Screen, url: str, site: ManagePy, worker: ManagePy) -> None:
     screen.heading("The shop is open")
     screen.say(f"  page   {url}/")
     screen.say(f"  admin  {url}/admin/   name {data.LOGIN}, password {data.LOGIN}")
-    screen.say(f"  API    {url}/kue/docs   for whoever is logged in")
+    screen.say(f"  API    {url}/kue/docs   for anyone who is logged in")
     screen.say(screen.paint("  Ctrl-C stops everything.", FAINT))
     try:
         while True:
@@ -186,7 +186,7 @@ def stay(screen: Screen, url: str, site: ManagePy, worker: ManagePy) -> None:
 def stopped_in_order(worker: ManagePy) -> Verdict:
     """Whether SIGTERM ended the worker as it should."""
     if worker.exit_code == 0:
-        return Verdict(True, "the worker stopped in order when it was told to, with exit code 0")
+        return Verdict(True, "the worker stopped gracefully when it was told to, with exit code 0")
     return Verdict(
         False, f"the worker was told to stop, and ended with {worker.exit_code}:\n{worker.last_lines()}"
     )
@@ -201,6 +201,6 @@ def is_up(customer: Customer) -> bool:
 
 
 def usual_or_free_port() -> int:
-    """8000, or any free port when something listens there."""
+    """8000, or any free port if something already listens there."""
     with socket.socket() as probe:
         return free_port() if probe.connect_ex((HOST, USUAL_PORT)) == 0 else USUAL_PORT

@@ -1,6 +1,6 @@
-"""Whether all went as it had to. Each check looks at what was really made, sent and stored.
+"""Whether everything went as it should. Each check looks at what was really made, sent and stored.
 
-A check returns, in words, what it saw, or raises :class:`Wrong`.
+A check returns what it saw, in words, or raises :class:`Wrong`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from webhooks.models import Delivery
 
 @dataclass
 class Scene:
-    """All that took part."""
+    """Everything that took part."""
 
     plan: Plan
     mail: MailServer
@@ -48,7 +48,7 @@ class Scene:
 
 
 class Wrong(Exception):
-    """Something isn't as it had to be; the message says what."""
+    """Something isn't as it should be; the message says what."""
 
 
 class Verdict(NamedTuple):
@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
 
 
 def expect(found: object, wanted: object, what: str) -> None:
-    """Raises Wrong when the two differ."""
+    """Raise Wrong if the two differ."""
     if found == wanted:
         return
     if isinstance(found, set | Counter) and isinstance(wanted, set | Counter):
@@ -102,7 +102,7 @@ def check_job(planned: Planned) -> None:
 
 
 def nothing_is_left(scene: Scene) -> str:
-    expect(unfinished_counts(), {}, "jobs that still wait or run, by queue")
+    expect(unfinished_counts(), {}, "jobs that are still waiting or running, by queue")
     return "no job is left waiting or running in any queue"
 
 
@@ -112,16 +112,16 @@ def the_crash_lost_nothing(scene: Scene) -> str:
     if not scene.crash.is_healed:
         raise Wrong(f"nobody took over the clip from the killed process {scene.crash.killed}")
     again = starts_of_ffmpeg(scene.crash.clip.job) - scene.crash.starts
-    expect(again, 1, "runs after the kill that the log of the clip's job tells of")
+    expect(again, 1, "runs after the kill, by the log of the clip's job")
     count = len(scene.crash.victims)
-    return f"process {scene.crash.killed} was killed with -9 in mid-job; what it ran ({count} jobs) ran again"
+    return f"process {scene.crash.killed} was killed with -9 in mid-job; its running jobs ({count}) ran again"
 
 
 def delayed_jobs_waited(scene: Scene) -> str:
     delayed = [planned for planned in scene.plan.jobs if planned.not_before]
     for planned in delayed:
         started = planned.job.started_at
-        # The host's clock said when, Redis's clock says what was: on one machine they agree.
+        # The due time is by the host's clock, the start by Redis's: on one machine they agree.
         if not started or not planned.not_before or started < planned.not_before - timedelta(seconds=0.05):
             raise Wrong(f"{planned.job.title}: not before {planned.not_before}, started {started}")
     return f"{len(delayed)} delayed jobs started when they were due, and not before"
@@ -155,8 +155,8 @@ def every_mail_job_sent_its_mail(scene: Scene) -> str:
 def resets_overtook_newsletters(scene: Scene) -> str:
     resets, newsletters = (starts_of(jobs) for jobs in (scene.plan.resets, scene.plan.newsletters))
     overtaken = [sum(start < other for other in newsletters) for start in resets]
-    # Some newsletters may be in hand already when the resets come, and a busy process may start one late. The
-    # usual one has to overtake all the others.
+    # Some newsletters may already be running when the resets come, and a busy process may start a reset late.
+    # The median reset has to overtake all the others.
     wanted = len(newsletters) - settings.KUE["QUEUES"]["mail"]["CONCURRENCY"]
     if median(overtaken) < wanted:
         raise Wrong(f"password resets overtook only {overtaken} of {len(newsletters)} earlier newsletters")
@@ -165,7 +165,7 @@ def resets_overtook_newsletters(scene: Scene) -> str:
 
 
 def starts_of(jobs: list[Planned]) -> list[datetime]:
-    """When these jobs were started; those that weren't are left out."""
+    """When these jobs started; those that didn't are left out."""
     return [planned.job.started_at for planned in jobs if planned.job.started_at]
 
 
@@ -182,7 +182,7 @@ def photos_open(scene: Scene) -> str:
                 image.load()
                 expect(image.size, (rendition.width, rendition.height), f"size of {rendition}")
                 expect(max(image.size), SIZES[rendition.size], f"longer side of {rendition}")
-    return f"{photos.count()} photos in {len(SIZES)} sizes each: every file opens in its right size"
+    return f"{photos.count()} photos in {len(SIZES)} sizes each: every file opens, in the right size"
 
 
 def reports_agree_with_the_database(scene: Scene) -> str:
@@ -199,7 +199,7 @@ def reports_agree_with_the_database(scene: Scene) -> str:
         with Image.open(report.chart.path) as chart:
             chart.load()
         rows += report.rows
-    return f"{Report.objects.count()} sales reports over {rows:,} rows: their totals are the database's sums"
+    return f"{Report.objects.count()} sales reports over {rows:,} rows: their totals match the database's"
 
 
 def the_clip_plays(scene: Scene) -> str:
@@ -226,7 +226,7 @@ def payments_count_once(scene: Scene) -> str:
     expect(at_the_bank, {f"order-{pk}": cents for pk, cents in orders.items()}, "charges at the bank")
     twice = sum(count > 1 for count in scene.partners.charge_requests.values())
     if not twice:
-        raise Wrong("the bank never lost a reply, though it had to")
+        raise Wrong("the bank never lost a reply, though it should have")
     return (
         f"{len(orders)} payments, each recorded once and charged once, though the bank lost {twice} replies"
     )

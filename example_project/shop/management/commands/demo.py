@@ -17,13 +17,13 @@ from shop.demo.show import run
 class Command(BaseCommand):
     """See the package ``shop.demo``."""
 
-    help = "Enqueue real jobs of all kinds, show them at work, and check what came of it."
+    help = "Enqueue real jobs of all kinds, show them at work, and check the results."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--once", action="store_true", help="end after the summary; exit code 0 if all is well"
         )
-        parser.add_argument("--port", type=int, help="the site's port; 8000, or a free one, if not given")
+        parser.add_argument("--port", type=int, help="the site's port (default: 8000, or a free one)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):

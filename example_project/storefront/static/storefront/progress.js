@@ -1,4 +1,4 @@
-// Asks twice a second how the customer's jobs are, and stops when all are finished.
+// Asks twice a second how far the customer's jobs are, and stops when all are finished.
 "use strict";
 
 const list = document.getElementById("jobs");
