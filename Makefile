@@ -1,7 +1,6 @@
 # `make help` lists the targets. `make check` is what CI runs.
 
 .DEFAULT_GOAL := help
-.NOTPARALLEL:
 .DELETE_ON_ERROR:
 
 # The first Python on PATH that's new enough; PYTHON=… chooses another.
@@ -53,7 +52,9 @@ soak: $(VENV)/.test ## Works for an hour, during which nothing may grow. ARGS="-
 
 ##@ Check it
 .PHONY: check
-check: lint types floors docs test corners package ## Checks everything that CI checks
+check: ## Checks everything that CI checks
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target environments lint types floors docs
+	@$(MAKE) --no-print-directory --jobs 1 test corners package
 	@echo "✓ all checks passed"
 
 .PHONY: lint
@@ -93,18 +94,24 @@ SAME_EVERYWHERE = $(addprefix --ignore tests/,test_browser test_cli test_contrib
 	$(addprefix test_engine/test_,mutants.py moves_model.py oldest_redis.py audit.py bounds.py damaged_keys.py foreign_data.py) \
 	$(addprefix test_worker/test_,fairness.py foreign_data.py leading.py metrics.py words.py))
 
+PRESENT = $(strip $(foreach corner,$(CORNERS),$(shell \
+	python$$(echo $(corner) | sed -E 's/^py3([0-9]+)-.*/3.\1/') -c 'print("$(corner)")' 2>/dev/null)))
+comma := ,
+space := $(comma:,=) $(comma:,=)
+TOX_ENVIRONMENTS = $(subst $(space),$(comma),$(PRESENT))
+
 .PHONY: corners
-corners: $(VENV)/.dev ## Runs the tests on the corners of the version matrix, with the Pythons that are present
+corners: environments ## Runs the tests on the corners of the version matrix, with the Pythons that are present
 	@echo "→ corners"
-	@present=; for corner in $(CORNERS); do \
-		python=$$(echo "$$corner" | sed -E 's/^py3([0-9]+)-.*/python3.\1/'); \
-		if "$$python" -c '' 2>/dev/null; then present="$$present,$$corner"; \
-		else echo "  $$corner: SKIPPED, there's no $$python on this machine"; fi; \
-	done; \
-	if [ -n "$$present" ]; then \
-		$(BIN)/python -m tox run-parallel --quiet --parallel-no-spinner --notest -e "$${present#,}" && \
-		$(BIN)/python -m tox run --skip-pkg-install -e "$${present#,}" -- $(SAME_EVERYWHERE); \
-	fi
+	@for corner in $(filter-out $(PRESENT),$(CORNERS)); do \
+		echo "  $$corner: SKIPPED, its Python isn't on this machine"; done
+	@test -z "$(PRESENT)" || $(BIN)/python -m tox run --skip-pkg-install -e $(TOX_ENVIRONMENTS) -- $(SAME_EVERYWHERE)
+
+.PHONY: environments
+environments: $(VENV)/.dev # Makes those of the corners, side by side
+	@echo "→ environments"
+	@test -z "$(PRESENT)" || \
+		$(BIN)/python -m tox run-parallel --quiet --parallel-no-spinner --notest -e $(TOX_ENVIRONMENTS)
 
 .PHONY: matrix
 matrix: $(VENV)/.dev ## Runs the tests with every supported Python, Django and redis-py (slow)

@@ -70,7 +70,7 @@ def test_pickled_bytes_are_bytes_that_are_no_job(worker: WorkerProcess, record: 
 
 def test_a_name_from_redis_is_one_escaped_line_of_the_log(worker: WorkerProcess) -> None:
     put_raw(b"|shop.gone\n12:00:00 ERROR    forged line \x1b[2J\xe2\x80\xae|[1]")
-    line = worker.wait_log("unknown job")
+    line = worker.wait_log("unknown job shop.gone")
     assert r"shop.gone\n12:00:00 ERROR    forged line \x1b[2J\u202e" in line
     assert "\x1b" not in worker.new_log
     assert not [text for text in worker.new_log.splitlines() if text.startswith("12:00:00 ERROR    forged")]
