@@ -231,5 +231,5 @@ def test_a_rolling_restart_under_load_loses_nothing_and_delays_little(tmp_path: 
     assert Counter(int(number) for number, _ in ran) == Counter(range(load.count))  # each once
     latencies = [float(latency) for _, latency in ran]
     tell(f"{load.count} jobs, p50 {percentile(latencies, 50):.4f} s, p99 {percentile(latencies, 99):.4f} s")
-    assert percentile(latencies, 99) < 1.0
+    assert percentile(latencies, 99) < 3.0  # a lease is 10 s
     assert is_well("default")

@@ -228,7 +228,7 @@ def test_who_isnt_beaten_for_takes_no_more_jobs() -> None:
     """Its supervisor stands still. What it runs goes to others; it doesn't get that back, to run it twice."""
     with WorkerProcess("--processes", "1", "--threads", "4", **LEASE) as first:
         first.wait_started()
-        put = abuse.begun.enqueue(6, "begun", 1)
+        put = abuse.begun.enqueue(8, "begun", 1)
         wait_marks("begun")
         first.send(signal.SIGSTOP, first.pid)
         first.wait_log("supervisor has stalled: no jobs are taken")
