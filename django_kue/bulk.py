@@ -22,7 +22,7 @@ from django_kue.listing import TIMED, Listing
 from django_kue.moments import milliseconds_up, moment
 from django_kue.options import STORED
 from django_kue.priorities import priority_number
-from django_kue.queue import do
+from django_kue.queue import apply_verb
 from django_kue.searching import readable
 from django_kue.sources import Entry, all_waiting
 from django_kue.states import FINISHED, State
@@ -232,7 +232,7 @@ def _move(verb: str, queue: str, keys: list[str], argument: Any) -> Iterator[str
     if verb == "retry":
         keys = _without_bulk_jobs(queue, keys)
     number = priority_number(argument) if verb == "set_priority" else ""
-    return (key.decode() for key in do(name, queue, keys, number))
+    return (key.decode() for key in apply_verb(name, queue, keys, number))
 
 
 def _without_bulk_jobs(queue: str, keys: list[str]) -> list[str]:

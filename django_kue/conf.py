@@ -361,7 +361,7 @@ def problems(raw: object) -> list[Problem]:
     """
     if not isinstance(raw, Mapping):
         return [Problem("KUE", "a dict", shown(raw), 'Write for example KUE = {"REDIS": "default"}.')]
-    found = problems_in(raw, Settings, "KUE", nested=(QUEUES, SCHEDULES), hint=_of_queues)
+    found = problems_in(raw, Settings, "KUE", nested=(QUEUES, SCHEDULES), hint=_queue_hint)
     queues = raw.get("QUEUES", {})
     if isinstance(queues, Mapping):
         for name, options in queues.items():
@@ -381,7 +381,7 @@ def _problems_of_queue(name: object, options: object) -> list[Problem]:
     if not isinstance(options, Mapping):
         hint = f'Write for example "{name}": {{"ATTEMPTS": 5}}, or "{name}": {{}}.'
         return [Problem(path, "a dict of options", shown(options), hint)]
-    return problems_in(options, QueueSettings, path, hint=_of_all_queues)
+    return problems_in(options, QueueSettings, path, hint=_project_hint)
 
 
 def _problems_of_schedule(name: object, options: object) -> list[Problem]:
@@ -401,14 +401,14 @@ def _problems_of_schedule(name: object, options: object) -> list[Problem]:
     return found
 
 
-def _of_queues(key: object) -> str:
+def _queue_hint(key: object) -> str:
     if key not in rows(QueueSettings):
         return ""
     return 'It is an option of a queue: write it into KUE["QUEUES"]["default"], for example.'
 
 
-def _of_all_queues(key: object) -> str:
-    return f'It holds for all queues: write KUE["{key}"].' if key in rows(Settings) else ""
+def _project_hint(key: object) -> str:
+    return f'It applies to all queues: write KUE["{key}"].' if key in rows(Settings) else ""
 
 
 def alias_problem(alias: str) -> Problem | None:

@@ -114,7 +114,7 @@ class ScheduleDoesNotExist(KueError):
 class StoreUnavailable(KueError):
     """Redis can't be reached, or refuses work for now. Trying again later may succeed.
 
-    ``may_be_applied`` is False when certainly nothing was changed: Redis refused, or wasn't reached.
+    ``may_be_applied`` is False if it's certain that nothing was changed: Redis refused, or wasn't reached.
     ``is_partial``: it's about one node of a Cluster, and queues on others can be used. ``is_silent``: no
     answer came in time.
     """

@@ -51,7 +51,7 @@ class _Unread:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job(_Unread):
-    """A job as it was when it was read; :meth:`refresh` reads it anew.
+    """A job as it was when it was read; :meth:`refresh` reads it again.
 
     Times are aware, in UTC. ``attempts_made`` counts runs that ended, including the successful one. Each verb
     that talks to Redis has a twin for asyncio whose name begins with ``a`` (``aretry``…). Verbs and reading
@@ -274,7 +274,7 @@ class Job(_Unread):
         priority; other jobs get it when they wait again.
 
         Raises:
-            TypeError, ValueError: it's no priority.
+            TypeError, ValueError: it isn't a priority.
             JobDoesNotExist: it's gone.
         """
         number = priority_number(priority)

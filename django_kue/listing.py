@@ -216,7 +216,7 @@ class Listing:
         return list(islice(self._merged(stop), offset, None))
 
     def _merged(self, most: int = LOOKED_AT) -> Iterator[Entry]:
-        """The first ``most`` of all; delayed jobs come after all others, so that they don't hide them."""
+        """The first ``most`` of all; delayed jobs come last, since they'd hide the others."""
         later = [source for source in self._sources if source.state is State.DELAYED]
         others = [source for source in self._sources if source.state is not State.DELAYED]
         parts = (merged(part, most, self._span, newest_first=self.newest_first) for part in (others, later))

@@ -236,7 +236,7 @@ def _run_totals(sums: Mapping[str, int], name: str) -> RunTotals:
 def _window(name: str) -> Window:
     if name not in WINDOWS:
         known = ", ".join(map(repr, WINDOWS))
-        raise ValueError(f"There's no window {name!r}; there are {known}.")
+        raise ValueError(f"There's no window {name!r}; the windows are {known}.")
     return WINDOWS[name]
 
 

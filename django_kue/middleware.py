@@ -102,7 +102,7 @@ class Chain:
     arun: tuple[Hook | AsyncHook, ...]
 
 
-_making = RLock()  # reentrant: a middleware that asks for the chain gets a RecursionError, no deadlock
+_making = RLock()  # reentrant: a middleware that asks for the chain gets a RecursionError, not a deadlock
 _made: list[Chain] = []
 
 

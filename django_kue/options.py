@@ -1,4 +1,4 @@
-"""The options of ``@job`` and ``.using()``: which there are, where they're allowed, and which take effect.
+"""The options of ``@job`` and ``.using()``: what they are, where they're allowed, and which take effect.
 
 The fields of :class:`Options` are the only table; errors and ``docs/reference/options.md`` are made from it.
 """

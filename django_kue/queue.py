@@ -114,8 +114,8 @@ class Queue:
         return (await aask(reads.facts(self.name))).paused_since_ms is not None
 
     def oldest_waiting(self) -> float | None:
-        """Of the jobs that are next in each priority, how many seconds the longest waiting one has been
-        ready to run; ``None`` if nothing is waiting."""
+        """How many seconds the longest waiting job has been ready to run; ``None`` if nothing is waiting.
+        Only the job that's next in each priority is looked at."""
         return _oldest(ask(reads.oldest(self.name)))
 
     async def aoldest_waiting(self) -> float | None:
@@ -131,7 +131,7 @@ class Queue:
     def rates(self, minutes: int = 60) -> list[MinuteRate]:
         """How many jobs completed and failed in each of the last ``minutes`` (1 to 1440), oldest first.
 
-        The last entry is the minute that's running.
+        The last entry is the current minute.
         """
         return _rates(ask(self._minutes(minutes)), minutes)
 
@@ -183,7 +183,7 @@ class Queue:
         Sends no signals. Returns how many were removed.
 
         Raises:
-            ValueError: the state isn't a finished one (waiting and delayed jobs go with :meth:`empty`),
+            ValueError: the state isn't a finished one (:meth:`empty` removes waiting and delayed jobs),
                 or the time isn't from 0 to ten years.
         """
         return sum(self._cleaned(state, older_than))
@@ -232,7 +232,7 @@ class Queue:
             keys = ask(reads.keys_of(self.name, state, skipped, min(BATCH, left)))
             if not keys:
                 break
-            changed = len(do(verb, self.name, keys))
+            changed = len(apply_verb(verb, self.name, keys))
             skipped, left = skipped + len(keys) - changed, left - len(keys)
             yield changed
 
@@ -280,11 +280,11 @@ class Queue:
         return self.name
 
 
-def do(verb: str, queue: str, keys: Sequence[str | bytes], argument: int | str = "") -> list[bytes]:
+def apply_verb(verb: str, queue: str, keys: Sequence[str | bytes], argument: int | str = "") -> list[bytes]:
     """Apply a verb to some jobs of a queue, each decided on its own, and send their signals. Returns the keys
     of the jobs that it was applied to."""
     signal = SIGNALS.get(verb)
-    # Read first: a removed one can't be read afterwards, and a retried one may have ended by then.
+    # Read first: a removed job can't be read afterwards, and a retried one may have ended by then.
     jobs = ask(reads.rows(queue, keys)) if signal is not None and signal.receivers else []
     names = [key.encode() if isinstance(key, str) else key for key in keys]
     answers = ask(moves.verb(verb, queue, keys, argument))
@@ -355,7 +355,7 @@ def _state(state: State | str) -> State:
 
 
 def _check_search_keys(names: Iterable[str]) -> None:
-    """Raises ValueError for a name that no job can be found by: ``.using()``, too, takes only arguments."""
+    """Raises ValueError for a name that can't be a search key: only arguments can, even in ``.using()``."""
     functions = list(registry.functions())
     arguments = {name for function in functions for name in function.signature.names}
     unknown = [name for name in names if name not in arguments]

@@ -23,7 +23,7 @@ Title = Callable[[records.Record], str]
 
 
 def readable(text: bytes) -> records.Record:
-    """A stored record; ``UNREADABLE`` if it can't be read."""
+    """A stored record; ``records.UNREADABLE`` if it can't be read."""
     try:
         return records.decode(text)
     except FOREIGN:

@@ -71,7 +71,7 @@ def merged(
     """The first ``most`` jobs of all sources by time, read only as far as they're asked for.
 
     Waiting jobs are kept in the order in which they'll be claimed, priority by priority. Within a priority
-    that's nearly by time, so each is a source of its own. Jobs put at the front, or retried, come later.
+    that's nearly by time, so each priority is a source. Jobs put at the front, or retried, come later.
     """
     sources = [part for source in _by_level(sources) for part in source]
     first = min(most, CHUNK, max(LEAST, 2 * most // max(1, len(sources))))

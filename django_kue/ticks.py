@@ -62,7 +62,7 @@ class Cron:
     it fires once. With a ``*`` as minute or hour, the expression follows the clock instead.
 
     Raises:
-        ValueError: the text is no cron expression, never fires, or there's no such zone; it says why.
+        ValueError: the text isn't a cron expression, never fires, or there's no such zone; it says why.
     """
 
     text: str

@@ -1,6 +1,6 @@
 """Writes the reference pages that are generated from the tables in the code: ``python -m docs.pages``.
 
-A test checks that they agree.
+A test checks that pages and tables agree.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ OPTIONS = """\
 # Options of `@job` and `.using()`
 
 `.using()` beats `@job`, which beats the queue's setting, which beats the default. A wrong name or value
-raises where it's written: when the module is imported, or at `.using()`. If a queue isn't declared, or a
-database doesn't exist, `manage.py check` tells you, or else `.enqueue()`.
+raises an error where it's written: when the module is imported, or at `.using()`. If a queue isn't declared,
+or a database doesn't exist, `manage.py check` tells you, or else `.enqueue()` does.
 
 | option | where | value | what it does |
 | --- | --- | --- | --- |

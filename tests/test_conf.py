@@ -414,7 +414,7 @@ def test_an_unknown_setting_is_a_problem_with_a_hint(key: object, hint: str) -> 
 
 def test_an_unknown_option_of_a_queue_is_a_problem_with_a_hint() -> None:
     assert queue_problem(ATEMPTS=1).hint == "Did you mean 'ATTEMPTS'?"
-    assert queue_problem(LEASE=1).hint == 'It holds for all queues: write KUE["LEASE"].'
+    assert queue_problem(LEASE=1).hint == 'It applies to all queues: write KUE["LEASE"].'
 
 
 @pytest.mark.parametrize("name", ["", "e mail", "a.b", "a:b", "{a}", "x" * 41, "émail", "a\n", 5, None])

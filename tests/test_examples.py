@@ -57,7 +57,7 @@ class Docstring(NamedTuple):
 
 
 def docstrings() -> Iterator[Docstring]:
-    """Those of the package. They're found without importing it: a module may miss what it's optional for."""
+    """Those of the package. They're found without importing it: some modules need optional packages."""
     for file in sorted(PACKAGE.rglob("*.py")):
         if ">>>" in (source := file.read_text("utf-8")):
             parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
@@ -120,7 +120,7 @@ PROJECT: Names = {
     "send_receipt": send_receipt,
     "weekly_report": weekly_report,
 }
-# A fixture may return names that the examples find besides.
+# A fixture may return more names for the examples to use.
 NEEDS = {
     "django_kue.admin.jobs.JobAdminMixin": ["unfold"],
     "django_kue.admin.seam.JobQuerySet": ["three_failures"],
@@ -250,7 +250,7 @@ def picture() -> Names:
 
 @pytest.fixture
 def inside_a_run() -> Names:
-    """The examples are run by a job, and their job's page shows something of them."""
+    """The examples are run by a job, which must have progress or log lines afterwards."""
 
     def run(examples: Callable[[], None]) -> None:
         with inline():
@@ -394,7 +394,7 @@ def test_no_example_is_overlooked() -> None:
     assert written == sum(len(docstring.examples({}).examples) for docstring in DOCSTRINGS) > 0
 
 
-def test_what_examples_need_is_noted_at_docstrings_that_there_are() -> None:
+def test_needs_are_only_noted_for_docstrings_that_exist() -> None:
     assert NEEDS.keys() - {one.name for one in DOCSTRINGS} == set()
 
 

@@ -163,8 +163,8 @@ class EmptyForm(forms.Form):
 class QueueAdminMixin(KuePages):
     """Turns a ``ModelAdmin`` (Django's, or a theme's) into the queues' pages.
 
-    To pause, resume, retry and promote takes the permission to change queues; to empty and to clean takes the
-    permission to delete them.
+    Pausing, resuming, retrying and promoting take the permission to change queues; emptying and cleaning take
+    the permission to delete them.
     """
 
     class Media:

@@ -115,8 +115,8 @@ ORDERS = {
 class ScheduleAdminMixin(KuePages):
     """Turns a ``ModelAdmin`` (Django's, or a theme's) into the schedules' pages.
 
-    To pause, resume and edit schedules takes the permission to change them; to run one now takes a permission
-    of its own; to add and to delete take those to add and to delete.
+    Pausing, resuming and editing schedules take the permission to change them; running one now takes a
+    permission of its own; adding and deleting take Django's permissions for that.
     """
 
     class Media:

@@ -127,7 +127,7 @@ def _why_none(wanted: Mapping[str, Any]) -> str:
     if strangers := [name for name in wanted if name not in known]:
         keys = ", ".join(repr(name) for name in strangers)
         return f" No @job here has search_keys=[{keys}]."
-    return " 17 is read as a number; for text write name='\"17\"'."
+    return " A value like 17 is read as a number; for text write name='\"17\"'."
 
 
 def _row(job: Job) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""Kue's test mode: what's enqueued stays here, in memory; no Redis is asked."""
+"""Kue's test mode: what's enqueued stays here, in memory, without any Redis."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ def test_sparklines_have_the_runs_of_each_queue() -> None:
 
 def test_an_unknown_window_names_those_that_there_are() -> None:
     for ask in (metrics.series, metrics.functions, lambda window: metrics.sparklines(["default"], window)):
-        with pytest.raises(ValueError, match=r"no window '2h'; there are '5m', '1h', '24h', '7d'"):
+        with pytest.raises(ValueError, match=r"no window '2h'; the windows are '5m', '1h', '24h', '7d'"):
             ask("2h")
     with pytest.raises(ValueError, match="at least 1 point"):
         metrics.sparklines(["default"], points=0)
