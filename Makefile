@@ -5,6 +5,11 @@
 # The tests start Python hundreds of times: without cached bytecode, which some images switch off, they take
 # half as long again.
 unexport PYTHONDONTWRITEBYTECODE
+# One target at a time, whatever -j says: several would install into the environment at once. Only `make check`
+# makes some side by side, in a make of its own.
+ifeq ($(MAKELEVEL),0)
+.NOTPARALLEL:
+endif
 
 # The first Python on PATH that's new enough; PYTHON=… chooses another.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -54,9 +59,12 @@ soak: $(VENV)/.test ## Works for an hour, during which nothing may grow. ARGS="-
 	@$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 ##@ Check it
+# Keeps the output of what's done side by side apart. macOS's own make is too old for that.
+SYNC = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
 .PHONY: check
 check: ## Checks everything that CI checks
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target environments lint types floors docs
+	@$(MAKE) --no-print-directory --jobs 2 $(SYNC) environments lint types floors docs
 	@$(MAKE) --no-print-directory --jobs 1 test corners package
 	@echo "✓ all checks passed"
 
@@ -111,7 +119,7 @@ corners: environments ## Runs the tests on the corners of the version matrix, wi
 	@test -z "$(PRESENT)" || $(BIN)/python -m tox run --skip-pkg-install -e $(TOX_ENVIRONMENTS) -- $(SAME_EVERYWHERE)
 
 .PHONY: environments
-environments: $(VENV)/.dev # Makes those of the corners, side by side
+environments: $(VENV)/.dev # Makes the corners' environments, side by side
 	@echo "→ environments"
 	@test -z "$(PRESENT)" || \
 		$(BIN)/python -m tox run-parallel --quiet --parallel-no-spinner --notest -e $(TOX_ENVIRONMENTS)

@@ -1,5 +1,5 @@
 """Tables of settings: dataclasses whose fields say what kind of value each setting takes, its default, and
-what it does. A dict that somebody wrote is checked and read by such a table."""
+what it does. Dicts that people write are checked and read with such a table."""
 
 from __future__ import annotations
 
@@ -64,15 +64,23 @@ def problems_in(
 
 
 def _problem_of(path: str, kind: Kind, value: Any, nested: Container[Kind]) -> Problem | None:
-    found = shown(value) if kind not in kinds.SECRET else "something else, which isn't shown"
-    if kind in nested:
-        return None if isinstance(value, Mapping) else Problem(path, kind.expected, found, kind.advice)
+    advice = _advice_on(value, kind, is_nested=kind in nested)
+    if advice is None:
+        return None
+    found = "something else, which isn't shown" if kind in kinds.SECRET else shown(value)
+    return Problem(path, kind.expected, found, advice)
+
+
+def _advice_on(value: Any, kind: Kind, *, is_nested: bool) -> str | None:
+    """What to write instead of a value; ``None`` if it's right."""
+    if is_nested:
+        return None if isinstance(value, Mapping) else kind.advice
     try:
         kind.read(value)
     except Advice as advice:
-        return Problem(path, kind.expected, found, str(advice))
+        return str(advice)
     except (ValueError, TypeError):
-        return Problem(path, kind.expected, found, kind.advice)
+        return kind.advice
     return None
 
 
