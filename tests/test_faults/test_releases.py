@@ -68,7 +68,7 @@ def test_jobs_that_no_release_at_work_knows_hold_up_no_others_and_cost_ever_less
         wait_for(lambda: time.monotonic() > until)
         assert worker.cpu_seconds() - spent < 0.5
         assert commands() - calls < 3 * 200  # each is looked at once or twice
-        assert counts()["delayed"] == 200
+        wait_for(lambda: counts()["delayed"] == 200, 5, lambda: str(counts()))  # not in the midst of a look
         assert worker.stop() == 0
     assert is_well("default")
 

@@ -82,10 +82,13 @@ def test_a_hangup_that_nohup_has_it_ignore_stops_nothing() -> None:
 def test_a_signal_asks_where_its_jobs_are() -> None:
     with WorkerProcess("--processes", "2") as worker:
         worker.wait_started()
-        jobs.nap.enqueue(1.0, "asked")
+        jobs.nap.enqueue(3.0, "asked")
         wait_marks("asked")
         worker.send(signal.SIGUSR1)
-        wait_for(lambda: worker.log.count("Current thread 0x") == 2 and " in nap" in worker.log)
+        wait_for(
+            lambda: worker.log.count("Current thread 0x") == 2 and " in nap" in worker.log,
+            what=lambda: worker.log,
+        )
         wait_marks("asked")
         assert worker.stop() == 0, "and they go on"
 
