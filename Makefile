@@ -2,8 +2,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# The tests start Python hundreds of times: without cached bytecode, which some images switch off, they take
-# half as long again.
+# The tests start Python hundreds of times: without cached bytecode, which some images switch off, they take a
+# fifth longer.
 unexport PYTHONDONTWRITEBYTECODE
 # One target at a time, whatever -j says: several would install into the environment at once. Only `make check`
 # makes some side by side, in a make of its own.

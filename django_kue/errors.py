@@ -1,4 +1,4 @@
-"""Everything that django-kue raises, and the two exceptions that a job raises to steer itself."""
+"""Everything that django-kue raises, and the two exceptions that a job raises to end its run."""
 
 from __future__ import annotations
 

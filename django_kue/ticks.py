@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from django_kue import cron_words
-from django_kue.moments import EPOCH, milliseconds, moment
+from django_kue.moments import EPOCH, TICK, milliseconds, moment
 
 MINUTE, DAY = 60_000, 86_400_000  # ms
 MOST = 1000  # ticks of an outage that are fired or reported
@@ -149,7 +149,7 @@ class Cron:
         """How far the clock is ahead of UTC at a moment, in milliseconds."""
         ahead = moment(ms).astimezone(_zone(self.zone)).utcoffset()
         assert ahead is not None  # it has a time zone
-        return ahead // timedelta(milliseconds=1)
+        return ahead // TICK
 
     @property
     def words(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
@@ -31,6 +31,7 @@ from django_kue.admin.seam import row_of
 from django_kue.conf import settings
 from django_kue.errors import EnqueueError, IllegalTransition, JobDoesNotExist
 from django_kue.jobs import Job
+from django_kue.moments import TICK
 from django_kue.priorities import HIGHEST, LOWEST
 from django_kue.redaction import MASK
 
@@ -144,7 +145,7 @@ class RunAgain(OneJob):
     def _enqueued(self, request: HttpRequest, job: Job, form: RunAgainForm) -> Job | None:
         """The new job; ``None`` if it couldn't be enqueued: then the form says so."""
         args, kwargs = form.cleaned_data["call"]
-        began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids only have whole milliseconds
+        began = datetime.now(UTC) - TICK  # ids only have whole milliseconds
         try:
             # At once, even if the request runs in a transaction: the page tells the user the outcome.
             new = bulk.copy_of(job, args=args, kwargs=kwargs, **form.where_and_when)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib import messages
@@ -28,6 +28,7 @@ from django_kue.admin.workers import jobs_by_id
 from django_kue.conf import settings
 from django_kue.display import shown_arguments_of
 from django_kue.errors import ScheduleDoesNotExist, ScheduleError
+from django_kue.moments import TICK
 from django_kue.redaction import MASK
 from django_kue.schedules import Schedule
 from django_kue.schedules.schedule import next_runs
@@ -54,7 +55,7 @@ class Order:
 
 
 def _run(name: str) -> str:
-    began = datetime.now(UTC) - timedelta(milliseconds=1)  # ids only have whole milliseconds
+    began = datetime.now(UTC) - TICK  # ids only have whole milliseconds
     job = schedules.run_now(name)
     if job.created_at < began:
         return _("Another job holds the unique key: %s. Nothing was enqueued.") % job.id
