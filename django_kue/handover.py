@@ -225,16 +225,6 @@ async def _adeliver(
 ) -> Any:
     while True:
         try:
-            return (await _asend_within(handover.left, link, call, meanwhile))[0]
+            return (await link.send(call, timeout=handover.left, meanwhile=meanwhile))[0]
         except (StoreUnavailable, StoreError) as error:
             await asyncio.sleep(handover.pause_after(error))
-
-
-async def _asend_within(
-    seconds: float, link: transport_async.AsyncLink, call: Any, meanwhile: transport.Meanwhile | None
-) -> list[Any]:
-    try:
-        async with asyncio.timeout(seconds):
-            return await link.send(call, meanwhile=meanwhile)
-    except TimeoutError as error:
-        raise transport.unavailable(error) from error

@@ -66,7 +66,12 @@ class AsyncStandInLink:
         self.number = 0
         self._one = one
 
-    async def send(self, *calls: Call[Any], meanwhile: transport.Meanwhile | None = None) -> list[Any]:
+    async def send(
+        self,
+        *calls: Call[Any],
+        timeout: float | None = None,
+        meanwhile: transport.Meanwhile | None = None,
+    ) -> list[Any]:
         await sync_to_async(self._one.before)(*calls)  # in the thread with the database connections
         return [self._one.answer(call) for call in calls]
 

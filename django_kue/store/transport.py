@@ -316,7 +316,9 @@ class ServerLink:
 
 def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavailable:
     """The error to raise when Redis can't be used. ``may_be_applied``: unless that's known to be false."""
-    text = str(error).partition(" : <")[0] or type(error).__name__  # without Sentinel client internals
+    is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))
+    text = str(error).partition(" : <")[0]  # without Sentinel client internals
+    text = text or ("no answer in time" if is_silent else type(error).__name__)
     text = OF_SCRIPT.sub("", text)
     if FULL in text:
         text = f"{text.rstrip('.')}. It's full: raise its maxmemory, or make room with manage.py kue clean"
@@ -324,7 +326,6 @@ def unavailable(error: Exception, *, may_be_applied: bool = True) -> StoreUnavai
         text = f'{text.rstrip(".")} (is the password that KUE["REDIS"] leads to right?)'
     if _is_forbidden(error):
         text = f"{text.rstrip('.')}. {WHICH_RIGHT}"
-    is_silent = isinstance(error, (TimeoutError, builtins.TimeoutError))
     return StoreUnavailable(
         f"Redis is unavailable: {text.rstrip('.')}", may_be_applied=may_be_applied, is_silent=is_silent
     )

@@ -16,7 +16,15 @@ from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, Respon
 from django_kue.conf import settings
 from django_kue.store import connections
 from django_kue.store.calls import Call
-from django_kue.store.transport import IDLE, NETWORK_ERRORS, Meanwhile, _read, is_from_replica, unavailable
+from django_kue.store.transport import (
+    IDLE,
+    NETWORK_ERRORS,
+    Meanwhile,
+    _read,
+    forgotten,
+    is_from_replica,
+    unavailable,
+)
 
 T = TypeVar("T")
 
@@ -27,7 +35,9 @@ class AsyncLink(Protocol):
     sender: bytes
     number: int
 
-    async def send(self, *calls: Call[Any], meanwhile: Meanwhile | None = None) -> list[Any]: ...
+    async def send(
+        self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Any]: ...
     async def close(self) -> None: ...
     def abandon(self) -> None: ...
 
@@ -41,12 +51,14 @@ class AsyncServerLink:
         self.number = 0
         self._connection: Any = None
 
-    async def send(self, *calls: Call[Any], meanwhile: Meanwhile | None = None) -> list[Any]:
+    async def send(
+        self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Any]:
         """As :meth:`ServerLink.send`."""
-        replies = await self._exchange([call.packed() for call in calls], meanwhile)
-        unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            again = await self._exchange([calls[i].packed_source() for i in unknown])
+        deadline = _deadline(self.timeout if timeout is None else timeout)
+        replies = await self._exchange([call.packed() for call in calls], deadline, meanwhile)
+        if unknown := forgotten(replies):
+            again = await self._exchange([calls[i].packed_source() for i in unknown], deadline)
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
         if any(map(is_from_replica, replies)):
@@ -65,10 +77,12 @@ class AsyncServerLink:
         if connection is not None:
             _hang_up(connection)
 
-    async def _exchange(self, commands: Sequence[bytes], meanwhile: Meanwhile | None = None) -> list[Any]:
+    async def _exchange(
+        self, commands: Sequence[bytes], deadline: float, meanwhile: Meanwhile | None = None
+    ) -> list[Any]:
         is_sent = False
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout_at(deadline):
                 if self._connection is not None and self._connection._reader.at_eof():
                     await self.close()  # Redis has closed it while it was idle
                 if self._connection is None:
@@ -106,8 +120,12 @@ class AsyncClusterLink:
         self.number = 0
         self._client: Any = None
 
-    async def send(self, *calls: Call[Any], meanwhile: Meanwhile | None = None) -> list[Any]:
-        return [_read(call, await self._run(call)) for call in calls]
+    async def send(
+        self, *calls: Call[Any], timeout: float | None = None, meanwhile: Meanwhile | None = None
+    ) -> list[Any]:
+        """As :meth:`ServerLink.send`, one call after the other."""
+        deadline = _deadline(self.timeout if timeout is None else timeout)
+        return [_read(call, await self._run(call, deadline)) for call in calls]
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -123,21 +141,30 @@ class AsyncClusterLink:
                 for connection in node._connections:
                     _hang_up(connection)
 
-    async def _run(self, call: Call[Any]) -> Any:
+    async def _run(self, call: Call[Any], deadline: float) -> Any:
         keys = call.keys
         tail = (len(keys), *keys, *call.arguments)
+        is_sent = False
         try:
-            if self._client is None:
-                self._client = connections.new_async_cluster(self.timeout)
-            try:
-                return await self._client.execute_command("EVALSHA", call.script.digest, *tail)
-            except NoScriptError:
-                return await self._client.execute_command("EVAL", call.script.source, *tail)
+            async with asyncio.timeout_at(deadline):
+                if self._client is None:
+                    self._client = connections.new_async_cluster(self.timeout)
+                await self._client.initialize()  # finds the nodes, unless they're known
+                is_sent = True
+                try:
+                    return await self._client.execute_command("EVALSHA", call.script.digest, *tail)
+                except NoScriptError:
+                    return await self._client.execute_command("EVAL", call.script.source, *tail)
         except ResponseError as error:
             return error
-        except (*NETWORK_ERRORS, RedisError) as error:
+        except (*NETWORK_ERRORS, RedisError, TimeoutError) as error:
             await self.close()
-            raise unavailable(error) from error
+            raise unavailable(error, may_be_applied=is_sent) from error
+
+
+def _deadline(timeout: float) -> float:
+    """By the running event loop's clock."""
+    return asyncio.get_running_loop().time() + timeout
 
 
 def _hang_up(connection: Any) -> None:

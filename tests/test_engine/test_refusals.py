@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,28 @@ async def test_what_a_closed_door_refused_is_surely_not_stored_by_an_async_call_
     await sync_to_async(put_one)()  # the queue is known
     nobody = NOBODY
     settings.KUE = {**settings.KUE, "REDIS": nobody, "ENQUEUE_TIMEOUT": 0.5}
+    for enqueue in (refused.aenqueue, sync_to_async(refused.enqueue)):
+        with pytest.raises(EnqueueError, match="was not enqueued") as info:
+            await enqueue(1)
+        assert info.value.may_be_stored is False
+    await close_links()
+
+
+@pytest.fixture
+def crowded() -> Iterator[int]:
+    """The port of a server that accepts nobody, and whose queue is full: connecting to it takes for ever."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        with ExitStack() as waiting:
+            with suppress(TimeoutError):
+                while True:
+                    waiting.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.3))
+            yield port
+
+
+async def test_whoever_could_not_even_connect_surely_stored_nothing(settings: Any, crowded: int) -> None:
+    await sync_to_async(put_one)()  # the queue is known
+    settings.KUE = {**settings.KUE, "REDIS": f"redis://127.0.0.1:{crowded}/0", "ENQUEUE_TIMEOUT": 0.5}
     for enqueue in (refused.aenqueue, sync_to_async(refused.enqueue)):
         with pytest.raises(EnqueueError, match="was not enqueued") as info:
             await enqueue(1)
