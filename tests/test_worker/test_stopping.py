@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -17,11 +18,11 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.core.management.base import SystemCheckError
 
 from django_kue import get_queue
 from django_kue.store import ask, reads
 from tests.app import abuse, jobs
+from tests.app.classified import loaded
 from tests.test_faults import full_size
 from tests.worker_process import (
     ROOT,
@@ -36,6 +37,7 @@ from tests.worker_process import (
     wait_marks,
 )
 
+FILE_BASED = "django.core.cache.backends.filebased.FileBasedCache"
 SLACK = 0.5  # seconds, for a loaded machine
 
 
@@ -322,10 +324,29 @@ def test_a_number_that_makes_no_sense_is_an_error(option: str, value: str) -> No
     assert raised.value.returncode == 2, "as where argparse finds it: no service manager need try again"
 
 
-def test_it_starts_with_the_system_checks(settings: Any) -> None:
-    settings.KUE = settings.KUE | {"LEASE": -1}
-    with pytest.raises(SystemCheckError, match="LEASE"):
-        call_command("runworker", skip_checks=False)
+def test_a_worker_that_the_system_checks_object_to_does_not_start() -> None:
+    with WorkerProcess(KUE_TEST_LEASE="-1") as worker:
+        assert worker.wait() == 1
+        assert worker.log.startswith("SystemCheckError")
+        assert worker.log.count('KUE["LEASE"]') == 1
+
+
+def test_of_what_the_system_checks_load_a_worker_keeps_the_urls() -> None:
+    with WorkerProcess("--processes", "1"):
+        names = ["django.db.migrations.autodetector", "tests.urls"]
+        assert finished(loaded.enqueue(names)).result == ["tests.urls"]
+
+
+def test_a_warning_of_the_system_checks_is_written_once_and_the_worker_starts(
+    settings: Any,
+) -> None:
+    caches = settings.CACHES | {"files": {"BACKEND": FILE_BASED, "LOCATION": "not/absolute"}}
+    factory = "django_redis.pool.ConnectionFactory"
+    with WorkerProcess(
+        "--processes", "1", KUE_TEST_CACHES=json.dumps(caches), KUE_TEST_CONNECTION_FACTORY=factory
+    ) as worker:
+        worker.wait_started()
+        assert worker.log.count("(caches.W003)") == 1
 
 
 def test_a_liveness_file_that_can_not_be_touched_is_an_error(tmp_path: Path) -> None:

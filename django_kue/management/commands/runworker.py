@@ -10,6 +10,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -68,6 +69,25 @@ class Command(BaseCommand):
         parser.add_argument(
             "--reload", action="store_true", help="for development: restart when code changes"
         )
+
+    def check(self, *args: Any, **kwargs: Any) -> None:
+        """Run the system checks in a process of their own: much of what they load is of no use to a worker.
+
+        What they load of the URLs stays, for jobs that make links: all of the worker's processes share it.
+        """
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                super().check(*args, **kwargs)
+                code = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        if os.waitpid(pid, 0)[1]:
+            super().check(*args, **kwargs)  # raises what's wrong here
+        if urls := getattr(django_settings, "ROOT_URLCONF", None):
+            import_module(urls)
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options.pop("reload"):
