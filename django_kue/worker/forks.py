@@ -1,4 +1,4 @@
-"""Copies of a worker's process that its jobs fork: nothing of the worker may live on in them."""
+"""Forks: what mustn't cross one, and what may not live on in the copies of itself that jobs make."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import logging
 import os
 import signal
 import socket
+import sys
+
+from django.core.cache import caches
+from django.db import connections
 
 from django_kue.execution import Run
 from django_kue.failures import describe
@@ -16,6 +20,15 @@ logger = logging.getLogger("django_kue.worker")
 ENDING = (signal.SIGTERM, signal.SIGINT)
 HELD = (*ENDING, signal.SIGHUP)
 _is_copy = False
+
+
+def share_nothing() -> None:
+    """Before a fork: close connections to databases and caches, and write what's still in buffers."""
+    connections.close_all()
+    for cache in caches.all(initialized_only=True):
+        cache.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
 
 
 def disown_copies(control: socket.socket) -> None:

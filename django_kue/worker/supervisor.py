@@ -11,14 +11,10 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
-
-from django.core.cache import caches
-from django.db import connections
 
 from django_kue import scripts
 from django_kue.conf import settings
@@ -26,7 +22,7 @@ from django_kue.errors import StoreError, StoreUnavailable
 from django_kue.store import Link, moves, new_link, reads
 from django_kue.words import many, one_line
 from django_kue.worker import child as children
-from django_kue.worker import codes, joblog
+from django_kue.worker import codes, forks, joblog
 from django_kue.worker.announcing import Living, LoadMeter, portrait
 from django_kue.worker.board import Board
 from django_kue.worker.graves import Graves, died_of, grave_of
@@ -203,11 +199,7 @@ class Supervisor:
         board = Board(options.queues, options.threads + 1 + options.coroutines)
         board.set_watched(time.monotonic())
         ours, theirs = socket.socketpair()
-        connections.close_all()  # no database connection crosses a fork
-        for cache in caches.all(initialized_only=True):
-            cache.close()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        forks.share_nothing()
         supervisor = os.getpid()
         try:
             pid = os.fork()

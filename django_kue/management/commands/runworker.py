@@ -25,6 +25,7 @@ from django_kue.errors import StoreUnavailable
 from django_kue.middleware import chain
 from django_kue.queue import get_queue
 from django_kue.worker import WorkerOptions, supervise
+from django_kue.worker.forks import share_nothing
 from django_kue.worker.liveness import LivenessFile
 from django_kue.worker.processes import die_with_parent
 
@@ -75,6 +76,7 @@ class Command(BaseCommand):
 
         What they load of the URLs stays, for jobs that make links: all of the worker's processes share it.
         """
+        share_nothing()
         pid = os.fork()
         if not pid:
             code = 1
