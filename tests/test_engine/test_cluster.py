@@ -26,7 +26,7 @@ from django_kue.states import State
 from django_kue.store import close_links, forget_links, new_doorbell, new_link, nodes, reads
 from django_kue.worker.scheduling import Scheduler
 from tests.app import abuse
-from tests.conftest import free_port, start_redis
+from tests.conftest import NOBODY, free_port, start_redis
 from tests.test_engine.hands import Hands, completed, failed, put, retried, wait_until
 from tests.test_faults.load import Load
 from tests.test_schedules.hands import at_once
@@ -288,6 +288,20 @@ def test_the_async_twins_do_the_same(cluster: Cluster) -> None:
     numbers, waiting = asyncio.run(_use_all())
     assert numbers == list(range(len(NAMES)))
     assert waiting == [1, 1, 1, 1_201, 1, 1, 1, 1, 1]
+
+
+async def _reach_nobody(settings: Any) -> None:
+    await clustered.using(queue="q1").aenqueue(0)  # the queue is known
+    await close_links()
+    nobody = NOBODY.replace("redis:", "redis+cluster:")
+    settings.KUE = {**settings.KUE, "REDIS": nobody, "ENQUEUE_TIMEOUT": 0.5}
+    with pytest.raises(EnqueueError, match="was not enqueued") as info:
+        await clustered.using(queue="q1").aenqueue(1)
+    assert info.value.may_be_stored is False
+
+
+def test_an_async_enqueue_that_reaches_no_node_surely_stored_nothing(cluster: Cluster, settings: Any) -> None:
+    asyncio.run(_reach_nobody(settings))
 
 
 def test_a_queue_that_has_moved_to_another_node_is_followed(cluster: Cluster) -> None:
