@@ -10,13 +10,13 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.checks import ERROR
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
+from django.urls import get_resolver
 from django.utils import autoreload
 
 from django_kue.checks import check_server
@@ -88,8 +88,8 @@ class Command(BaseCommand):
                 os._exit(code)
         if os.waitpid(pid, 0)[1]:
             super().check(*args, **kwargs)  # raises what's wrong here
-        if urls := getattr(django_settings, "ROOT_URLCONF", None):
-            import_module(urls)
+        if getattr(django_settings, "ROOT_URLCONF", None):
+            list(get_resolver().url_patterns)  # loads them
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options.pop("reload"):
