@@ -49,7 +49,7 @@ def test_delayed_jobs_come_in_the_order_of_their_times():
 
 def test_delayed_jobs_in_an_interval_are_all_promoted_without_a_timer_that_polls(worker):
     """Kue looked every second, at 1000 jobs at most."""
-    noop.using(delay=0.3).enqueue_many([()] * 600)
+    noop.using(delay=2).enqueue_many([()] * 600)
     assert get_queue().counts()["delayed"] == 600
 
     wait_for(lambda: get_queue().counts()["completed"] == 600, what="600 jobs that are due at once")
