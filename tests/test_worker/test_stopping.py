@@ -338,13 +338,14 @@ def test_of_what_the_system_checks_load_a_worker_keeps_the_urls() -> None:
 
 
 def test_a_warning_of_the_system_checks_is_written_once_and_the_worker_starts(
-    settings: Any,
+    settings: Any, tmp_path: Path
 ) -> None:
     caches = settings.CACHES | {"files": {"BACKEND": FILE_BASED, "LOCATION": "not/absolute"}}
     factory = "django_redis.pool.ConnectionFactory"
     with WorkerProcess(
-        "--processes", "1", KUE_TEST_CACHES=json.dumps(caches), KUE_TEST_CONNECTION_FACTORY=factory
-    ) as worker:
+        "--processes", "1", folder=tmp_path,
+        KUE_TEST_CACHES=json.dumps(caches), KUE_TEST_CONNECTION_FACTORY=factory,
+    ) as worker:  # fmt: skip
         worker.wait_started()
         assert worker.log.count("(caches.W003)") == 1
 
